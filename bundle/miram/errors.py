@@ -1,0 +1,10 @@
+"""The one kind of error that a user can mend."""
+
+
+class InputError(ValueError):
+    """
+    Bad input from a user: a file, a table, a data list, a checkpoint or a config value.
+
+    The message names the file or key, says what is wrong with it, and how to mend it. Scripts print it alone and
+    exit with status 2 (see :func:`miram.cli.main_guard`); every other exception is a bug and keeps its traceback.
+    """

@@ -1,0 +1,66 @@
+"""Files are written beside and renamed: a reader finds the whole file or none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from miram.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    Give a temporary path beside `path`; on success flush it to disk and rename it to `path`, on failure remove it.
+
+    The temporary name keeps the suffix of `path` (`.nii.gz` whole), since image writers choose a format by it.
+
+    Args:
+        path: the file to make or replace; its folder is made if it is missing.
+
+    Yields:
+        the path to write to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp" + "".join(path.suffixes[-2:]))
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def path_inside(folder: str | os.PathLike[str], relative: str) -> Path:
+    """
+    Join `relative` to `folder`, and refuse a path that leaves it.
+
+    Raises:
+        InputError: if `relative` is absolute, or climbs out of `folder` (also through a link).
+    """
+    root = Path(folder).resolve()
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"the path {relative!r} leaves its folder {folder}; give a path inside it")
+    return path
+
+
+def _umask() -> int:
+    """The process's umask: `mkstemp` makes files that only their owner reads, users expect the usual mode."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
