@@ -1,0 +1,1 @@
+"""Images from disk: readers, crops, the prepared folder and what makes one."""

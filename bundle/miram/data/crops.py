@@ -1,0 +1,160 @@
+"""Windows of images: cut, resized, and placed in breast tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+
+def crop_at(image: np.ndarray, center: Sequence[float], size: int | Sequence[int]) -> np.ndarray:
+    """
+    Cut a window around a point.
+
+    A window that would reach over an edge is shifted inside; along an axis on which the image is smaller than the
+    window, the image lies in the middle of zeros.
+
+    Args:
+        image: any number of axes.
+        center: in pixels, one per axis.
+        size: of the window, in pixels, one for all axes or one per axis.
+
+    Returns:
+        a copy of exactly `size`, in the image's dtype.
+    """
+    sizes = _per_axis(size, image.ndim)
+    starts = [
+        int(np.clip(np.floor(middle - width / 2 + 0.5), 0, max(length - width, 0)))
+        for middle, width, length in zip(center, sizes, image.shape, strict=True)
+    ]
+    window = image[tuple(slice(start, start + width) for start, width in zip(starts, sizes, strict=True))]
+    missing = [width - length for width, length in zip(sizes, window.shape, strict=True)]
+    return np.pad(window, [(short // 2, short - short // 2) for short in missing])
+
+
+def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
+    """
+    Resize with linear interpolation, anti-aliased where it shrinks.
+
+    Args:
+        crop: (H, W) or (H, W, D), any real dtype with values 0..65535.
+        size: the new size in pixels, one for all axes or one per axis.
+
+    Returns:
+        uint16, rounded and clipped, of exactly `size`.
+    """
+    sizes = _per_axis(size, crop.ndim)
+    if tuple(crop.shape) == tuple(sizes):
+        return crop.astype(np.uint16)
+    values = torch.from_numpy(np.ascontiguousarray(crop, dtype=np.float32))
+    if crop.ndim == 2:
+        resized = _resize_planes(values[None], sizes)[0]
+    else:
+        # PyTorch anti-aliases two axes only; the filter is separable, so the third follows in a second pass.
+        planes = _resize_planes(values.permute(2, 0, 1), sizes[:2])
+        resized = _resize_planes(planes.permute(1, 2, 0), (sizes[1], sizes[2]))
+    return resized.round().clamp(0, 65535).numpy().astype(np.uint16)
+
+
+def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
+    """
+    The breast against the air around it: Otsu's threshold on a small copy, then the largest component.
+
+    Burned-in labels are components of their own and fall away. The threshold (Otsu, IEEE Trans. SMC 1979) is taken on
+    square roots, where fat lies nearer to gland than to air. An image of one value has an empty mask.
+
+    Args:
+        image: (H, W), high = bright.
+        working_size: the longer side of the small copy, in pixels.
+
+    Returns:
+        (H, W), bool.
+    """
+    scale = min(1.0, working_size / max(image.shape))
+    small = np.sqrt(resize_crop(image, [max(1, round(length * scale)) for length in image.shape]).astype(np.float32))
+    components, count = ndimage.label(ndimage.binary_opening(small > _otsu(small), iterations=2))
+    if count == 0:
+        return np.zeros(image.shape, bool)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    largest = ndimage.binary_fill_holes(components == sizes.argmax())
+    rows, columns = (
+        np.minimum(np.arange(length) * short // length, short - 1)
+        for length, short in zip(image.shape, small.shape, strict=True)
+    )
+    return largest[rows[:, None], columns[None, :]]
+
+
+def tissue_centers(
+    mask: np.ndarray, count: int, size: int | Sequence[int], rng: np.random.Generator, min_tissue: float = 0.5
+) -> list[tuple[int, int]]:
+    """
+    Draw windows of tissue, each a different one, uniformly among all that hold enough of it.
+
+    Where no window holds `min_tissue` (a breast narrower than the window), the windows that hold most are drawn from.
+
+    Args:
+        mask: (H, W), bool: the tissue.
+        count: how many windows are wanted.
+        size: of the windows, in pixels.
+        rng: decides the draw.
+        min_tissue: share of a window that is tissue.
+
+    Returns:
+        up to `count` centres (row, column) for :func:`crop_at`; none where the mask is empty.
+    """
+    sizes = _per_axis(size, 2)
+    starts, shares = _window_shares(mask, sizes)
+    if shares.max() == 0:
+        return []
+    # A hair below the largest share, which floating point may miss.
+    candidates = np.argwhere(shares >= min(min_tissue, shares.max()) - 1e-9)
+    chosen = rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)
+    return [
+        (int(starts[0][row]) + sizes[0] // 2, int(starts[1][column]) + sizes[1] // 2)
+        for row, column in candidates[chosen]
+    ]
+
+
+def _window_shares(mask: np.ndarray, sizes: Sequence[int], steps: int = 32) -> tuple[list[np.ndarray], np.ndarray]:
+    """The starts of windows on a grid of `steps` a window, along each axis, and each window's share of tissue."""
+    sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
+    starts, ends = [], []
+    for length, size in zip(mask.shape, sizes, strict=True):
+        last = max(length - size, 0)
+        start = np.unique(np.append(np.arange(0, last, max(size // steps, 1)), last))
+        starts.append(start)
+        ends.append(np.minimum(start + size, length))
+    (top, left), (bottom, right) = starts, ends
+    inside = (
+        sums[np.ix_(bottom, right)] - sums[np.ix_(top, right)] - sums[np.ix_(bottom, left)] + sums[np.ix_(top, left)]
+    )
+    return starts, inside / (sizes[0] * sizes[1])
+
+
+def _otsu(values: np.ndarray, bins: int = 256) -> float:
+    """The threshold that separates `values` into the two classes of the largest between-class variance."""
+    histogram, edges = np.histogram(values, bins)
+    centers = (edges[:-1] + edges[1:]) / 2
+    below = histogram.cumsum()[:-1]
+    above = histogram.sum() - below
+    mean_below = (histogram * centers).cumsum()[:-1] / np.maximum(below, 1)
+    mean_above = (histogram * centers)[::-1].cumsum()[::-1][1:] / np.maximum(above, 1)
+    return float(edges[1:-1][np.argmax(below * above * (mean_above - mean_below) ** 2.0)])
+
+
+def _resize_planes(planes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """(N, H, W) -> (N, *size), linear and anti-aliased along the last two axes."""
+    return functional.interpolate(planes[None], size=tuple(size), mode="bilinear", align_corners=False, antialias=True)[
+        0
+    ]
+
+
+def _per_axis(size: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    sizes = (size,) * axes if isinstance(size, int) else tuple(int(length) for length in size)
+    if len(sizes) != axes or min(sizes) < 1:
+        raise ValueError(f"size {size} does not fit an image of {axes} axes")
+    return sizes

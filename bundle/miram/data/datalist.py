@@ -1,0 +1,165 @@
+"""The data list of a prepared folder: written, checked, split by patient, and read for training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miram.errors import InputError
+from miram.files import path_inside, write_text
+
+Item = dict[str, Any]
+
+SPLITS = ("training", "validation", "test")
+FILE_NAME = "datalist.json"
+REMEDY = "make it with scripts/prepare_folder.py or scripts/prepare_cbis_ddsm.py"
+
+
+def write_datalist(path: str | os.PathLike[str], datalist: dict[str, Any]) -> None:
+    """
+    Check a data list and write it as JSON, whole or not at all.
+
+    Args:
+        path: `datalist.json` in the prepared folder.
+        datalist: "training", "validation" and "test" (lists of items, each with "image" and "patient") and anything
+            else that JSON holds ("name", "modality", "source", "licence", "label_names").
+
+    Raises:
+        InputError: if a patient or an image is in two splits, or a path leaves the folder.
+    """
+    _check(Path(path), datalist)
+    write_text(path, json.dumps(datalist, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Read and check a data list; unknown keys are kept.
+
+    Raises:
+        InputError: if the file is missing, no JSON, or breaks the contract (see :func:`write_datalist`).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no {path}; {REMEDY}")
+    try:
+        datalist = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); {REMEDY}") from error
+    _check(path, datalist)
+    return datalist
+
+
+def load_split(dataset_dir: str | os.PathLike[str], split: str) -> list[Item]:
+    """
+    The items of one split, with the paths of images and masks made absolute.
+
+    Args:
+        dataset_dir: a prepared folder.
+        split: "training", "validation" or "test".
+
+    Raises:
+        InputError: if the split is unknown or empty, or one of its files is missing.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    folder = Path(dataset_dir)
+    items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
+    if not items:
+        raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {REMEDY}, from more images or patients")
+    missing = [item[key] for item in items for key in _path_keys(item) if not Path(item[key]).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files of {folder / FILE_NAME} are missing, the first is {missing[0]}; "
+            "run the prepare script again, it writes what is missing"
+        )
+    return items
+
+
+def split_by_patient(
+    items: Sequence[Item], validation_fraction: float, seed: int = 0, stratify_key: str | None = None
+) -> tuple[list[Item], list[Item]]:
+    """
+    Draw a validation set of whole patients.
+
+    The number of validation patients is the fraction's nearest, but at least one, and one stays for training. Patients
+    are shuffled, ordered by stratum, and taken at even steps: every stratum gives its share to within one patient.
+
+    Args:
+        items: each with "patient"; their order decides the result together with `seed`, the ids' spelling does not.
+        validation_fraction: share of the patients, 0 (no validation) or more and below 1.
+        seed: of the draw.
+        stratify_key: a key of the items; a patient's stratum is the set of values that the patient's items have.
+
+    Returns:
+        training items and validation items, each in the given order. One patient alone is all training.
+
+    Raises:
+        InputError: if the fraction is outside [0, 1).
+    """
+    if not 0 <= validation_fraction < 1:
+        raise InputError(f"validation_fraction is {validation_fraction}; give 0 (no validation) or more and below 1")
+    patients = _strata(items, stratify_key)
+    held_out: set[str] = set()
+    if validation_fraction > 0 and len(patients) > 1:
+        count = min(max(round(validation_fraction * len(patients)), 1), len(patients) - 1)
+        order = np.random.default_rng(seed).permutation(len(patients))
+        names = sorted(np.array(list(patients), dtype=object)[order], key=lambda name: patients[name])
+        held_out = {names[int((step + 0.5) * len(names) / count)] for step in range(count)}
+    training = [item for item in items if item["patient"] not in held_out]
+    return training, [item for item in items if item["patient"] in held_out]
+
+
+def _strata(items: Sequence[Item], stratify_key: str | None) -> dict[str, list[str]]:
+    """Each patient in order of appearance, with the sorted values that the patient's items have."""
+    strata: dict[str, set[str]] = {}
+    for item in items:
+        values = strata.setdefault(item["patient"], set())
+        if stratify_key is not None:
+            values.add(str(item.get(stratify_key)))
+    return {patient: sorted(values) for patient, values in strata.items()}
+
+
+def _check(path: Path, datalist: Any) -> None:
+    if not isinstance(datalist, dict):
+        raise InputError(f"{path} is no data list (a JSON object); {REMEDY}")
+    for split in SPLITS:
+        _check_split(path, datalist, split)
+    for key in ("patient", "image"):
+        _check_disjoint(path, datalist, key)
+
+
+def _check_split(path: Path, datalist: dict[str, Any], split: str) -> None:
+    items = datalist.get(split)
+    if not isinstance(items, list):
+        raise InputError(f"{path}: {split!r} is missing or no list; {REMEDY}")
+    for number, item in enumerate(items):
+        for key in ("image", "patient"):
+            if not isinstance(item, dict) or not isinstance(item.get(key), str):
+                raise InputError(f"{path}: item {number} of {split!r} has no text under {key!r}; {REMEDY}")
+        for key in _path_keys(item):
+            path_inside(path.parent, item[key])
+
+
+def _check_disjoint(path: Path, datalist: dict[str, Any], key: str) -> None:
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for item in datalist[split]:
+            other = seen.setdefault(item[key], split)
+            if other != split:
+                raise InputError(
+                    f"{path}: {key} {item[key]!r} is in both {other!r} and {split!r}; results would leak. "
+                    "Keep it in one split"
+                )
+
+
+def _path_keys(item: Item) -> list[str]:
+    return [key for key in ("image", "mask") if item.get(key) is not None]
+
+
+def _absolute(item: Item, folder: Path) -> Item:
+    return item | {key: str(path_inside(folder, item[key])) for key in _path_keys(item)}
