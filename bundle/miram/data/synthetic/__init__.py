@@ -1,0 +1,1 @@
+"""A miniature CBIS-DDSM with generated mammograms, in the real one's formats."""
