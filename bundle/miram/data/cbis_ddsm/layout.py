@@ -1,10 +1,10 @@
-"""Where the series of CBIS-DDSM lie on disk: by the SeriesInstanceUID in each file's header, whatever the folders' names."""
+"""Where the series of CBIS-DDSM lie on disk: by the SeriesInstanceUID in each file's header, not by folder names."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -45,14 +45,19 @@ class DicomIndex:
     The DICOM files below a folder.
 
     Args:
-        series: the files of each series by its UID, those of most pixels first.
+        series: the files of each series by its UID.
         unreadable: paths of the `.dcm` files that no header could be read from.
     """
 
     series: dict[str, list[DicomFile]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
-    def missing(self, uids: Sequence[str]) -> str:
+    def files(self, *uids: str) -> tuple[DicomFile, ...]:
+        """The files of these series, those of most pixels first."""
+        files = [file for uid in uids for file in self.series.get(uid, [])]
+        return tuple(sorted(files, key=lambda file: (-file.rows * file.columns, file.path)))
+
+    def missing(self, *uids: str) -> str:
         """Why some of these series cannot be used, in words; "" where there are files of each."""
         reasons = []
         for uid in (uid for uid in uids if uid not in self.series):
@@ -86,15 +91,15 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path, workers: int | None = N
         read = list(tqdm(headers, total=len(new), desc="Reading DICOM headers", unit="file", disable=not new))
     known |= {(file.path, file.size, file.modified): file for file in read}
     files = sorted(known[file.path, file.size, file.modified] for file in found)
-    write_text(cache, json.dumps([astuple(file) for file in files]))
     if not any(file.series for file in files):
         raise InputError(f"{root} holds no DICOM file among its {len(files)} files; give the folder of the download")
+    write_text(cache, json.dumps([astuple(file) for file in files]))
     return _index(files)
 
 
 def _index(files: list[DicomFile]) -> DicomIndex:
     index = DicomIndex()
-    for file in sorted(files, key=lambda file: (-file.rows * file.columns, file.path)):
+    for file in files:
         if file.series:
             index.series.setdefault(file.series, []).append(file)
         elif file.path.lower().endswith(".dcm"):

@@ -38,6 +38,19 @@ class CropSettings:
     mask_tolerance: float = 0.05
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.crops not in ("lesion", "tissue", "both"):
+            raise InputError(f"crops is {self.crops!r}; give lesion, tissue or both")
+        for name, least in {
+            "crop_size": 16,
+            "context": 1,
+            "crops_per_image": 1,
+            "mask_tolerance": 0,
+            "seed": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more")
+
 
 @dataclass(frozen=True)
 class ImageJob:
@@ -64,11 +77,13 @@ class ImageCrops:
         zooms: for each crop written, by name, its pixels per original pixel: 1 at native resolution, less if reduced.
         problems: for each crop that could not be made, by name, the reason.
         notes: what is worth telling of a crop that was made.
+        scaling: how the mammogram's stored values became 0..65535.
     """
 
     zooms: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    scaling: str = ""
 
 
 def image_path(name: str) -> str:
@@ -83,11 +98,11 @@ def mask_path(name: str) -> str:
 
 def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSettings) -> ImageCrops:
     """Read a mammogram once, and write the crops of its lesions with their masks, and its tissue crops."""
-    crops = ImageCrops()
     try:
-        image = read_image(dicom_dir / job.image.path).pixels
+        source = read_image(dicom_dir / job.image.path)
     except InputError as error:
         return ImageCrops(problems=dict.fromkeys((*job.lesions, *job.tissue), str(error)))
+    image, crops = source.pixels, ImageCrops(scaling=source.scaling)
     for name, files in job.lesions.items():
         try:
             mask, note = find_mask([dicom_dir / file.path for file in files], image.shape, settings.mask_tolerance)
@@ -134,7 +149,11 @@ def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> 
         elif any(abs(own - full) > tolerance * full for own, full in zip(pixels.shape, shape, strict=True)):
             refused.append(f"{path} is a mask of {_size(pixels.shape)} pixels, the mammogram has {_size(shape)}")
         else:
-            note = "" if pixels.shape == tuple(shape) else f"mask of {_size(pixels.shape)} aligned to {_size(shape)} pixels"
+            note = (
+                ""
+                if pixels.shape == tuple(shape)
+                else f"mask of {_size(pixels.shape)} aligned to {_size(shape)} pixels"
+            )
             return _fit(pixels == high, shape), note
     raise InputError("no mask of the lesion: " + "; ".join(refused))
 
@@ -167,16 +186,12 @@ def cut_lesion(
 def _cut_tissue(image: np.ndarray, job: ImageJob, output_dir: Path, settings: CropSettings, crops: ImageCrops) -> None:
     # The places depend on the seed and the series alone: not on the order or number of jobs, so that a run can resume.
     rng = np.random.default_rng([settings.seed, zlib.crc32(job.image.series.encode())])
-    try:
-        centers = tissue_centers(breast_mask(image), len(job.tissue), settings.crop_size, rng)
-    except InputError as error:
-        crops.problems |= dict.fromkeys(job.tissue, f"{job.image.path}: {error}")
-        return
+    centers = tissue_centers(breast_mask(image), len(job.tissue), settings.crop_size, rng)
     for name, center in zip(job.tissue, centers, strict=False):
         write_png16(output_dir / image_path(name), crop_at(image, center, settings.crop_size))
         crops.zooms[name] = 1.0
     for name in job.tissue[len(centers) :]:
-        crops.problems[name] = f"{job.image.path} has breast tissue for {len(centers)} crops only"
+        crops.problems[name] = f"{job.image.path} has tissue for {len(centers)} different crops only"
 
 
 def _fit(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:

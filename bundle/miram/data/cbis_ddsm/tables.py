@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 TABLES = {
     "mass_case_description_train_set.csv": "training",
@@ -58,10 +61,20 @@ DESCRIPTORS = {"mass": ("mass_margins", "mass_shape"), "calcification": ("calc_t
 
 _SEVERITY = ["BENIGN_WITHOUT_CALLBACK", "BENIGN", "MALIGNANT"]
 _SYNONYMS = {"LUCENT_CENTERED": "LUCENT_CENTER"}
-_COMMON_COLUMNS = (
-    "patient_id breast_density left_or_right_breast image_view abnormality_id abnormality_type assessment pathology "
-    "subtlety image_file_path cropped_image_file_path roi_mask_file_path"
-).split()
+_COMMON_COLUMNS = [
+    "patient_id",
+    "breast_density",
+    "left_or_right_breast",
+    "image_view",
+    "abnormality_id",
+    "abnormality_type",
+    "assessment",
+    "pathology",
+    "subtlety",
+    "image_file_path",
+    "cropped_image_file_path",
+    "roi_mask_file_path",
+]
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,8 @@ def read_tables(csv_dir: str | Path) -> list[LesionView]:
     present = [name for name in TABLES if (folder / name).is_file()]
     if not present:
         raise InputError(f"{folder} holds none of the tables {', '.join(TABLES)}; give their folder as csv_dir")
+    for name in (name for name in TABLES if name not in present and TABLES[name] == "test"):
+        logger.warning("%s lacks %s: its patients cannot be kept out of training", folder, name)
     return [row for name in present for row in _read_table(folder / name, TABLES[name])]
 
 
@@ -134,7 +149,10 @@ def label_names(rows: Iterable[LesionView]) -> dict[str, list[Any]]:
     for row in rows:
         for task, terms in row.descriptors.items():
             names[task] += [term for term in terms or [] if term not in names[task]]
-    return {task: classes[: len(LABEL_NAMES[task])] + sorted(classes[len(LABEL_NAMES[task]) :]) for task, classes in names.items()}
+    return {
+        task: classes[: len(LABEL_NAMES[task])] + sorted(classes[len(LABEL_NAMES[task]) :])
+        for task, classes in names.items()
+    }
 
 
 def lesion_labels(rows: Iterable[LesionView]) -> dict[str, dict[str, Any]]:
@@ -151,7 +169,7 @@ def lesion_labels(rows: Iterable[LesionView]) -> dict[str, dict[str, Any]]:
 
 
 def patients_in_test(rows: Iterable[LesionView]) -> set[str]:
-    """The patients in any test table: none of them may be trained on, also when their other lesion is a training row."""
+    """The patients in any test table: none of them may be trained on, also if another row is a training row."""
     return {row.patient for row in rows if row.split == "test"}
 
 
@@ -244,4 +262,6 @@ class _Cells:
         return parts[2]
 
     def error(self, column: str, text: str, reason: str) -> InputError:
-        return InputError(f"{self.path} row {self.number}: column '{column.replace('_', ' ')}' holds {text!r}: {reason}")
+        return InputError(
+            f"{self.path} row {self.number}: column '{column.replace('_', ' ')}' holds {text!r}: {reason}"
+        )
