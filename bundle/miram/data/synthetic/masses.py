@@ -83,7 +83,7 @@ def _edge(shapes: Sequence[str], angle: np.ndarray, radius: float, rng: np.rando
     long = {"ROUND": 1.05, "LYMPH_NODE": 1.4, "ASYMMETRIC_BREAST_TISSUE": 1.4}.get(first, rng.uniform(1.3, 1.6))
     edge = 1 / np.sqrt(np.cos(angle - turn) ** 2 / long + np.sin(angle - turn) ** 2 * long)
     if "LOBULATED" in shapes:
-        edge = edge * (1 + 0.16 * np.cos(int(rng.integers(3, 5)) * angle + turn))
+        edge = edge * (1 + 0.2 * np.cos(int(rng.integers(3, 5)) * angle + turn))
     if "IRREGULAR" in shapes or "FOCAL_ASYMMETRIC_DENSITY" in shapes:
         for order in range(2, 9):
             edge = edge * (1 + 0.16 / np.sqrt(order) * rng.standard_normal() * np.cos(order * angle + turn * order**2))
