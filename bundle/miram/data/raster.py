@@ -1,0 +1,122 @@
+"""PNG, JPEG and TIFF."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import PIL.Image
+import tifffile
+from PIL import ImageOps
+
+from miram.data.image import Image, check_size, drop_alpha, gray_of_color, to_uint16
+from miram.data.volumes import itk_array
+from miram.errors import InputError
+
+GRAY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
+COLOR_MODES = {"LA", "RGB", "RGBA", "P", "PA"}
+
+
+def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
+    """
+    Read a PNG or JPEG; an EXIF orientation is applied.
+
+    Raises:
+        InputError: if the file is damaged, larger than `max_pixels`, animated, colored or partly transparent.
+    """
+    try:
+        with _pixel_limit(max_pixels), PIL.Image.open(path) as image:
+            check_size(path, (image.height, image.width), max_pixels)
+            if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
+                raise InputError(f"{path} is animated; give one image a file")
+            values = itk_array(path) if _is_wide_png(path) else _values(path, ImageOps.exif_transpose(image))
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error for damaged files.
+        raise InputError(f"{path} cannot be read ({error}); it may be truncated or damaged, copy it again") from error
+    pixels, scaling = to_uint16(path, _gray(path, values), intensity)
+    return Image(pixels, scaling=scaling)
+
+
+def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
+    """
+    Read a TIFF of one page, striped or tiled, also with a pyramid (its largest level).
+
+    Raises:
+        InputError: if the file is damaged, larger than `max_pixels`, of several pages, colored or partly transparent.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = _only_page(path, tiff)
+            check_size(path, (page.imagelength, page.imagewidth), max_pixels)
+            white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+                raise InputError(f"{path} is a color image (palette); give gray images")
+            values = _tiff_values(path, page)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and its codecs raise many kinds for damaged files.
+        raise InputError(f"{path} cannot be read ({error}); it may be truncated or damaged, copy it again") from error
+    pixels, scaling = to_uint16(path, _gray(path, values), intensity)
+    return Image(65535 - pixels if white_is_zero else pixels, scaling=scaling)
+
+
+def _only_page(path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    series = tiff.series[0]
+    if len(series.pages) != 1 or len(tiff.series) > 1:
+        raise InputError(f"{path} has several pages; give one image a file, or convert a stack to NIfTI")
+    return tiff.pages.first
+
+
+def _tiff_values(path: str | os.PathLike[str], page: tifffile.TiffPage) -> np.ndarray:
+    """(H, W) or (H, W, channels)."""
+    codecs = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
+    if page.compression not in codecs:
+        # LZW, JPEG and the like: tifffile needs one more package for them, itk brings libtiff.
+        return itk_array(path)
+    values = page.asarray()
+    planar = values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    return np.moveaxis(values, 0, -1) if planar else values
+
+
+def _values(path: str | os.PathLike[str], image: PIL.Image.Image) -> np.ndarray:
+    if image.mode in GRAY_MODES:
+        values = np.asarray(image)
+        # Older Pillow opens a 16-bit PNG as 32 bit.
+        return values.astype(np.uint16) if image.mode == "I" and image.format in ("PNG", None) else values
+    if image.mode not in COLOR_MODES:
+        raise InputError(f"{path} is a color image ({image.mode}); give gray images")
+    transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+def _gray(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, 1 to 4) -> (H, W)."""
+    if values.ndim == 3 and values.shape[-1] in (2, 4):
+        values = drop_alpha(path, values)
+    if values.ndim == 3 and values.shape[-1] == 3:
+        return gray_of_color(path, values)
+    return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+
+
+def _is_wide_png(path: str | os.PathLike[str]) -> bool:
+    """Whether a PNG has several channels of 16 bit (by its header), which Pillow would cut down to 8."""
+    with open(path, "rb") as stream:
+        header = stream.read(26)
+    return header[:4] == b"\x89PNG" and header[24] == 16 and header[25] in (2, 4, 6)
+
+
+@contextmanager
+def _pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Set Pillow's own limit, a global, to ours: it warns above it and refuses above twice as much."""
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    PIL.Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            yield
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = before

@@ -1,0 +1,70 @@
+"""Any supported image file to 16-bit gray pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from miram.data.dicom import read_dicom
+from miram.data.image import Image
+from miram.data.raster import read_pillow, read_tiff
+from miram.data.volumes import read_itk, read_nifti
+from miram.errors import InputError
+
+__all__ = ["Image", "is_image_file", "read_image"]
+
+Reader = Callable[[str | os.PathLike[str], int, str], Image]
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), read_dicom),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), read_pillow),
+    **dict.fromkeys((".tif", ".tiff"), read_tiff),
+    **dict.fromkeys((".nii", ".nii.gz"), read_nifti),
+    **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), read_itk),
+}
+
+
+def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, intensity: str = "stored") -> Image:
+    """
+    Read an image, by its suffix; a file of another or no suffix is read as DICOM if it begins as one.
+
+    Args:
+        path: DICOM, PNG, JPEG, TIFF, NIfTI, MHA, MHD or NRRD.
+        max_pixels: a larger image is refused by its header, before memory is taken for it.
+        intensity: "stored" keeps the levels of unsigned 8 and 16 bit and applies a DICOM window; "percentiles"
+            stretches every image between its percentiles 0.5 and 99.5.
+
+    Returns:
+        the image as 0..65535, high = bright.
+
+    Raises:
+        InputError: if the file is missing, empty, damaged, in no supported format, colored, or too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); copy or export it again")
+    reader = READERS.get(_suffix(path)) or (read_dicom if _has_preamble(path) else None)
+    if reader is None:
+        raise InputError(f"{path} is in no supported format; give DICOM, {', '.join(sorted(READERS))}")
+    return reader(path, max_pixels, intensity)
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an image: by a known suffix, or because it begins as DICOM does (but is no DICOMDIR)."""
+    path = Path(path)
+    if path.name.upper() == "DICOMDIR":
+        return False
+    return _suffix(path) in READERS or _has_preamble(path)
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def _has_preamble(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
