@@ -66,7 +66,7 @@ class DicomIndex:
         return "; ".join(reasons)
 
 
-def scan_dicom(dicom_dir: str | Path, cache: str | Path, workers: int | None = None) -> DicomIndex:
+def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     """
     Find the series below a folder: the classic and the descriptive download of TCIA, the IDC's, or any other layout.
 
@@ -75,7 +75,6 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path, workers: int | None = N
     Args:
         dicom_dir: the folder; hidden folders in it (unfinished downloads) are left out.
         cache: the file to keep what was read in.
-        workers: threads that read headers, by default Python's choice for waiting on disks.
 
     Raises:
         InputError: if the folder does not exist or holds no DICOM file at all.
@@ -86,7 +85,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path, workers: int | None = N
     known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
     found = list(_walk(root))
     new = [file for file in found if (file.path, file.size, file.modified) not in known]
-    with ThreadPoolExecutor(workers or None) as pool:
+    with ThreadPoolExecutor() as pool:
         headers = pool.map(lambda file: _read_header(root, file), new)
         read = list(tqdm(headers, total=len(new), desc="Reading DICOM headers", unit="file", disable=not new))
     known |= {(file.path, file.size, file.modified): file for file in read}

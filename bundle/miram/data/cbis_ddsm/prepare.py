@@ -112,7 +112,7 @@ def prepare_cbis_ddsm(
     split_by_patient([], validation_fraction)  # a wrong fraction is told of now, not after an hour's work
     rows = read_tables(csv_dir)
     check_settings(output, settings)
-    index = scan_dicom(dicom_dir, output / STATE_DIR / "dicom_files.json", workers)
+    index = scan_dicom(dicom_dir, output / STATE_DIR / "dicom_files.json")
     jobs, refusals = plan_jobs(rows, index, settings)
     _stop_if_strict(strict, [refusal.reason for refusal in refusals.values() if refusal.status == "error"])
     save_settings(output, settings)

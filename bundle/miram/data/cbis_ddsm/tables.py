@@ -256,8 +256,9 @@ class _Cells:
     def series(self, column: str) -> str:
         """The SeriesInstanceUID, a path's third part: folder names differ between the tables and the downloads."""
         parts = self.text(column).split("/")
-        if len(parts) < 4 or ".." in parts or not re.fullmatch(r"\d[\d.]{0,63}", parts[2]):
-            reason = "it leaves its folder" if ".." in parts or parts[0] == "" else "its third part is no series UID"
+        leaves = ".." in parts or (len(parts) > 1 and not parts[0])
+        if leaves or len(parts) < 4 or not re.fullmatch(r"\d[\d.]{0,63}", parts[2]):
+            reason = "it leaves its folder" if leaves else "its third part is no series UID"
             raise self.error(column, "/".join(parts), f"{reason}; a path is PatientID/StudyUID/SeriesUID/000000.dcm")
         return parts[2]
 
