@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,17 +62,17 @@ def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
 def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
     """
-    The breast against the air around it: Otsu's threshold on a small copy, then the largest component.
+    The breast (or body) against the air around it: Otsu's threshold on a small copy, then the largest component.
 
     Burned-in labels are components of their own and fall away. The threshold (Otsu, IEEE Trans. SMC 1979) is taken on
     square roots, where fat lies nearer to gland than to air. An image of one value has an empty mask.
 
     Args:
-        image: (H, W), high = bright.
-        working_size: the longer side of the small copy, in pixels.
+        image: (H, W) or (H, W, D), high = bright.
+        working_size: the longest side of the small copy, in pixels.
 
     Returns:
-        (H, W), bool.
+        bool, of the image's shape.
     """
     scale = min(1.0, working_size / max(image.shape))
     small = np.sqrt(resize_crop(image, [max(1, round(length * scale)) for length in image.shape]).astype(np.float32))
@@ -81,58 +82,59 @@ def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     largest = ndimage.binary_fill_holes(components == sizes.argmax())
-    rows, columns = (
+    nearest = [
         np.minimum(np.arange(length) * short // length, short - 1)
         for length, short in zip(image.shape, small.shape, strict=True)
-    )
-    return largest[rows[:, None], columns[None, :]]
+    ]
+    return largest[np.ix_(*nearest)]
 
 
 def tissue_centers(
     mask: np.ndarray, count: int, size: int | Sequence[int], rng: np.random.Generator, min_tissue: float = 0.5
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, ...]]:
     """
     Draw windows of tissue, each a different one, uniformly among all that hold enough of it.
 
     Where no window holds `min_tissue` (a breast narrower than the window), the windows that hold most are drawn from.
 
     Args:
-        mask: (H, W), bool: the tissue.
+        mask: (H, W) or (H, W, D), bool: the tissue.
         count: how many windows are wanted.
-        size: of the windows, in pixels.
+        size: of the windows, in pixels, one for all axes or one per axis.
         rng: decides the draw.
         min_tissue: share of a window that is tissue.
 
     Returns:
-        up to `count` centres (row, column) for :func:`crop_at`; none where the mask is empty.
+        up to `count` centres (row, column[, slice]) for :func:`crop_at`; none where the mask is empty.
     """
-    sizes = _per_axis(size, 2)
-    starts, shares = _window_shares(mask, sizes)
+    sizes = _per_axis(size, mask.ndim)
+    starts = [_window_starts(length, width) for length, width in zip(mask.shape, sizes, strict=True)]
+    shares = _window_shares(mask, starts, sizes)
     if shares.max() == 0:
         return []
-    # A hair below the largest share, which floating point may miss.
-    candidates = np.argwhere(shares >= min(min_tissue, shares.max()) - 1e-9)
-    chosen = rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)
+    candidates = np.argwhere(shares >= min(min_tissue, shares.max()))
+    chosen = candidates[rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)]
     return [
-        (int(starts[0][row]) + sizes[0] // 2, int(starts[1][column]) + sizes[1] // 2)
-        for row, column in candidates[chosen]
+        tuple(int(start[index]) + width // 2 for start, index, width in zip(starts, window, sizes, strict=True))
+        for window in chosen
     ]
 
 
-def _window_shares(mask: np.ndarray, sizes: Sequence[int], steps: int = 32) -> tuple[list[np.ndarray], np.ndarray]:
-    """The starts of windows on a grid of `steps` a window, along each axis, and each window's share of tissue."""
-    sums = np.pad(mask, ((1, 0), (1, 0))).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
-    starts, ends = [], []
-    for length, size in zip(mask.shape, sizes, strict=True):
-        last = max(length - size, 0)
-        start = np.unique(np.append(np.arange(0, last, max(size // steps, 1)), last))
-        starts.append(start)
-        ends.append(np.minimum(start + size, length))
-    (top, left), (bottom, right) = starts, ends
-    inside = (
-        sums[np.ix_(bottom, right)] - sums[np.ix_(top, right)] - sums[np.ix_(bottom, left)] + sums[np.ix_(top, left)]
-    )
-    return starts, inside / (sizes[0] * sizes[1])
+def _window_starts(length: int, width: int, steps: int = 32) -> np.ndarray:
+    """Where windows begin along an axis: `steps` positions a window, and the last that fits."""
+    last = max(length - width, 0)
+    return np.unique(np.append(np.arange(0, last, max(width // steps, 1)), last))
+
+
+def _window_shares(mask: np.ndarray, starts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """Each window's share of tissue, from cumulative sums along one axis after the other."""
+    sums = mask.astype(np.int32)
+    for axis, (start, width) in enumerate(zip(starts, sizes, strict=True)):
+        edges = [(1, 0) if other == axis else (0, 0) for other in range(mask.ndim)]
+        cumulative = np.pad(sums.cumsum(axis, dtype=np.int32), edges)
+        ends = np.minimum(start + width, mask.shape[axis])
+        sums = cumulative.take(ends, axis) - cumulative.take(start, axis)
+    return sums / math.prod(sizes)
 
 
 def _otsu(values: np.ndarray, bins: int = 256) -> float:

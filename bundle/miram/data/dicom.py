@@ -34,9 +34,9 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     Read a gray single-frame DICOM image.
 
     Stored values go through the modality rescale and, where there is one, the first VOI LUT or window, since that is
-    what its maker meant to be seen; its output range becomes 0..65535. Without a window, unsigned values without rescale
-    keep their levels (`BitsStored` bits become 16), others are stretched between percentiles. MONOCHROME1 is inverted;
-    bits beyond `BitsStored` (old overlays) are masked off.
+    what its maker meant to be seen; its output range becomes 0..65535. Without a window, unsigned values without
+    rescale keep their levels (`BitsStored` bits become 16), others are stretched between percentiles. MONOCHROME1 is
+    inverted; bits beyond `BitsStored` (old overlays) are masked off.
 
     Args:
         path: the file.

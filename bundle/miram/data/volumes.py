@@ -17,7 +17,7 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     Read a NIfTI volume, or a 2D image stored as one slice.
 
     A volume is brought to the closest canonical orientation: its axes run to the patient's right, front and head. A
-    single slice is a 2D image and stays as it lies: its first axis on disk are the columns, as itk and MONAI write them.
+    single slice is a 2D image and stays as it lies: its first axis on disk are the columns, as itk and MONAI write.
 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, colored, or has more than three axes.

@@ -1,0 +1,190 @@
+"""Any folder of images to a prepared folder: crops, data list and report."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from miram.data.datalist import FILE_NAME, SPLITS, Item, split_by_patient, write_datalist
+from miram.data.image_crops import CropSettings, prepare_image
+from miram.data.labels import Labels, assign_patients, label_names, read_labels
+from miram.data.prepared import ReportRow, run_jobs, write_report
+from miram.data.readers import is_image_file
+from miram.data.records import Record, Records
+from miram.errors import InputError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    What a run did.
+
+    Args:
+        output_dir: the prepared folder.
+        sources: files found, images or not.
+        images: images that gave crops.
+        reused: those of them whose crops were there already.
+        crops: crops in the data list.
+        patients: patients in the data list, by split.
+        origins: images by what named their patient ("csv", "pattern", "dicom", "file").
+        reasons: files that gave no crop, by reason.
+        dark: images whose brightest pixel is below a quarter of the range.
+    """
+
+    output_dir: Path
+    sources: int
+    images: int
+    reused: int
+    crops: int
+    patients: dict[str, int]
+    origins: dict[str, int]
+    reasons: dict[str, int]
+    dark: int
+
+
+def prepare_folder(
+    input_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    settings: CropSettings | None = None,
+    labels_csv: str | os.PathLike[str] | None = None,
+    patient_pattern: str | None = None,
+    validation_fraction: float = 0.2,
+    workers: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Summary:
+    """
+    Prepare every image under a folder; a second call does only what is missing.
+
+    Args:
+        input_dir: searched with its subfolders.
+        output_dir: gets `datalist.json`, `report.csv`, `images/` and the records for continuing.
+        settings: what decides the crops.
+        labels_csv: see :func:`miram.data.labels.read_labels`.
+        patient_pattern: see :func:`miram.data.labels.assign_patients`.
+        validation_fraction: share of the patients held out.
+        workers: see :func:`miram.data.prepared.run_jobs`.
+        strict: an image that cannot be read stops the run after the report is written.
+        overwrite: forget what was prepared before.
+
+    Raises:
+        InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
+    """
+    settings = settings or CropSettings()
+    root, output = Path(input_dir), Path(output_dir)
+    sources, rows = find_images(root, output)
+    labels: dict[str, Labels] = {}
+    columns: list[str] = []
+    if labels_csv is not None:
+        labels, columns, missing = read_labels(labels_csv, sources)
+        rows += missing
+    results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite)
+    records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
+    patients, origins = assign_patients(records, labels, patient_pattern)
+    rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
+    write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
+    _check(output, rows, records, strict)
+    items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]
+    splits = _splits(items, validation_fraction, settings.seed)
+    head = {"name": output.resolve().name, "modality": "unknown", "source": "a folder of images", "licence": "unknown"}
+    write_datalist(output / FILE_NAME, head | {"label_names": label_names(items, columns)} | splits)
+    return Summary(
+        output_dir=output,
+        sources=len(sources) + sum(row.status == "skipped" and not row.scaling for row in rows),
+        images=len(records),
+        reused=reused,
+        crops=len(items),
+        patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
+        origins=dict(origins),
+        reasons=dict(Counter(_kind(row) for row in rows if row.status != "crop")),
+        dark=sum(record.dark for record in records),
+    )
+
+
+def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
+    """
+    List the files under a folder, without those of the prepared folder, should it lie inside.
+
+    Returns:
+        the images' relative paths, sorted, and a report row for each other file.
+
+    Raises:
+        InputError: if the folder is missing or the prepared folder itself, or holds no image.
+    """
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}")
+    if root.resolve() == output.resolve():
+        raise InputError(f"--input_dir and --output_dir are both {root}; give the output a folder of its own")
+    sources, others = [], []
+    for path in sorted(root.rglob("*")):
+        if not path.is_file() or path.resolve().is_relative_to(output.resolve()):
+            continue
+        name = path.relative_to(root).as_posix()
+        # Hidden files are notes of the operating system, also where they end in .dcm or .png (macOS's `._name`).
+        if path.name.startswith(".") or not is_image_file(path):
+            others.append(ReportRow(name, "skipped", "no image file"))
+        else:
+            sources.append(name)
+    if not sources:
+        raise InputError(
+            f"{root} holds no image (of {len(others)} files); give DICOM, PNG, TIFF, JPEG, NIfTI, MHA or NRRD"
+        )
+    return sources, others
+
+
+def _prepare(
+    root: Path, sources: Sequence[str], records: Records, settings: CropSettings, workers: int | None, overwrite: bool
+) -> tuple[dict[str, Record | InputError], int]:
+    """Each source's record or error, and how many records an earlier run had left."""
+    records.begin(asdict(settings), overwrite)
+    results: dict[str, Record | InputError | None] = {name: records.load(name, root / name) for name in sources}
+    todo = [name for name, record in results.items() if record is None]
+    work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key())
+    made = dict(zip(todo, run_jobs(todo, work, workers, "preparing"), strict=True))
+    return {name: record or made[name] for name, record in results.items()}, len(sources) - len(todo)
+
+
+def _row(source: str, result: Record | InputError, patient: str) -> ReportRow:
+    if isinstance(result, InputError):
+        return ReportRow(source, "error", str(result))
+    status = "crop" if result.outputs else "skipped"
+    return ReportRow(source, status, result.reason, result.outputs, patient, result.scaling)
+
+
+def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:
+    """Stop, the report written, where no data list can be made of what was read."""
+    errors = [row for row in rows if row.status == "error"]
+    if strict and errors:
+        raise InputError(
+            f"{len(errors)} rows of {output / 'report.csv'} are errors (--strict); the first: {errors[0].reason}"
+        )
+    if not records:
+        first = next((row.reason for row in rows if row.status == "error" or row.scaling), "")
+        raise InputError(f"no image gave a crop; {output / 'report.csv'} says why, the first: {first}")
+    kinds = {record.spatial_dims: record.source for record in records}
+    if len(kinds) > 1:
+        raise InputError(
+            f"the folder mixes 2D images ({kinds[2]}) and volumes ({kinds[3]}); "
+            "give --overwrite with --spatial_dims 2 or --spatial_dims 3 to keep one kind"
+        )
+
+
+def _items(record: Record, patient: str, labels: dict[str, Labels], columns: Sequence[str]) -> list[Item]:
+    """An item per crop: what the header says, then the labels, which may correct it."""
+    known = labels.get(record.source, {})
+    common = {"mask": None, "patient": patient, "source": record.source} | record.facts
+    return [{"image": name} | common | {column: known.get(column) for column in columns} for name in record.outputs]
+
+
+def _splits(items: Sequence[Item], validation_fraction: float, seed: int) -> dict[str, list[Item]]:
+    training, validation = split_by_patient(items, validation_fraction, seed)
+    return {"training": training, "validation": validation, "test": []}
+
+
+def _kind(row: ReportRow) -> str:
+    """A short reason to count by: without the file's name."""
+    return row.reason if row.status == "skipped" else "could not be read"

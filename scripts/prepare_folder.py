@@ -1,0 +1,95 @@
+"""Prepare any folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD; 2D or 3D) for pretraining."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from miram.cli import main_guard
+from miram.data.folder import Summary, prepare_folder
+from miram.data.image import INTENSITIES
+from miram.data.image_crops import CROPS, CropSettings
+
+ORIGINS = {
+    "csv": "the labels CSV",
+    "pattern": "--patient_pattern",
+    "dicom": "the DICOM header (numbered, the ids are not kept)",
+    "file": "the file name: one file is one patient; if patients have several files, give --patient_pattern or --labels_csv",
+}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--input_dir", required=True, help="folder of images, searched with its subfolders")
+    add("--output_dir", required=True, help="folder to make; the same command continues an interrupted run")
+    add("--crops", choices=CROPS, default="tissue", help="random windows of tissue, or the whole image made small")
+    add("--crop_size", type=int, help="pixels a side; 512 for images and 96 for volumes unless given")
+    add("--crops_per_image", type=int, default=32, help="windows of an image that is larger than a crop")
+    add("--min_tissue", type=float, default=0.5, help="share of a window that is tissue")
+    add("--spatial_dims", type=int, choices=(2, 3), help="keep images (2) or volumes (3) only")
+    add(
+        "--intensity", choices=INTENSITIES, default="stored", help="keep stored levels, or stretch percentiles 0.5-99.5"
+    )
+    add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error")
+    add("--labels_csv", help="CSV with a column image, optionally patient; other columns are labels")
+    add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
+    add("--validation_fraction", type=float, default=0.2, help="share of the patients held out")
+    add("--seed", type=int, default=0, help="of the windows and the split")
+    add("--workers", type=int, help="processes; all cores unless given, 0 for none")
+    add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
+    add("--overwrite", action="store_true", help="forget what was prepared in output_dir before")
+    return parser.parse_args(arguments)
+
+
+def describe(summary: Summary) -> str:
+    """Tell what was done and what to type next."""
+    split = summary.patients
+    lines = [
+        f"{summary.crops} crops of {summary.images} images ({summary.reused} were there already) in {summary.output_dir}",
+        f"patients: {split['training']} training, {split['validation']} validation",
+        *(f"  {count} images: patient from {ORIGINS[origin]}" for origin, count in summary.origins.items()),
+        *(f"{count} of {summary.sources} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
+    ]
+    if not split["validation"]:
+        lines.append("no patient is held out: validation is empty, a run on this folder cannot validate")
+    if summary.dark:
+        lines.append(
+            f"{summary.dark} images use less than a quarter of the range; --intensity percentiles stretches them"
+        )
+    lines += [f"every file is in {summary.output_dir / 'report.csv'}", "", "next:"]
+    command = "python -m monai.bundle run training --config_file configs/pretrain.yaml"
+    return "\n".join([*lines, f"  {command} --dataset_dir {summary.output_dir}"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the folder and say what was done."""
+    options = parse(arguments)
+    settings = CropSettings(
+        crops=options.crops,
+        crop_size=options.crop_size,
+        crops_per_image=options.crops_per_image,
+        min_tissue=options.min_tissue,
+        spatial_dims=options.spatial_dims,
+        intensity=options.intensity,
+        max_pixels=options.max_pixels,
+        seed=options.seed,
+    )
+    summary = prepare_folder(
+        options.input_dir,
+        options.output_dir,
+        settings,
+        labels_csv=options.labels_csv,
+        patient_pattern=options.patient_pattern,
+        validation_fraction=options.validation_fraction,
+        workers=options.workers,
+        strict=options.strict,
+        overwrite=options.overwrite,
+    )
+    print(describe(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    main_guard(main)
