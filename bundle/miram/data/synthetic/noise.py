@@ -31,13 +31,17 @@ def power_law_field(
     Returns:
         (H, W) float32.
     """
+    step = int(finest // 3)  # a smooth field is drawn small and enlarged
+    if step > 1:
+        coarse = (shape[0] // step + 2, shape[1] // step + 2)
+        return enlarge(power_law_field(coarse, exponent, rng, finest / step, coarsest / step, stretch), shape)
     padded = tuple(scipy.fft.next_fast_len(size, real=True) for size in shape)
     white = rng.standard_normal(padded, dtype=np.float32)
     rows = scipy.fft.fftfreq(padded[0]).astype(np.float32)[:, None] * stretch[0]
     columns = scipy.fft.rfftfreq(padded[1]).astype(np.float32)[None, :] * stretch[1]
     squared = rows**2 + columns**2
-    weight = (squared + np.float32(coarsest**-2.0)) ** np.float32(-exponent / 2)
-    weight *= np.exp(-squared * np.float32(finest**2 / 2))
+    falling = np.float32(exponent / 2) * np.log(squared + np.float32(coarsest**-2.0))
+    weight = np.exp(-falling - squared * np.float32(finest**2 / 2))
     weight[0, 0] = 0
     field = scipy.fft.irfft2(scipy.fft.rfft2(white) * weight, padded)[: shape[0], : shape[1]]
     return (field - field.mean()) / max(float(field.std()), 1e-6)

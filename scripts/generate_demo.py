@@ -1,0 +1,46 @@
+"""Generate a miniature CBIS-DDSM: DICOM mammograms with lesions and the four tables, without any real patient's data."""
+
+from __future__ import annotations
+
+import argparse
+
+from miram.cli import main_guard
+from miram.data.synthetic.generate import generate_cbis_ddsm
+
+EXPLANATION = """\
+The folder then looks like the download of CBIS-DDSM from The Cancer Imaging Archive:
+
+  OUTPUT_DIR/dicom/PATIENT_ID/STUDY_UID/SERIES_UID/000000.dcm   full mammograms, cropped images, lesion masks
+  OUTPUT_DIR/csv/mass_case_description_train_set.csv            and three more tables: findings, labels, files
+
+so that everything that works on it works on the real data too. Labels show in the pixels (spicules, lobes, specks), and
+malignancy goes with them as often as in CBIS-DDSM. It is a demonstration: figures from it say nothing about patients.
+
+The same arguments give the same files, on any number of cores. A finished folder is left as it is, an interrupted one
+is completed. 60 patients take about 15 seconds on two cores and 0.3 GB of disk, 1,200 take 5 minutes and 6 GB.
+"""
+
+
+def main() -> None:
+    """Generate, then say what there is and what to do with it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output_dir", default="runs/demo/cbis_ddsm", help="folder to make (default %(default)s)")
+    parser.add_argument("--patients", type=int, default=60, help="how many, at least 5 (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    arguments = parser.parse_args()
+    data = generate_cbis_ddsm(arguments.output_dir, arguments.patients, arguments.seed, arguments.workers)
+    state = f"{data.new_films} drawn now" if data.new_films else "all there already"
+    print(f"{data.patients} patients, {data.films} mammograms ({state})")
+    for name, rows in sorted(data.rows.items()):
+        print(f"  {name}: {rows} rows")
+    print(
+        f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {data.dicom_dir} --csv_dir {data.csv_dir} "
+        f"--output_dir {data.dicom_dir.parent.with_name('dataset')}"
+    )
+
+
+if __name__ == "__main__":
+    main_guard(main)
