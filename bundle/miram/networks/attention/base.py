@@ -1,0 +1,90 @@
+"""What all approximations of self-attention share: the projections before and after, as in MONAI's `SABlock`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class SelfAttention(nn.Module):
+    """
+    Multi-head self-attention whose heads are combined by a subclass's :meth:`attend`.
+
+    The weights `qkv` and `out_proj`, and the order of heads in them, are those of MONAI's `SABlock`, so that weights of
+    one kind load into another.
+
+    Args:
+        hidden_size: width D of a token.
+        num_heads: number of heads; it divides `hidden_size`.
+        seq_len: number of tokens N.
+        qkv_bias: whether the query, key and value projections have a bias.
+
+    Raises:
+        ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        check_sizes(hidden_size, num_heads, seq_len)
+        self.num_heads = num_heads
+        self.seq_len = seq_len
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Let every token attend to all tokens.
+
+        Args:
+            x: (B, N, D).
+
+        Returns:
+            (B, N, D).
+        """
+        # (B, N, 3D) -> three of (B, heads, N, d)
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = self.attend(query, key, value)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """
+        Approximate softmax(query key^T / sqrt(d)) value.
+
+        Args:
+            query: (B, heads, N, d).
+            key: (B, heads, N, d).
+            value: (B, heads, N, d).
+
+        Returns:
+            (B, heads, N, d), in the dtype of `value`.
+        """
+        raise NotImplementedError
+
+
+def check_sizes(hidden_size: int, num_heads: int, seq_len: int) -> None:
+    """
+    Check the arguments that every kind of attention has.
+
+    Raises:
+        ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
+    """
+    check_positive(hidden_size=hidden_size, num_heads=num_heads, seq_len=seq_len)
+    if hidden_size % num_heads != 0:
+        raise ValueError(f"hidden_size should be divisible by num_heads, got {hidden_size} and {num_heads}.")
+
+
+def check_positive(**sizes: int) -> None:
+    """
+    Check that every named size is at least 1.
+
+    Raises:
+        ValueError: if one is not; the message names it.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} should be at least 1, got {size}.")
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """Give `tensor` in float32 if its dtype is narrower (bf16, fp16), else as it is (float64 stays)."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

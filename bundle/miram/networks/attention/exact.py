@@ -1,0 +1,28 @@
+"""Exact attention by the fused kernel: MONAI's own block."""
+
+from __future__ import annotations
+
+from monai.networks.blocks import SABlock
+
+from miram.networks.attention.base import check_sizes
+
+
+class ExactAttention(SABlock):
+    """
+    MONAI's `SABlock` on the fused kernel, with the arguments of the other kinds.
+
+    The dropout stays 0: `SABlock` would pass it to the kernel in evaluation too.
+
+    Args:
+        hidden_size: width D of a token.
+        num_heads: number of heads; it divides `hidden_size`.
+        seq_len: number of tokens N; only checked, since exact attention serves any number.
+        qkv_bias: whether the query, key and value projections have a bias.
+
+    Raises:
+        ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
+        check_sizes(hidden_size, num_heads, seq_len)
+        super().__init__(hidden_size, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)

@@ -1,0 +1,52 @@
+"""Choose a kind of attention by its name in a config."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from miram.networks.attention.exact import ExactAttention
+from miram.networks.attention.linformer import LinformerAttention
+from miram.networks.attention.nystrom import NystromAttention
+from miram.networks.attention.performer import PerformerAttention
+
+KINDS: dict[str, type[nn.Module]] = {
+    "exact": ExactAttention,
+    "nystromformer": NystromAttention,
+    "linformer": LinformerAttention,
+    "performer": PerformerAttention,
+}
+
+
+def make_attention(
+    kind: str, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True, **attention_kwargs: Any
+) -> nn.Module:
+    """
+    Make a self-attention module: (B, N, D) to (B, N, D).
+
+    Args:
+        kind: "exact", "nystromformer", "linformer" or "performer".
+        hidden_size: width D of a token.
+        num_heads: number of heads; it divides `hidden_size`.
+        seq_len: number of tokens N.
+        qkv_bias: whether the query, key and value projections have a bias.
+        attention_kwargs: further arguments of that kind.
+
+    Returns:
+        a module with weights `qkv` and `out_proj` as in :class:`monai.networks.blocks.SABlock`.
+
+    Raises:
+        ValueError: if the kind is unknown, or has no such argument, or an argument is wrong for it.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"attention should be one of {', '.join(KINDS)}, got {kind!r}.")
+    shared = inspect.signature(make_attention).parameters
+    own = [name for name in inspect.signature(KINDS[kind]).parameters if name not in shared]
+    unknown = sorted(set(attention_kwargs) - set(own))
+    if unknown:
+        raise ValueError(
+            f"attention {kind!r} has no argument {', '.join(unknown)}; it has: {', '.join(own) or 'none'}."
+        )
+    return KINDS[kind](hidden_size, num_heads, seq_len, qkv_bias, **attention_kwargs)
