@@ -7,6 +7,7 @@ import sys
 
 from miram.cli import main_guard
 from miram.data.cbis_ddsm.download import PARTS, plan_download, run_download
+from miram.data.idc import free_space
 
 EXPLANATION = """\
 First get the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,
@@ -39,6 +40,7 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = plan_download(arguments.csv_dir, arguments.output_dir, arguments.what, arguments.index_csv)
     print(plan, flush=True)
+    print(f"{free_space(arguments.output_dir) / 1e9:.1f} GB are free in {arguments.output_dir}", flush=True)
     if arguments.dry_run:
         return 0
     failures = run_download(plan, arguments.output_dir, arguments.endpoint_url, arguments.attempts)

@@ -7,6 +7,7 @@ an endpoint (a mirror, or a test's server), and which does not tell a whole seri
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str
         if index_csv is None:
             table = pd.read_parquet(_index_file(), columns=columns, filters=[("collection_id", "==", collection)])
         else:
-            table = pd.read_csv(index_csv, usecols=columns)
+            table = pd.read_csv(index_csv, usecols=columns, dtype={"SeriesInstanceUID": str})
     except ValueError as error:
         raise InputError(f"{index_csv or 'the index of idc-index'} is no index of series: {error}") from error
     rows = table[columns].itertuples(index=False)
@@ -69,26 +70,27 @@ def is_complete(series: Series, output_dir: str | Path, size_tolerance: float = 
     return _is_whole(Path(output_dir) / series.uid, series, size_tolerance)
 
 
-def check_space(wanted: Iterable[Series], output_dir: str | Path) -> int:
+def free_space(output_dir: str | Path) -> int:
+    """The free bytes of the disk that a folder is on, or will be."""
+    folder = Path(output_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def check_space(wanted: Iterable[Series], output_dir: str | Path) -> None:
     """
     Make sure that the disk has room for these series.
-
-    Returns:
-        the free bytes.
 
     Raises:
         InputError: if it has not.
     """
-    folder = Path(output_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free, need = shutil.disk_usage(folder).free, sum(series.size for series in wanted)
+    free, need = free_space(output_dir), sum(series.size for series in wanted)
     if need > free:
         raise InputError(
             f"{need / 1e9:.1f} GB are to be downloaded and {output_dir} has {free / 1e9:.1f} GB free; "
             "give an output_dir on a larger disk, or download less"
         )
-    return free
 
 
 def download_series(
@@ -133,6 +135,8 @@ def download_series(
                     else:
                         left.append(series)
                         failures[series.uid] = _failure(series, said)
+    if not failures:
+        shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     return failures
 
 
@@ -170,8 +174,7 @@ def _failure(series: Series, said: str) -> str:
 
 
 def _checked(url: str) -> str:
-    bucket_and_folder = url.removeprefix("s3://").removesuffix("/*")
-    if url != f"s3://{bucket_and_folder}/*" or not bucket_and_folder.replace("/", "").replace("-", "").isalnum():
+    if ".." in url or not re.fullmatch(r"s3://[\w./-]+/\*", url):
         raise InputError(f"the index gives the address {url!r}, which is not s3://bucket/folder/*")
     return url
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def test_patient_in_both_lists_stays_out_of_training(miniature: Any) -> None:
     assert (skipped["status"], skipped["reason"], skipped["outputs"]) == ("skipped", "P_00001 is in a test table", "")
     assert summary.kinds == Counter({"training row of a patient who is in a test table": 1})
     assert not (miniature.output_dir / "images/mass_P_00001_LEFT_CC_1.png").exists()
+
+
+def test_missing_test_table_is_warned_of(miniature: Any, caplog: pytest.LogCaptureFixture) -> None:
+    miniature.add("mass_test")
+    with caplog.at_level(logging.WARNING):
+        miniature.prepare()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{miniature.csv_dir} lacks calc_case_description_test_set.csv: its patients cannot be kept out of training"
+    ]
 
 
 def test_missing_and_broken_files_are_rows_of_the_report(miniature: Any) -> None:

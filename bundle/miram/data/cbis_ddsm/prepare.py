@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,12 @@ from miram.data.cbis_ddsm.layout import scan_dicom
 from miram.data.cbis_ddsm.lesions import CropSettings, ImageCrops, ImageJob
 from miram.data.cbis_ddsm.plan import Refusal, plan_jobs, tissue_names
 from miram.data.cbis_ddsm.resume import STATE_DIR, check_settings, cut_or_recall, save_settings
-from miram.data.cbis_ddsm.tables import LesionView, label_names, lesion_labels, read_tables
+from miram.data.cbis_ddsm.tables import LesionView, absent_test_tables, label_names, lesion_labels, read_tables
 from miram.data.datalist import FILE_NAME, SPLITS, split_by_patient, write_datalist
 from miram.data.prepared import run_jobs, write_report
 from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 CBIS_DDSM = {
     "name": "CBIS-DDSM",
@@ -111,6 +114,8 @@ def prepare_cbis_ddsm(
     settings = CropSettings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
     split_by_patient([], validation_fraction)  # a wrong fraction is told of now, not after an hour's work
     rows = read_tables(csv_dir)
+    for name in absent_test_tables(csv_dir):
+        logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
     check_settings(output, settings)
     index = scan_dicom(dicom_dir, output / STATE_DIR / "dicom_files.json")
     jobs, refusals = plan_jobs(rows, index, settings)

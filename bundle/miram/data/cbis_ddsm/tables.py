@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from typing import Any
 import pandas as pd
 
 from miram.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 TABLES = {
     "mass_case_description_train_set.csv": "training",
@@ -138,9 +135,12 @@ def read_tables(csv_dir: str | Path) -> list[LesionView]:
     present = [name for name in TABLES if (folder / name).is_file()]
     if not present:
         raise InputError(f"{folder} holds none of the tables {', '.join(TABLES)}; give their folder as csv_dir")
-    for name in (name for name in TABLES if name not in present and TABLES[name] == "test"):
-        logger.warning("%s lacks %s: its patients cannot be kept out of training", folder, name)
     return [row for name in present for row in _read_table(folder / name, TABLES[name])]
+
+
+def absent_test_tables(csv_dir: str | Path) -> list[str]:
+    """The test tables that a folder lacks: their patients cannot be kept out of training."""
+    return [name for name, split in TABLES.items() if split == "test" and not (Path(csv_dir) / name).is_file()]
 
 
 def label_names(rows: Iterable[LesionView]) -> dict[str, list[Any]]:
