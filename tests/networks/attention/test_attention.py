@@ -87,6 +87,13 @@ def test_compiles_to_one_graph(kind: str) -> None:
 
 
 @every_kind
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_traces(kind: str) -> None:
+    attention = make(kind).eval()
+    torch.testing.assert_close(torch.jit.trace(attention, tokens())(tokens()), attention(tokens()), rtol=0, atol=0)
+
+
+@every_kind
 def test_every_parameter_gets_a_gradient(kind: str) -> None:
     """Else DistributedDataParallel waits for it."""
     attention = make(kind)

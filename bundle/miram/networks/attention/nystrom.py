@@ -86,7 +86,7 @@ def segment_means(tokens: torch.Tensor, segments: int) -> torch.Tensor:
     Raises:
         ValueError: if there are fewer tokens than segments.
     """
-    length, longer = divmod(tokens.shape[-2], segments)
+    length, longer = tokens.shape[-2] // segments, tokens.shape[-2] % segments
     if length == 0:
         raise ValueError(f"{tokens.shape[-2]} tokens are fewer than num_landmarks={segments}.")
     if longer == 0:

@@ -62,7 +62,7 @@ class PerformerAttention(SelfAttention):
 
     @torch.no_grad()
     def redraw(self, seed: int | None = None) -> None:
-        """Draw new features in place (Section 4 of the paper does so while training); `seed` as in the constructor."""
+        """Draw new features in place, as the paper may while it trains; `seed` as in the constructor."""
         num_features, head_size = self.features.shape
         self.features.copy_(orthogonal_gaussian(num_features, head_size, seed))
 
