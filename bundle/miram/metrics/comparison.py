@@ -1,0 +1,214 @@
+"""
+Comparisons of two methods on the same images: paired differences over patients and, with several seeds, over both.
+
+With several training seeds patients and seeds are drawn independently and crossed, as every seed predicts every patient
+(the pigeonhole bootstrap, Owen 2007, https://doi.org/10.1214/07-AOAS122). Of S seeds S - 1 are drawn with replacement,
+which makes the variance of their mean unbiased (Rao and Wu 1988, https://doi.org/10.1080/01621459.1988.10478591);
+drawing S would understate it by 1 / S, a third for three seeds.
+
+In simulation (AUC difference, 100 patients, 300 data sets) the 95 % interval of three seeds held the truth in 94 to
+98 % where training scatters less than the choice of patients (and was up to 1.4 times too wide), in 92 to 94 % where as
+much, and in 85 to 89 % where twice as much: then only more seeds help. Without resampling seeds it was 45 to 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miram.errors import InputError
+from miram.metrics import scores
+from miram.metrics.aggregate import Level, aggregate
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, evaluate_blocks, patient_weights
+from miram.metrics.evaluation import Thresholds, method_of, thresholds_of
+from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.scores import Key, ScoreOptions
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    A method's predictions on one set of images.
+
+    Attributes:
+        name: for messages and tables.
+        predictions: one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`.
+        thresholds: one operating point (or table of them) per seed, or None for 0.5.
+    """
+
+    name: str
+    predictions: Sequence[pd.DataFrame]
+    thresholds: Sequence[Thresholds] | None = None
+
+
+def compare(
+    first: Method,
+    second: Method,
+    classes: Sequence[str],
+    task_type: TaskType,
+    level: Level = "lesion",
+    bootstrap: Bootstrap | None = None,
+    specificity: float = 0.9,
+) -> dict[Key, Estimate]:
+    """
+    The difference first - second of every metric, with a paired interval over patients and seeds.
+
+    The same patients and the same seeds are drawn for both: seed i of one and seed i of the other share what the seed
+    decides (the labelled subset, the order, the initial weights) and belong together.
+
+    Args:
+        first: a method.
+        second: another, with as many seeds, on the same images with the same labels.
+        classes: the names of the classes.
+        task_type: "binary", "multiclass" or "multilabel".
+        level: "image", "lesion" or "patient".
+        bootstrap: how intervals are made (percentile or basic).
+        specificity: at which the sensitivity is read.
+
+    Returns:
+        estimates by (metric, class), the class "" for the whole set; the value is the mean over seeds.
+
+    Raises:
+        InputError: if images, patients, lesions or labels differ, or the number of seeds.
+    """
+    if len(first.predictions) != len(second.predictions):
+        raise InputError(
+            f"{first.name} has {len(first.predictions)} seeds and {second.name} {len(second.predictions)}; "
+            "a paired comparison needs the same seeds for both"
+        )
+    ones = _read(first, classes, task_type, level, specificity)
+    others = _read(second, classes, task_type, level, specificity)
+    _check_same_units([*ones, *others], [f"{m.name}, seed {i}" for m in (first, second) for i in range(len(ones))])
+    return _estimate_mean([(one, other) for one, other in zip(ones, others, strict=True)], bootstrap or Bootstrap())
+
+
+def average_over_seeds(
+    method: Method,
+    classes: Sequence[str],
+    task_type: TaskType,
+    level: Level = "lesion",
+    bootstrap: Bootstrap | None = None,
+    specificity: float = 0.9,
+) -> dict[Key, Estimate]:
+    """The mean over seeds of one method's metrics, intervals over patients and seeds; arguments as for `compare`."""
+    runs = _read(method, classes, task_type, level, specificity)
+    _check_same_units(runs, [f"{method.name}, seed {i}" for i in range(len(runs))])
+    return _estimate_mean([(run,) for run in runs], bootstrap or Bootstrap())
+
+
+def verdict(difference: Estimate, margin: float) -> str:
+    """
+    What the interval of a difference (higher is better) says against a non-inferiority margin.
+
+    Args:
+        difference: first - second.
+        margin: the largest loss that is acceptable, positive (for example 0.02 of AUC).
+
+    Returns:
+        "superior" (lower end above 0), "not inferior" (lower end above -margin), "inferior" (upper end below -margin),
+        "inconclusive", or "no interval".
+    """
+    if margin <= 0:
+        raise InputError(f"the non-inferiority margin is {margin}; give it as a positive number")
+    if difference.low is None or difference.high is None:
+        return "no interval"
+    if difference.low > 0:
+        return "superior"
+    if difference.low > -margin:
+        return "not inferior"
+    return "inferior" if difference.high < -margin else "inconclusive"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One seed's predictions, per image and at the level that is compared."""
+
+    images: Predictions
+    units: Predictions
+    options: ScoreOptions
+
+
+def _read(method: Method, classes: Sequence[str], task_type: TaskType, level: Level, specificity: float) -> list[_Run]:
+    thresholds: Sequence[Any] = method.thresholds or [0.5] * len(method.predictions)
+    if not method.predictions or len(thresholds) != len(method.predictions):
+        raise InputError(
+            f"{method.name} has {len(method.predictions)} tables and {len(thresholds)} thresholds; one a seed"
+        )
+    runs = []
+    for frame, threshold in zip(method.predictions, thresholds, strict=True):
+        images = read_predictions(frame, classes, task_type)
+        images = images.select(np.argsort(images.units))
+        options = ScoreOptions(thresholds_of(images, threshold, level), specificity)
+        runs.append(_Run(images, aggregate(images, level), options))
+    return runs
+
+
+def _check_same_units(runs: Sequence[_Run], names: Sequence[str]) -> None:
+    reference = runs[0].images
+    for run, name in zip(runs[1:], names[1:], strict=True):
+        for field, label in {
+            "units": "images",
+            "patients": "patients",
+            "lesions": "lesions",
+            "labels": "labels",
+        }.items():
+            one, other = getattr(reference, field), getattr(run.images, field)
+            if one.shape != other.shape or not pd.DataFrame(one).equals(pd.DataFrame(other)):
+                raise InputError(
+                    f"the predictions of {names[0]} and of {name} do not belong together: their {label} differ; "
+                    "evaluate both on the same split of the same data list"
+                )
+
+
+def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap) -> dict[Key, Estimate]:
+    """The mean over seeds of a run's metrics, or of the difference of two runs' metrics."""
+    if bootstrap.method == "bca":
+        raise InputError("method 'bca' is not defined for several seeds; use 'percentile'")
+    labelled = rows[0][0].units.labelled
+    rows = [tuple(replace(run, units=run.units.select(labelled)) for run in row) for row in rows]
+    points = [[scores.values(run.units, run.options) for run in row] for row in rows]
+    supports = scores.supports(rows[0][0].units, points[0][0])
+
+    def statistics(weights: np.ndarray) -> dict[tuple[int, Key], np.ndarray]:
+        result: dict[tuple[int, Key], np.ndarray] = {}
+        for seed, (row, point) in enumerate(zip(rows, points, strict=True)):
+            parts = [scores.resampled(run.units, run.options, weights, p) for run, p in zip(row, point, strict=True)]
+            result |= {(seed, key): _difference([part[key] for part in parts]) for key in point[0]}
+        return result
+
+    drawn = evaluate_blocks(statistics, patient_weights(rows[0][0].units.patients, bootstrap))
+    seeds = _seed_weights(len(rows), bootstrap)
+    estimates = {}
+    for key in points[0][0]:
+        value = float(np.mean([_difference([part[key] for part in point]) for point in points]))
+        resampled = (np.stack([drawn[seed, key] for seed in range(len(rows))], axis=1) * seeds).sum(axis=1)
+        estimates[key] = estimate(value, resampled, supports[key], method_of(key, bootstrap))
+    return estimates
+
+
+def _difference(parts: Sequence[Any]) -> Any:
+    """The only part, or the first minus the second."""
+    return parts[0] if len(parts) == 1 else parts[0] - parts[1]
+
+
+def _seed_weights(n_seeds: int, bootstrap: Bootstrap) -> np.ndarray:
+    """(R, S) shares of each seed in each resample: S - 1 of S are drawn, from a stream apart from the patients'."""
+    if n_seeds == 1:
+        return np.ones((bootstrap.n_resamples, 1))
+    rng = np.random.default_rng([bootstrap.seed, n_seeds])
+    shares = np.full(n_seeds, 1 / n_seeds)
+    return rng.multinomial(n_seeds - 1, shares, size=bootstrap.n_resamples) / (n_seeds - 1)
+
+
+def differences_table(comparisons: Mapping[str, Mapping[Key, Estimate]]) -> pd.DataFrame:
+    """Named comparisons as rows: comparison, metric, class (empty for the whole set) and the estimate's fields."""
+    rows = [
+        {"comparison": name, "metric": metric, "class": label, **value.as_dict()}
+        for name, estimates in comparisons.items()
+        for (metric, label), value in estimates.items()
+    ]
+    return pd.DataFrame(rows)

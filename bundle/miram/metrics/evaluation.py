@@ -1,0 +1,244 @@
+"""From a table of predictions to everything that `metrics.json` says about them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miram.errors import InputError
+from miram.metrics import classification, scores
+from miram.metrics.aggregate import Level, aggregate
+from miram.metrics.bootstrap import (
+    Bootstrap,
+    Estimate,
+    Method,
+    estimate,
+    evaluate_blocks,
+    leave_one_out_weights,
+    patient_weights,
+)
+from miram.metrics.calibration import Binning
+from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.scores import OVERALL, Key, ScoreOptions
+
+logger = logging.getLogger(__name__)
+
+Thresholds = float | Mapping[str, Mapping[str, float]]
+
+
+def evaluate_predictions(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    task_type: TaskType,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    threshold: Thresholds = 0.5,
+    specificity: float = 0.9,
+    n_bins: int = 10,
+    binning: Binning = "equal_width",
+    confidence: float = 0.95,
+    method: Method = "percentile",
+    min_patients: int = 10,
+    levels: Sequence[Level] = ("image", "lesion", "patient"),
+) -> dict[str, Any]:
+    """
+    Every metric per image, lesion and patient, each with an interval over patients.
+
+    Args:
+        predictions: the columns `image`, `patient`, `lesion`, `prob_<class>` and `label_<class>` or `label`, as
+            :func:`miram.metrics.predictions.read_predictions` describes.
+        classes: the names of the classes; for a binary task (negative, positive) or (positive,).
+        task_type: "binary", "multiclass" or "multilabel".
+        n_resamples: draws of the bootstrap.
+        seed: of the draws.
+        threshold: operating point of binary and multi-label tasks: one number, or what :func:`choose_thresholds` chose
+            on validation data. Multi-class tasks call the most probable class.
+        specificity: at which the sensitivity is read from the ROC curve.
+        n_bins: of the calibration error.
+        binning: of the calibration error, "equal_width" or "equal_mass".
+        confidence: the intervals'.
+        method: the intervals': "percentile", "basic" or "bca" (that of the calibration error is always "basic").
+        min_patients: a metric that needs a class with fewer patients than that gets no interval.
+        levels: what to count as one unit.
+
+    Returns:
+        ready for JSON: `{"task_type", "classes", "settings", "bootstrap", "levels": {level: {"counts", "thresholds",
+        "classes_not_scored", "confusion", "metrics": {metric: {"overall": E, "per_class": {class: E}}}}}}`, where E is
+        :class:`miram.metrics.bootstrap.Estimate` as a dictionary. `per_class` is empty in binary tasks; macro means are
+        over the classes that are scored.
+    """
+    images = read_predictions(predictions, classes, task_type)
+    bootstrap = Bootstrap(n_resamples, seed, confidence, method, min_patients)
+    report = {}
+    for level in levels:
+        units = aggregate(images, level)
+        options = ScoreOptions(thresholds_of(images, threshold, level), specificity, n_bins, binning)
+        found = estimate_metrics(units, options, bootstrap)
+        report[level] = {
+            "counts": counts(units),
+            "classes_not_scored": [name for name in units.classes if found["auc", name].value is None],
+            "thresholds": None if task_type == "multiclass" else dict(options.thresholds),
+            "confusion": confusion(units, options),
+            "metrics": nest(found),
+        }
+    settings = {"specificity": specificity, "n_bins": n_bins, "binning": binning}
+    return {
+        "task_type": task_type,
+        "classes": list(classes),
+        "settings": settings,
+        "bootstrap": {**asdict(bootstrap), "unit": "patient"},
+        "levels": report,
+    }
+
+
+def choose_thresholds(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    task_type: TaskType,
+    rule: classification.ThresholdRule = "youden",
+    target: float | None = None,
+    default: float = 0.5,
+    levels: Sequence[Level] = ("image", "lesion", "patient"),
+) -> dict[str, dict[str, float]]:
+    """
+    Choose the operating point of each class and level, on validation predictions.
+
+    Args:
+        predictions: as for :func:`evaluate_predictions`, of the validation split.
+        classes: as for :func:`evaluate_predictions`.
+        task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
+        rule: see :func:`miram.metrics.classification.choose_threshold`.
+        target: of the rule.
+        default: for a class that these predictions do not hold both labels of; a warning names it.
+        levels: those to be evaluated.
+
+    Returns:
+        {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`.
+    """
+    if task_type == "multiclass":
+        return {}
+    images = read_predictions(predictions, classes, task_type)
+    chosen: dict[str, dict[str, float]] = {}
+    for level in levels:
+        units = aggregate(images, level)
+        chosen[level] = {}
+        for column, name in enumerate(units.classes):
+            labels = units.labels[:, column]
+            if np.isin((0, 1), labels).all():
+                value = classification.choose_threshold(labels, units.probabilities[:, column], rule, target)
+            else:
+                logger.warning(
+                    "validation has one label only of class %r per %s: its threshold is %s", name, level, default
+                )
+                value = default
+            chosen[level][name] = value
+    return chosen
+
+
+def thresholds_of(predictions: Predictions, threshold: Thresholds, level: Level) -> dict[str, float]:
+    """The operating point of each class at a level, from one number or from all of :func:`choose_thresholds`."""
+    if predictions.task_type == "multiclass":
+        return {}
+    if not isinstance(threshold, Mapping):
+        return dict.fromkeys(predictions.classes, float(threshold))
+    given = threshold.get(level, {})
+    missing = [name for name in predictions.classes if name not in given]
+    if missing:
+        raise InputError(
+            f"the thresholds lack {missing} for the level {level!r}; choose them for every class and level"
+        )
+    return {name: float(given[name]) for name in predictions.classes}
+
+
+def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap: Bootstrap) -> dict[Key, Estimate]:
+    """
+    Every metric of one level with its interval.
+
+    Args:
+        predictions: units of one level; those without any known label are left out.
+        options: what the metrics are told.
+        bootstrap: how intervals are made.
+
+    Returns:
+        estimates by (metric, class), the class "" for the whole set.
+    """
+    labelled = predictions.select(predictions.labelled)
+    point = scores.values(labelled, options)
+    supports = scores.supports(labelled, point)
+
+    def statistics(weights: np.ndarray) -> dict[Key, np.ndarray]:
+        return scores.resampled(labelled, options, weights, point)
+
+    drawn = evaluate_blocks(statistics, patient_weights(labelled.patients, bootstrap))
+    left_out: Mapping[Key, np.ndarray] = {}
+    if bootstrap.method == "bca":
+        left_out = evaluate_blocks(statistics, leave_one_out_weights(labelled.patients, bootstrap))
+    return {
+        key: estimate(value, drawn[key], supports[key], method_of(key, bootstrap), left_out.get(key), _limits(key))
+        for key, value in point.items()
+    }
+
+
+def counts(predictions: Predictions) -> dict[str, Any]:
+    """Units, patients, and for each class the known positives, negatives and unknowns."""
+    per_class = {
+        name: {
+            "positive": int((predictions.labels[:, column] == 1).sum()),
+            "negative": int((predictions.labels[:, column] == 0).sum()),
+            "unknown": int((~predictions.known[:, column]).sum()),
+        }
+        for column, name in enumerate(predictions.classes)
+    }
+    return {
+        "units": len(predictions.units),
+        "patients": int(np.unique(predictions.patients).size),
+        "units_without_label": int((~predictions.labelled).sum()),
+        "classes": per_class,
+    }
+
+
+def confusion(predictions: Predictions, options: ScoreOptions) -> Any:
+    """Counts (rows: labels, columns: calls): one matrix for a multi-class task, else a 2 x 2 matrix for each class."""
+    if predictions.task_type == "multiclass":
+        labels = np.where(predictions.labelled, predictions.labels.argmax(axis=1), np.nan)
+        called = predictions.probabilities.argmax(axis=1)
+        return classification.confusion_matrix(labels, called, len(predictions.classes)).tolist()
+    matrices = {}
+    for column, name in enumerate(predictions.classes):
+        called = (predictions.probabilities[:, column] >= options.thresholds[name]).astype(int)
+        matrices[name] = classification.confusion_matrix(predictions.labels[:, column], called).tolist()
+    return matrices
+
+
+def nest(estimates: Mapping[Key, Estimate]) -> dict[str, dict[str, Any]]:
+    """{metric: {"overall": estimate, "per_class": {class: estimate}}}, as dictionaries for JSON."""
+    nested: dict[str, dict[str, Any]] = {}
+    several = len({name for _, name in estimates if name != OVERALL}) > 1
+    for (metric, name), value in estimates.items():
+        entry = nested.setdefault(metric, {"overall": None, "per_class": {}})
+        if name == OVERALL:
+            entry["overall"] = value.as_dict()
+        elif several:
+            entry["per_class"][name] = value.as_dict()
+    return nested
+
+
+def method_of(key: Key, bootstrap: Bootstrap) -> Bootstrap:
+    """
+    The options, with the interval's method for this metric.
+
+    The calibration error of a resample is too high by about as much as that of the sample (both are means of absolute
+    values), so that the percentile interval lies too high; reflected at the value it has the bias taken out. It stays
+    approximate: in simulation (true error 0.08, 150 to 500 patients) it held the truth in 87 % of 300 sets.
+    """
+    return replace(bootstrap, method="basic") if key[0] == "ece" else bootstrap
+
+
+def _limits(key: Key) -> tuple[float, float]:
+    """What the metric cannot pass: the multi-class Brier score reaches 2, everything else 1."""
+    return (0, 2) if key[0] == "brier" else (0, 1)

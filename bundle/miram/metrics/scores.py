@@ -1,0 +1,201 @@
+"""All metrics of one set of predictions: their values, the same under many weightings, and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from miram.metrics import calibration, classification, weighted
+from miram.metrics.bootstrap import Support
+from miram.metrics.calibration import Binning
+from miram.metrics.predictions import Predictions
+
+OVERALL = ""
+Key = tuple[str, str]  # (metric, class), the class OVERALL for the whole set
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """
+    What the metrics are told.
+
+    Attributes:
+        thresholds: the operating point of each class in binary and multi-label tasks, chosen on validation data.
+        specificity: at which the sensitivity is read from the ROC curve.
+        n_bins: of the calibration error.
+        binning: of the calibration error, "equal_width" or "equal_mass".
+    """
+
+    thresholds: Mapping[str, float]
+    specificity: float = 0.9
+    n_bins: int = 10
+    binning: Binning = "equal_width"
+
+
+def values(predictions: Predictions, options: ScoreOptions) -> dict[Key, float]:
+    """
+    Every metric on all samples.
+
+    Ranking metrics are one-vs-rest in multi-class tasks. The overall value of a metric per class is its mean over the
+    classes that define it (macro).
+
+    Returns:
+        values by (metric, class), the class "" for the whole set; NaN where undefined.
+    """
+    result: dict[Key, float] = {}
+    for column, name in enumerate(predictions.classes):
+        for metric, value in _class_values(predictions, column, options).items():
+            result[metric, name] = value
+    macro = {metric: _defined_mean(result, metric) for metric, _ in result}
+    result |= {(metric, OVERALL): value for metric, value in macro.items()}
+    if predictions.task_type == "multiclass":
+        result |= {(metric, OVERALL): value for metric, value in _multiclass_values(predictions, options).items()}
+    return result
+
+
+def resampled(
+    predictions: Predictions, options: ScoreOptions, weights: np.ndarray, point: Mapping[Key, float]
+) -> dict[Key, np.ndarray]:
+    """
+    Every metric under R weightings of the samples.
+
+    Args:
+        predictions: n rows.
+        options: as for :func:`values`.
+        weights: (R, n).
+        point: what :func:`values` gave; a macro mean is over the classes that are defined there.
+
+    Returns:
+        (R,) values by (metric, class); NaN for resamples that lack a class.
+    """
+    result: dict[Key, np.ndarray] = {key: np.full(len(weights), np.nan) for key in point if key[1] != OVERALL}
+    for column in np.flatnonzero(predictions.known.any(axis=0)).tolist():
+        for metric, value in _class_resampled(predictions, column, options, weights).items():
+            result[metric, predictions.classes[column]] = value
+    for metric in dict.fromkeys(metric for metric, _ in result):
+        defined = [result[metric, name] for name in predictions.classes if np.isfinite(point[metric, name])]
+        result[metric, OVERALL] = np.mean(defined, axis=0) if defined else np.full(len(weights), np.nan)
+    if predictions.task_type == "multiclass":
+        rows = predictions.labelled
+        for metric, value in _multiclass_resampled(predictions.select(rows), options, weights[:, rows]).items():
+            result[metric, OVERALL] = value
+    return result
+
+
+def supports(predictions: Predictions, point: Mapping[Key, float]) -> dict[Key, Support]:
+    """What each metric of `point` rests on; a macro mean needs the groups of every class that is defined there."""
+    per_class = {name: _class_support(predictions, column) for column, name in enumerate(predictions.classes)}
+    units = int(predictions.labelled.sum())
+    patients = _count_patients(predictions, predictions.labelled)
+    result = {}
+    for metric, name in point:
+        classes = [name] if name else [label for label in per_class if np.isfinite(point.get((metric, label), 0.0))]
+        groups: dict[str, int] = {}
+        for label in classes:
+            groups |= _groups(metric, label, per_class[label])
+        whole = not name or len(per_class) == 1
+        result[metric, name] = Support(
+            n_units=units if whole else per_class[name]["units"],
+            n_patients=patients if whole else per_class[name]["labelled patients"],
+            groups=groups,
+        )
+    return result
+
+
+def _class_values(predictions: Predictions, column: int, options: ScoreOptions) -> dict[str, float]:
+    labels, scores = predictions.labels[:, column], predictions.probabilities[:, column]
+    result = {
+        "auc": classification.roc_auc(labels, scores),
+        "average_precision": classification.average_precision(labels, scores),
+        "sensitivity_at_specificity": classification.sensitivity_at_specificity(labels, scores, options.specificity),
+    }
+    if predictions.task_type == "multiclass":
+        return result
+    result |= classification.threshold_metrics(labels, scores, options.thresholds[predictions.classes[column]])
+    labels, scores = classification.known(labels, scores)
+    if not labels.size:
+        return result | {"brier": np.nan, "ece": np.nan}
+    error = calibration.expected_calibration_error(scores, labels, None, options.n_bins, options.binning)
+    return result | {"brier": float(calibration.squared_errors(labels, scores).mean()), "ece": float(error[0])}
+
+
+def _class_resampled(
+    predictions: Predictions, column: int, options: ScoreOptions, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    known = predictions.known[:, column]
+    labels, scores = predictions.labels[known, column], predictions.probabilities[known, column]
+    weights = weights if known.all() else weights[:, known]
+    positives, negatives = weighted.curve_counts(labels, scores, weights)
+    result = {
+        "auc": weighted.roc_auc(positives, negatives),
+        "average_precision": weighted.average_precision(positives, negatives),
+        "sensitivity_at_specificity": weighted.sensitivity_at_specificity(positives, negatives, options.specificity),
+    }
+    if predictions.task_type == "multiclass":
+        return result
+    return (
+        result
+        | weighted.threshold_metrics(labels, scores, weights, options.thresholds[predictions.classes[column]])
+        | _calibration_resampled(calibration.squared_errors(labels, scores), scores, labels, weights, options)
+    )
+
+
+def _multiclass_values(predictions: Predictions, options: ScoreOptions) -> dict[str, float]:
+    known = predictions.select(predictions.labelled)
+    confidence, outcome = calibration.top_label(known.labels, known.probabilities)
+    error = calibration.expected_calibration_error(confidence, outcome, None, options.n_bins, options.binning)
+    return {
+        **classification.multiclass_accuracy(known.labels, known.probabilities),
+        "brier": float(calibration.squared_errors(known.labels, known.probabilities).mean()),
+        "ece": float(error[0]),
+    }
+
+
+def _multiclass_resampled(known: Predictions, options: ScoreOptions, weights: np.ndarray) -> dict[str, np.ndarray]:
+    confidence, outcome = calibration.top_label(known.labels, known.probabilities)
+    squared = calibration.squared_errors(known.labels, known.probabilities)
+    return {
+        **weighted.multiclass_accuracy(known.labels, known.probabilities, weights),
+        **_calibration_resampled(squared, confidence, outcome, weights, options),
+    }
+
+
+def _calibration_resampled(
+    squared: np.ndarray, confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, options: ScoreOptions
+) -> dict[str, np.ndarray]:
+    error = calibration.expected_calibration_error(confidence, outcome, weights, options.n_bins, options.binning)
+    return {"brier": weighted.mean(squared, weights), "ece": error}
+
+
+def _defined_mean(result: Mapping[Key, float], metric: str) -> float:
+    defined = [value for (name, _), value in result.items() if name == metric and np.isfinite(value)]
+    return float(np.mean(defined)) if defined else np.nan
+
+
+def _class_support(predictions: Predictions, column: int) -> dict[str, int]:
+    labels = predictions.labels[:, column]
+    masks: Iterable[tuple[str, np.ndarray]] = (
+        ("labelled patients", ~np.isnan(labels)),
+        ("positive patients", labels == 1),
+        ("negative patients", labels == 0),
+    )
+    counts = {group: _count_patients(predictions, mask) for group, mask in masks}
+    return counts | {"units": int((~np.isnan(labels)).sum())}
+
+
+def _count_patients(predictions: Predictions, mask: np.ndarray) -> int:
+    return int(np.unique(predictions.patients[mask]).size)
+
+
+def _groups(metric: str, name: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """The patients that a metric of a class cannot do without: of both classes to rank them, of any to count errors."""
+    needed = {
+        "sensitivity": ["positive patients"],
+        "specificity": ["negative patients"],
+        "accuracy": ["labelled patients"],
+        "brier": ["labelled patients"],
+        "ece": ["labelled patients"],
+    }.get(metric, ["positive patients", "negative patients"])
+    return {f"{group} of class {name!r}": counts[group] for group in needed}

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from miram.errors import InputError
+from miram.metrics import classification
+
+LABELS = np.array([1, 0, np.nan, 1, 0, 0, np.nan, 1])
+SCORES = np.array([0.9, 0.4, 1.0, 0.4, 0.2, 0.6, 0.0, 0.7])
+KNOWN = ~np.isnan(LABELS)
+
+
+def test_unknown_labels_are_left_out():
+    labels, scores = LABELS[KNOWN], SCORES[KNOWN]
+    assert classification.roc_auc(LABELS, SCORES) == metrics.roc_auc_score(labels, scores) == pytest.approx(7.5 / 9)
+    expected = metrics.average_precision_score(labels, scores)
+    assert classification.average_precision(LABELS, SCORES) == expected
+    # One of three negatives (0.6) lies above a positive; below it two positives (0.9, 0.7) are found at specificity 1.
+    assert classification.sensitivity_at_specificity(LABELS, SCORES, 0.9) == 2 / 3
+    assert classification.sensitivity_at_specificity(LABELS, SCORES, 1 / 3) == 1
+
+
+def test_threshold_metrics_by_hand():
+    # At 0.5 the positives 0.9 and 0.7 are found and 0.4 is missed; of the negatives 0.6 is a false alarm.
+    assert classification.threshold_metrics(LABELS, SCORES, 0.5) == pytest.approx(
+        {"sensitivity": 2 / 3, "specificity": 2 / 3, "accuracy": 4 / 6, "balanced_accuracy": 2 / 3}
+    )
+    # A score equal to the threshold is called positive.
+    assert classification.threshold_metrics(LABELS, SCORES, 0.4)["sensitivity"] == 1
+
+
+@pytest.mark.parametrize("labels", [np.array([1.0, 1, np.nan]), np.array([0.0, 0, 0]), np.full(3, np.nan)])
+def test_an_absent_class_gives_nan_not_a_number(labels):
+    scores = np.array([0.1, 0.5, 0.9])
+    assert np.isnan(classification.roc_auc(labels, scores))
+    assert np.isnan(classification.average_precision(labels, scores))
+    assert np.isnan(classification.sensitivity_at_specificity(labels, scores))
+    assert np.isnan(classification.threshold_metrics(labels, scores, 0.5)["balanced_accuracy"])
+
+
+def test_multiclass_accuracy_leaves_unknown_rows_out():
+    one_hot = np.eye(3)[[0, 1, 2, 2, 1]]
+    one_hot[4] = np.nan
+    probabilities = np.eye(3)[[0, 2, 2, 0, 1]]
+    values = classification.multiclass_accuracy(one_hot, probabilities)
+    assert values == pytest.approx({"accuracy": 2 / 4, "balanced_accuracy": (1 + 0 + 1 / 2) / 3})
+    assert np.isnan(classification.multiclass_accuracy(one_hot[:2], probabilities[:2])["balanced_accuracy"])
+
+
+def test_confusion_matrix_counts_labels_by_row():
+    matrix = classification.confusion_matrix(np.array([0, 1, 1, np.nan]), np.array([1, 1, 0, 0]), n_classes=3)
+    np.testing.assert_array_equal(matrix, [[0, 1, 0], [1, 1, 0], [0, 0, 0]])
+    assert classification.confusion_matrix(np.array([np.nan]), np.array([1])).sum() == 0
+
+
+def brute_force(labels, scores, rule, target):
+    """The best of all thresholds, from the highest on."""
+    best, chosen = -np.inf, None
+    for threshold in [np.nextafter(scores.max(), np.inf), *np.unique(scores)[::-1]]:
+        rates = classification.threshold_metrics(labels, scores, threshold)
+        one, other = rates["sensitivity"], rates["specificity"]
+        gain = {
+            "youden": one + other,
+            "specificity": one if other >= target else -np.inf,
+            "sensitivity": other if one >= target else -np.inf,
+        }[rule]
+        if gain > best + 1e-12:
+            best, chosen = gain, threshold
+    return chosen
+
+
+@pytest.mark.parametrize("rule", ["youden", "specificity", "sensitivity"])
+@pytest.mark.parametrize("seed", range(5))
+def test_choose_threshold_finds_the_best_of_all(rule, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=60).astype(float)
+    scores = np.round(rng.random(60) + 0.3 * labels, 1 + seed % 2)
+    assert classification.choose_threshold(labels, scores, rule, 0.85) == brute_force(labels, scores, rule, 0.85)
+
+
+def test_choose_threshold_can_call_nothing_positive():
+    threshold = classification.choose_threshold(np.array([1.0, 0]), np.array([0.2, 0.8]), "specificity", 1.0)
+    assert 0.8 < threshold < 0.8 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule", "target", "message"),
+    [
+        ([1.0, 1.0], "youden", None, "only one class"),
+        ([1.0, 0.0], "best", None, "youden, specificity, sensitivity"),
+        ([1.0, 0.0], "specificity", None, "target"),
+        ([1.0, 0.0], "sensitivity", 90, "target"),
+    ],
+)
+def test_choose_threshold_names_what_is_wrong(labels, rule, target, message):
+    with pytest.raises(InputError, match=message):
+        classification.choose_threshold(np.array(labels), np.array([0.1, 0.2]), rule, target)
