@@ -54,22 +54,23 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
     return datalist
 
 
-def load_split(dataset_dir: str | os.PathLike[str], split: str) -> list[Item]:
+def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool = True) -> list[Item]:
     """
     The items of one split, with the paths of images and masks made absolute.
 
     Args:
         dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
+        required: whether an empty split is an error.
 
     Raises:
-        InputError: if the split is unknown or empty, or one of its files is missing.
+        InputError: if the split is unknown, or empty though required, or one of its files is missing.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
     folder = Path(dataset_dir)
     items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
-    if not items:
+    if not items and required:
         raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {REMEDY}, from more images or patients")
     missing = [item[key] for item in items for key in _path_keys(item) if not Path(item[key]).is_file()]
     if missing:

@@ -1,0 +1,156 @@
+"""
+Order and augmentation from (seed, epoch, sample) alone.
+
+What a sample looks like in an epoch, and when it comes, does not depend on how many processes or workers there are, nor
+on
+restarts: the sampler names the epoch with each index, and the data set seeds its random transforms from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from monai.data import CacheDataset, DataLoader
+from monai.transforms import Compose
+from torch.utils.data import DistributedSampler
+
+from miram.errors import InputError
+
+
+class SeededDataset(CacheDataset):
+    """
+    MONAI's `CacheDataset` whose random transforms are seeded for each sample anew.
+
+    Args:
+        data: items, dictionaries.
+        transform: MONAI transforms; their results before the first random one may be kept in memory.
+        seed: another seed gives other augmentations.
+        cache_rate: share of the items kept in memory, from 0 to 1.
+        num_workers: threads that fill the cache.
+        progress: show a progress bar while the cache is filled.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Compose,
+        seed: int = 0,
+        cache_rate: float = 0.0,
+        num_workers: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.seed = seed
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
+
+    def __getitem__(self, key: Any) -> Any:
+        """
+        Load and transform a sample.
+
+        Args:
+            key: (epoch, index), or an index alone, which means epoch 0.
+
+        Returns:
+            the transformed item, with its "epoch" and its "index".
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)
+        self.transform.set_random_state(seed=int(state[0]))
+        return {**super().__getitem__(index), "epoch": epoch, "index": index}
+
+
+class SeededSampler(DistributedSampler):
+    """
+    Indices of one process's share of a data set, each with its epoch.
+
+    The samples are dealt out in turn, so that the processes together see in each global batch just the samples that one
+    process would see. Nothing is repeated to fill up: a share may be one sample shorter than another.
+
+    Args:
+        num_samples: size of the data set.
+        shuffle: another order in each epoch; without it the epoch is always 0, so that masks and crops are fixed.
+        seed: another seed gives other orders.
+        num_replicas: number of processes; by default those of `torch.distributed`.
+        rank: number of this process, likewise.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        distributed = dist.is_available() and dist.is_initialized()
+        replicas = num_replicas or (dist.get_world_size() if distributed else 1)
+        rank = rank if rank is not None else (dist.get_rank() if distributed else 0)
+        super().__init__(range(num_samples), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+        """The (epoch, index) pairs of this process."""
+        count = len(self.dataset)  # type: ignore[arg-type]
+        if not self.shuffle:
+            return iter([(0, index) for index in range(self.rank, count, self.num_replicas)])
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
+        )
+        order = torch.randperm(count, generator=generator)[self.rank :: self.num_replicas]
+        return iter([(self.epoch, index) for index in order.tolist()])
+
+    def __len__(self) -> int:
+        """The number of samples of this process."""
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
+def make_loader(
+    dataset: SeededDataset,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """
+    A loader over this process's share of a data set.
+
+    Args:
+        dataset: the data set.
+        batch_size: images of one process in a batch.
+        shuffle: for training: another order in each epoch, and batches of full size only, equally many in each process.
+        num_workers: loader processes; 0 loads in this process.
+        pin_memory: put batches into memory that a GPU copies from without waiting.
+
+    Returns:
+        MONAI's `DataLoader`.
+
+    Raises:
+        InputError: if the data set is too small for one training batch.
+    """
+    sampler = SeededSampler(len(dataset), shuffle, dataset.seed)
+    smallest_share = len(dataset) // sampler.num_replicas
+    if shuffle and smallest_share < batch_size:
+        raise InputError(
+            f"the training set has {len(dataset)} images, fewer than one batch of {batch_size} x "
+            f"{sampler.num_replicas} process(es): set batch_size to {max(smallest_share, 1)} or less, or prepare more images"
+        )
+    return _EqualLengthLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=shuffle,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+    )
+
+
+class _EqualLengthLoader(DataLoader):
+    """A loader whose training length is the same in every process, also when their shares differ by one sample."""
+
+    def __len__(self) -> int:
+        if not self.drop_last:
+            return super().__len__()
+        return len(self.dataset) // self.sampler.num_replicas // self.batch_size  # type: ignore[union-attr,arg-type,operator]

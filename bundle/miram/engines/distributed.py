@@ -1,0 +1,72 @@
+"""One process or several: what `torchrun` started, and which of them we are."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def start_distributed() -> torch.device:
+    """
+    Join the process group that `torchrun` announces: NCCL with GPUs, gloo without. Only rank 0 goes on logging.
+
+    Returns:
+        the device of this process.
+
+    Raises:
+        RuntimeError: if the process was not started by `torchrun`.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        raise RuntimeError(
+            "several processes are started by torchrun: torchrun --nproc_per_node=8 -m monai.bundle run ..."
+        )
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if dist.get_rank() > 0:
+        logging.disable(logging.WARNING)
+    return device
+
+
+def world_size() -> int:
+    """The number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and logs."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+def on_main_process_first(work: Callable[[], object] | None) -> None:
+    """
+    Let rank 0 do some work while the others wait for it, such as preparing data on a disk that all share.
+
+    Args:
+        work: what to do; None does nothing.
+    """
+    if work is None:
+        return
+    if is_main_process():
+        work()
+    if world_size() > 1:
+        dist.barrier()
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network itself, without what `DistributedDataParallel` or `torch.compile` put around it."""
+    while True:
+        inner = getattr(network, "_orig_mod", None)
+        if inner is None and isinstance(network, nn.parallel.DistributedDataParallel):
+            inner = network.module
+        if inner is None:
+            return network
+        network = inner

@@ -1,0 +1,121 @@
+"""What pretraining adds to the steps: batches with masks, and the figures of validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.metrics import Average, Metric
+from monai.engines.utils import PrepareBatch
+
+from miram.baselines import baseline_per_image
+from miram.engines.distributed import unwrap
+from miram.losses import MultiScaleReconstructionLoss, downsample
+from miram.networks.miram import MIRAM
+
+
+class PreparePretrainingBatch(PrepareBatch):
+    """
+    Bring a batch to the device, reduce the crop to the encoder's size there, and draw the masks.
+
+    Args:
+        masking: e.g. :class:`miram.masking.RandomMasking`.
+        image_size: size of the encoder's image in pixels, one per spatial dimension.
+        num_tokens: patches of that image.
+    """
+
+    def __init__(self, masking: Callable[..., torch.Tensor], image_size: Sequence[int], num_tokens: int) -> None:
+        self.masking = masking
+        self.image_size = tuple(image_size)
+        self.num_tokens = num_tokens
+
+    def __call__(  # type: ignore[override]
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor], dict[str, Any]]:
+        """
+        Args:
+            batchdata: "label" (B, C, *spatial) at the largest scale's size, "index" (B,) and "epoch" (B,).
+            device: where the network runs.
+            non_blocking: whether copies from pinned memory may overlap with computing.
+
+        Returns:
+            the image (B, C, *image_size), the label, (keep,) for the network, and no keyword arguments.
+        """
+        label = batchdata["label"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
+        image = downsample(label, self.image_size)
+        # the epoch is the same in the whole batch and lies on the CPU: reading it waits for nothing
+        keep = self.masking(int(batchdata["epoch"][0]), batchdata["index"], self.num_tokens, device)
+        return image, label, (keep,), {}
+
+
+def validation_metrics(loss_function: MultiScaleReconstructionLoss, device: torch.device) -> dict[str, Metric]:
+    """
+    Means over all validation images, gathered over the processes.
+
+    Args:
+        loss_function: gives the names and weights of the scales.
+        device: where the sums are kept, so that nothing waits for the device in between.
+
+    Returns:
+        "val_loss", the weighted sum, and one mean per scale ("val_loss_1x").
+    """
+    weights = torch.tensor(loss_function.weights, device=device)
+    columns = {"val_loss": lambda output: (output["per_image"] * weights).sum(1, keepdim=True)}
+    for column, name in enumerate(loss_function.names):
+        columns[f"val_{name}"] = partial(_column, column)
+    # (B, 1) and [0]: Ignite takes the first of two dimensions for the images, and a vector for one sample
+    return {name: Average(transform, device=device)[0] for name, transform in columns.items()}
+
+
+def _column(column: int, output: dict[str, torch.Tensor]) -> torch.Tensor:
+    """One scale's losses, (B, 1)."""
+    return output["per_image"][:, column : column + 1]
+
+
+def baseline_losses(
+    loader: Iterable[dict[str, torch.Tensor]],
+    prepare_batch: PreparePretrainingBatch,
+    network: MIRAM,
+    loss_function: MultiScaleReconstructionLoss,
+    device: torch.device,
+) -> dict[str, float]:
+    """
+    The validation loss of reconstructions that need no network (:func:`miram.baselines.baseline_per_image`).
+
+    Args:
+        loader: the validation loader, whose masks are fixed.
+        prepare_batch: draws the same masks as validation does.
+        network: tells what is hidden at each scale; it is not run.
+        loss_function: the loss.
+        device: where to compute.
+
+    Returns:
+        per scale "val_mean_1x" and "val_interpolation_1x", means over all images of all processes.
+    """
+    decoders = unwrap(network).decoders
+    total: dict[str, torch.Tensor] = {}
+    count = torch.zeros(1, device=device)
+    for batch in loader:
+        _, label, (keep,), _ = prepare_batch(batch, device)
+        losses = baseline_per_image(loss_function, label, [decoder.hidden(keep) for decoder in decoders])
+        for kind, per_image in losses.items():
+            total[kind] = total.get(kind, 0) + per_image.sum(0)
+        count += len(label)
+    if dist.is_available() and dist.is_initialized():
+        for tensor in (count, *total.values()):
+            dist.all_reduce(tensor)
+    if not count:  # no validation images
+        return {}
+    scales = [name.removeprefix("loss_") for name in loss_function.names]
+    return {
+        f"val_{kind}_{scale}": value.item()
+        for kind, losses in total.items()
+        for scale, value in zip(scales, losses / count, strict=True)
+    }

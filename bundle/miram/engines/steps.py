@@ -1,0 +1,137 @@
+"""
+One iteration of training and of validation, for the `iteration_update` of MONAI's trainer and evaluator.
+
+MONAI's own step autocasts on CUDA only and scales gradients whenever it does; these take the data type, clip, and let
+DDP exchange gradients only when the optimizer steps.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from torch import nn
+
+from miram.engines.distributed import unwrap
+from miram.errors import InputError
+
+_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """
+    The autocast context of a precision.
+
+    Args:
+        device: where the network runs.
+        precision: "float32" (no autocast), "bfloat16" or "float16".
+
+    Raises:
+        InputError: for another precision, or float16 on a CPU, which has no fast kernels for it.
+    """
+    if precision not in _DTYPES:
+        raise InputError(f"precision must be one of {', '.join(_DTYPES)}, got {precision!r}")
+    if precision == "float16" and device.type == "cpu":
+        raise InputError("precision float16 needs a GPU: use bfloat16 or float32 on a CPU")
+    dtype = _DTYPES[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+class TrainingStep:
+    """
+    Forward, backward, and at the end of a group of batches an optimizer step.
+
+    Args:
+        precision: "float32", "bfloat16", or "float16" with loss scaling.
+        accumulation_steps: batches between two optimizer steps. The last group of an epoch may be smaller, and so may
+            all groups of an epoch shorter than this: gradients are averaged over the batches that a group really has.
+        clip_grad_norm: largest norm of the gradient; None does not clip.
+
+    Raises:
+        ValueError: if `accumulation_steps` is not positive.
+    """
+
+    def __init__(
+        self, precision: str = "float32", accumulation_steps: int = 1, clip_grad_norm: float | None = None
+    ) -> None:
+        if accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
+        self.precision = precision
+        self.accumulation_steps = accumulation_steps
+        self.clip_grad_norm = clip_grad_norm
+        self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "float16")
+
+    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """
+        Train on a batch.
+
+        Returns:
+            the losses of the batch by name, detached and on the device: reading them would wait for it.
+        """
+        inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        position, size = self._group(engine.state.iteration, engine.state.epoch_length)
+        last = position == size - 1
+        if position == 0:
+            engine.optimizer.zero_grad(set_to_none=True)
+        engine.network.train()
+        with nullcontext() if last else _without_exchange(engine.network):
+            with autocast(engine.state.device, self.precision):
+                output = engine.inferer(inputs, engine.network, *args, **kwargs)
+            losses = engine.loss_function(output, targets)
+            self.scaler.scale(losses["loss"] / size).backward()
+        if last:
+            self._update(engine)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _group(self, iteration: int, epoch_length: int) -> tuple[int, int]:
+        """The place of an iteration (from 1) in its group of accumulated batches, and the group's size."""
+        in_epoch = (iteration - 1) % epoch_length
+        position = in_epoch % self.accumulation_steps
+        return position, min(self.accumulation_steps, epoch_length - (in_epoch - position))
+
+    def _update(self, engine: SupervisedTrainer) -> None:
+        """Clip and step; the scaler skips a step whose float16 gradients overflowed."""
+        if self.clip_grad_norm is not None:
+            self.scaler.unscale_(engine.optimizer)
+            nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
+        self.scaler.step(engine.optimizer)
+        self.scaler.update()
+
+
+class ValidationStep:
+    """
+    Forward without gradients; the loss of each image apart, so that its mean does not depend on the batches.
+
+    Args:
+        loss_function: with `per_image(output, targets)` -> (B, S), one column a name.
+        precision: "float32", "bfloat16" or "float16".
+    """
+
+    def __init__(self, loss_function: Any, precision: str = "float32") -> None:
+        self.loss_function = loss_function
+        self.precision = precision
+
+    def __call__(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """
+        Validate on a batch.
+
+        Returns:
+            "per_image", the unweighted losses (B, S).
+        """
+        inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        network = unwrap(engine.network).eval()
+        with torch.no_grad():
+            with autocast(engine.state.device, self.precision):
+                output = engine.inferer(inputs, network, *args, **kwargs)
+            per_image = self.loss_function.per_image(output, targets)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {"per_image": per_image}
+
+
+def _without_exchange(network: nn.Module) -> AbstractContextManager[Any]:
+    """Let DDP gather gradients locally; without DDP, nothing."""
+    return network.no_sync() if isinstance(network, nn.parallel.DistributedDataParallel) else nullcontext()

@@ -1,0 +1,20 @@
+"""Ignite event handlers: what a run resumes from, records, draws and leaves behind."""
+
+from miram.handlers.backbone import BackboneHandler
+from miram.handlers.checkpoint import CheckpointHandler
+from miram.handlers.history import HistoryHandler
+from miram.handlers.progress import ProgressHandler
+from miram.handlers.provenance import provenance, save_executed_config
+from miram.handlers.reconstructions import ReconstructionHandler
+from miram.handlers.summary import SummaryHandler
+
+__all__ = [
+    "BackboneHandler",
+    "CheckpointHandler",
+    "HistoryHandler",
+    "ProgressHandler",
+    "ReconstructionHandler",
+    "SummaryHandler",
+    "provenance",
+    "save_executed_config",
+]

@@ -1,0 +1,147 @@
+"""One row an epoch: in a table, in a picture, and in a line of the log."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from torch.optim import Optimizer
+
+from miram.engines.distributed import is_main_process, world_size
+from miram.errors import InputError
+from miram.files import write_text
+from miram.visualize.curves import plot_history
+
+logger = logging.getLogger(__name__)
+
+
+class HistoryHandler:
+    """
+    Write `history.csv` and `loss.png` after each epoch. A resumed run goes on with the rows up to its epoch.
+
+    Args:
+        output_dir: the folder of the run.
+        optimizer: tells the learning rate.
+        evaluator: its metrics are the validation columns; they are empty in epochs without validation.
+        images_per_iteration: images of all processes in an iteration, for the throughput.
+        constants: called once at the start, gives columns that do not change, such as the baselines' losses.
+
+    Raises:
+        InputError: (while training) if the training loss is not finite.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        optimizer: Optimizer,
+        evaluator: Engine | None = None,
+        images_per_iteration: int = 1,
+        constants: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+        self.images_per_iteration = images_per_iteration
+        self.make_constants = constants
+        self.constants: dict[str, float] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.sums: dict[str, torch.Tensor] = {}
+        self.started = 0.0
+        self.validated_epoch = 0
+
+    @property
+    def path(self) -> Path:
+        """The table."""
+        return self.output_dir / "history.csv"
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after the checkpoint and the validation handler."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self.note_validation, engine)
+
+    def start(self, engine: Engine) -> None:
+        """Keep the rows of the epochs that the checkpoint holds, and compute the constant columns."""
+        self.rows = []
+        if engine.state.epoch > 0 and self.path.exists():
+            table = pd.read_csv(self.path)
+            self.rows = table[table["epoch"] <= engine.state.epoch].to_dict("records")
+        if self.make_constants is not None:
+            self.constants = self.make_constants()
+            for name, value in self.constants.items():
+                logger.info("%s = %.4f", name, value)
+
+    def start_epoch(self, engine: Engine) -> None:
+        """Forget the last epoch's sums."""
+        self.sums = {}
+        self.started = time.perf_counter()
+
+    def add(self, engine: Engine) -> None:
+        """Add an iteration's losses, without waiting for the device."""
+        for name, loss in engine.state.output.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
+
+    def note_validation(self, evaluator: Engine, trainer: Engine) -> None:
+        """Remember in which epoch the evaluator's metrics were made."""
+        self.validated_epoch = trainer.state.epoch
+
+    def finish_epoch(self, engine: Engine) -> None:
+        """Write the row of the epoch."""
+        row = self._row(engine)
+        if not math.isfinite(row["train_loss"]):
+            raise InputError(
+                f"the training loss of epoch {engine.state.epoch} is {row['train_loss']}: the checkpoint before it is "
+                "kept. Lower base_learning_rate, set clip_grad_norm, or use precision bfloat16 or float32"
+            )
+        self.rows.append(row)
+        if is_main_process():
+            table = _in_order(pd.DataFrame(self.rows))
+            write_text(self.path, table.to_csv(index=False, float_format="%.6g"))
+            plot_history(table, self.output_dir / "loss.png")
+            logger.info(describe_row(row, engine.state.max_epochs))
+
+    def _row(self, engine: Engine) -> dict[str, Any]:
+        """The columns of the epoch."""
+        count = engine.state.epoch_length * world_size()
+        row: dict[str, Any] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        for name, value in self.sums.items():
+            if world_size() > 1:
+                dist.all_reduce(value)
+            row[f"train_{name}"] = value.item() / count
+        seconds = time.perf_counter() - self.started
+        if self.evaluator is not None:
+            fresh = self.validated_epoch == engine.state.epoch
+            row |= {name: value if fresh else None for name, value in self.evaluator.state.metrics.items()}
+        row |= self.constants
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        row["seconds"] = round(seconds, 3)
+        row["images_per_second"] = round(engine.state.epoch_length * self.images_per_iteration / seconds, 1)
+        return row
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns in one order in every run: where, losses of training, of validation, of the baselines, the rest."""
+    ranks = ["epoch", "iteration", "train_", "val_loss", "val_"]
+    rank = {name: next((i for i, prefix in enumerate(ranks) if name.startswith(prefix)), 9) for name in table.columns}
+    return table[sorted(table.columns, key=lambda name: rank[name])]
+
+
+def describe_row(row: dict[str, Any], max_epochs: int) -> str:
+    """An epoch in a line for the log."""
+    losses = [f"{name} {value:.4f}" for name, value in row.items() if "loss" in name and value is not None]
+    return (
+        f"epoch {row['epoch']}/{max_epochs}: {', '.join(losses)}; learning rate {row['learning_rate']:.2e}; "
+        f"{row['images_per_second']:.0f} images/s, {row['seconds']:.1f} s"
+    )

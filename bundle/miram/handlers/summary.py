@@ -1,0 +1,63 @@
+"""What a run is about to do, and what it left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import nn
+
+from miram.engines.distributed import is_main_process
+
+logger = logging.getLogger(__name__)
+
+
+class SummaryHandler:
+    """
+    Log the facts of a run before its first step, and its outputs after the last.
+
+    Args:
+        network: its parameters are counted, trained and frozen.
+        facts: name and value, logged in this order.
+        output_dir: the folder whose files are listed at the end.
+    """
+
+    def __init__(self, network: nn.Module, facts: Mapping[str, Any], output_dir: str | os.PathLike[str]) -> None:
+        self.network = network
+        self.facts = facts
+        self.output_dir = Path(output_dir)
+        self.started = time.perf_counter()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, as the last handler."""
+        engine.add_event_handler(Events.STARTED, self.log_start)
+        engine.add_event_handler(Events.COMPLETED, self.log_end)
+
+    def log_start(self, engine: Engine) -> None:
+        """Log parameters and facts."""
+        self.started = time.perf_counter()
+        trained = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self.network.parameters() if not p.requires_grad)
+        logger.info("parameters: %.2f M trained, %.2f M fixed", trained / 1e6, frozen / 1e6)
+        logger.info("epochs: %d of %d iterations each", engine.state.max_epochs, engine.state.epoch_length)
+        for name, value in self.facts.items():
+            logger.info("%s: %s", name, f"{value:.4g}" if isinstance(value, float) else value)
+
+    def log_end(self, engine: Engine) -> None:
+        """Log the time and the files."""
+        if not is_main_process():
+            return
+        logger.info(
+            "finished epoch %d in %.0f s; outputs in %s:",
+            engine.state.epoch,
+            time.perf_counter() - self.started,
+            self.output_dir,
+        )
+        for path in sorted(self.output_dir.iterdir()):
+            if path.is_file() and not path.name.startswith((".", "events.")):
+                logger.info("  %-28s %9.1f KiB", path.name, path.stat().st_size / 1024)

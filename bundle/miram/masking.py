@@ -1,0 +1,101 @@
+"""
+Which patches the encoder sees.
+
+Masks are drawn outside the network, from (seed, epoch, sample) alone: the same sample gets the same mask in the same
+epoch whatever the batch, the process, the worker or the device, and after a restart. No generator state is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): increment and multipliers,
+# written as the signed 64-bit numbers that torch has.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+class RandomMasking:
+    """
+    Hide a fixed share of the patches, chosen uniformly at random (MAE, arXiv 2111.06377, section 3).
+
+    Args:
+        ratio: share of the patches that the encoder does not see; 0.75 is MAE's.
+        seed: another seed gives other masks.
+
+    Raises:
+        ValueError: if `ratio` is not between 0 and 1, both excluded.
+    """
+
+    def __init__(self, ratio: float = 0.75, seed: int = 0) -> None:
+        if not 0 < ratio < 1:
+            raise ValueError(f"mask ratio must be greater than 0 and less than 1, got {ratio}.")
+        self.ratio = ratio
+        self.seed = seed
+
+    def num_visible(self, num_tokens: int) -> int:
+        """
+        How many of `num_tokens` patches stay visible: the same number in every image.
+
+        Raises:
+            ValueError: if all or none would stay visible.
+        """
+        visible = num_tokens - round(self.ratio * num_tokens)
+        if not 0 < visible < num_tokens:
+            raise ValueError(f"mask ratio {self.ratio} leaves {visible} of {num_tokens} patches visible.")
+        return visible
+
+    def __call__(
+        self, epoch: int, index: torch.Tensor, num_tokens: int, device: torch.device | str | None = None
+    ) -> torch.Tensor:
+        """
+        Draw the masks of a batch.
+
+        Args:
+            epoch: the epoch; validation passes a constant, so that its masks are fixed.
+            index: (B,) integer indices of the samples in their data set.
+            num_tokens: patches of an image, N.
+            device: where the result is wanted; by default where `index` is.
+
+        Returns:
+            (B, V) int64: the visible patches of each image in ascending order.
+        """
+        index = index.to(device=device, dtype=torch.int64, non_blocking=True)
+        token = torch.arange(num_tokens, device=index.device)
+        stream = _mix(_mix(index + _int64(self.seed * _GAMMA)) + _int64(epoch * _GAMMA))
+        score = _mix(stream[:, None] + (token[None] + 1) * _GAMMA)
+        visible = score.argsort(dim=1)[:, : self.num_visible(num_tokens)]
+        return visible.sort(dim=1).values
+
+
+def _int64(value: int) -> int:
+    """A whole number of any size wrapped to 64 bits, as the tensors' own arithmetic wraps."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift: torch's is arithmetic and would keep the sign."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(value: torch.Tensor) -> torch.Tensor:
+    """The finaliser of splitmix64: every input bit flips every output bit with probability near one half."""
+    value = (value ^ _shift(value, 30)) * _MULTIPLIER_1
+    value = (value ^ _shift(value, 27)) * _MULTIPLIER_2
+    return value ^ _shift(value, 31)
+
+
+def hidden_mask(keep: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """
+    The patches that are not kept.
+
+    Args:
+        keep: (B, V) indices of the visible patches.
+        num_tokens: patches of an image, N.
+
+    Returns:
+        (B, N) bool, True where a patch is hidden.
+    """
+    mask = torch.ones(keep.shape[0], num_tokens, dtype=torch.bool, device=keep.device)
+    return mask.scatter(1, keep, False)

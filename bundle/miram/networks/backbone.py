@@ -1,0 +1,109 @@
+"""The pretrained encoder as a file that any MONAI project loads, with or without this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.networks.nets import ViT
+
+from miram.errors import InputError
+from miram.files import atomic_write
+from miram.networks.vit_encoder import ViTEncoder
+
+_KEYS = {"network_def", "state_dict", "cls_token", "preprocessing", "provenance"}
+
+
+def backbone_from_encoder(
+    encoder: ViTEncoder, preprocessing: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    Describe a trained encoder in plain values.
+
+    Args:
+        encoder: the trained encoder.
+        preprocessing: how pixels became the encoder's input (what a user must do to new images).
+        provenance: where the weights come from: version, seed, epochs, data.
+
+    Returns:
+        "network_def", the arguments of a stock `monai.networks.nets.ViT`; "state_dict", exactly its keys; "cls_token",
+        (1, 1, D) or None, kept apart since a stock ViT without a classification head has none; "preprocessing";
+        "provenance".
+    """
+    state = {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()}
+    return {
+        "network_def": dict(encoder.network_def),
+        "cls_token": state.pop("cls_token", None),
+        "state_dict": state,
+        "preprocessing": dict(preprocessing),
+        "provenance": dict(provenance),
+    }
+
+
+def save_backbone(path: str | os.PathLike[str], backbone: Mapping[str, Any]) -> None:
+    """Write a backbone, whole or not at all."""
+    with atomic_write(path) as temporary:
+        torch.save(dict(backbone), temporary)
+
+
+def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Read a backbone file on the CPU. Nothing in the file is executed.
+
+    Raises:
+        InputError: if the file is missing, damaged or no backbone.
+    """
+    backbone = load_weights_file(path)
+    if not backbone.keys() >= _KEYS:
+        raise InputError(
+            f"{path} is no backbone: it lacks {sorted(_KEYS - backbone.keys())}. "
+            "Give the backbone.pt of a pretraining run."
+        )
+    return backbone
+
+
+def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Read a dictionary that `torch.save` wrote, on the CPU, allowing tensors and plain values only.
+
+    Raises:
+        InputError: if the file is missing, damaged, holds code, or is no dictionary.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except Exception as error:  # torch reports damage by many kinds of exception, all of them the user's to mend
+        raise InputError(f"{path} cannot be read as weights ({type(error).__name__}): damaged, or not ours") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = None) -> ViT:
+    """
+    Build a stock MONAI ViT with the trained weights.
+
+    Args:
+        backbone: what :func:`load_backbone` gives.
+        num_classes: with a number, a classifier on the class token: trained encoder and class token, a new linear head.
+
+    Returns:
+        `ViT(classification=False)`, or with `num_classes` `ViT(classification=True)` without a final activation.
+
+    Raises:
+        InputError: if a classifier is wanted of a backbone that was trained without a class token.
+    """
+    if num_classes is None:
+        network = ViT(**backbone["network_def"])
+        network.load_state_dict(backbone["state_dict"], strict=True)
+        return network
+    if backbone["cls_token"] is None:
+        raise InputError("this backbone was trained without a class token: pool the patch tokens instead")
+    arguments = {**backbone["network_def"], "classification": True, "num_classes": num_classes, "post_activation": ""}
+    network = ViT(**arguments)
+    head = {key: value for key, value in network.state_dict().items() if key.startswith("classification_head.")}
+    network.load_state_dict({**backbone["state_dict"], **head, "cls_token": backbone["cls_token"]}, strict=True)
+    return network

@@ -1,0 +1,60 @@
+"""MIRAM: one encoder, one decoder per scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from miram.networks.scale_decoder import ScaleDecoder
+from miram.networks.vit_encoder import ViTEncoder
+
+
+class MIRAM(nn.Module):
+    """
+    Multi-scale masked image reconstruction (arXiv 2503.07157).
+
+    The encoder sees the visible patches of an image; each decoder reconstructs the whole image at its own scale from
+    the same latent. With one decoder at scale 1 this is MAE (arXiv 2111.06377).
+
+    Args:
+        encoder: the encoder that is pretrained.
+        decoders: one per scale; or the arguments of one :class:`ScaleDecoder` each, `encoder` left out.
+
+    Raises:
+        ValueError: if there is no decoder, or two have the same scale.
+    """
+
+    def __init__(self, encoder: ViTEncoder, decoders: Sequence[ScaleDecoder | Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoders = nn.ModuleList(
+            ScaleDecoder(encoder, **decoder) if isinstance(decoder, Mapping) else decoder for decoder in decoders
+        )
+        if not self.decoders:
+            raise ValueError("MIRAM needs at least one decoder.")
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"each scale takes one decoder, got the scales {self.scales}.")
+
+    @property
+    def scales(self) -> list[float]:
+        """The decoders' scales, in their order."""
+        return [decoder.scale for decoder in self.decoders]
+
+    def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+        """
+        Reconstruct an image from its visible patches.
+
+        Args:
+            image: (B, C, *spatial) of the encoder's size.
+            keep: (B, V) indices of the visible patches.
+
+        Returns:
+            lists in the decoders' order: "predictions", (B, N_s, P) predicted patches, and "masks", (B, N_s) bool, True
+            where a patch counts in the loss.
+        """
+        latent = self.encoder(image, keep)
+        outputs = [decoder(latent, keep) for decoder in self.decoders]
+        return {"predictions": [prediction for prediction, _ in outputs], "masks": [mask for _, mask in outputs]}

@@ -1,0 +1,97 @@
+"""Images as sequences of patches, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+
+
+def patch_grid(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """
+    The number of patches along each spatial dimension.
+
+    Args:
+        image_size: one size per spatial dimension, in pixels.
+        patch_size: one size per spatial dimension, in pixels.
+
+    Returns:
+        the grid, one entry per spatial dimension.
+
+    Raises:
+        ValueError: if the dimensions differ in number, or an image size is not a multiple of its patch size.
+    """
+    if len(image_size) != len(patch_size):
+        raise ValueError(f"image_size {tuple(image_size)} and patch_size {tuple(patch_size)} differ in dimensions.")
+    if any(p < 1 or n < p or n % p for n, p in zip(image_size, patch_size, strict=True)):
+        raise ValueError(
+            f"image_size {tuple(image_size)} is not a multiple of patch_size {tuple(patch_size)}: "
+            "choose an image size that the patch size divides."
+        )
+    return tuple(n // p for n, p in zip(image_size, patch_size, strict=True))
+
+
+def scaled_grid(grid: Sequence[int], scale: float) -> tuple[int, ...]:
+    """
+    The grid of patches of an image `scale` times as large as the one whose grid is given.
+
+    Raises:
+        ValueError: if the scale is not positive, or gives no whole number of patches.
+    """
+    sizes = [n * scale for n in grid]
+    if scale <= 0 or any(size < 1 or not math.isclose(size, round(size), abs_tol=1e-6) for size in sizes):
+        raise ValueError(
+            f"scale {scale} gives no whole grid: {tuple(grid)} patches become {tuple(sizes)}. "
+            "Choose a scale that keeps the number of patches whole, or another image size."
+        )
+    return tuple(round(size) for size in sizes)
+
+
+def patchify(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
+    """
+    Cut an image into non-overlapping patches.
+
+    Args:
+        image: (B, C, *spatial), each spatial size a multiple of its patch size.
+        patch_size: one size per spatial dimension, in pixels.
+
+    Returns:
+        (B, N, P): N patches in row-major grid order, P = prod(patch_size) * C values each, channels last as in MAE.
+
+    Raises:
+        ValueError: if a spatial size is not a multiple of its patch size.
+    """
+    patch_grid(image.shape[2:], patch_size)
+    if len(patch_size) == 2:
+        p, q = patch_size
+        return rearrange(image, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=q)
+    p, q, r = patch_size
+    return rearrange(image, "b c (h p) (w q) (d r) -> b (h w d) (p q r c)", p=p, q=q, r=r)
+
+
+def unpatchify(patches: torch.Tensor, patch_size: Sequence[int], grid: Sequence[int]) -> torch.Tensor:
+    """
+    Put patches together again: the exact inverse of :func:`patchify`.
+
+    Args:
+        patches: (B, N, P), N = prod(grid).
+        patch_size: one size per spatial dimension, in pixels.
+        grid: patches along each spatial dimension.
+
+    Returns:
+        (B, C, *spatial), C = P / prod(patch_size).
+
+    Raises:
+        ValueError: if N or P does not fit the grid and the patch size.
+    """
+    if patches.shape[1] != math.prod(grid) or patches.shape[2] % math.prod(patch_size):
+        raise ValueError(
+            f"patches of shape {tuple(patches.shape)} do not fit grid {tuple(grid)} and patch_size {tuple(patch_size)}."
+        )
+    if len(patch_size) == 2:
+        (p, q), (h, w) = patch_size, grid
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=p, q=q)
+    (p, q, r), (h, w, d) = patch_size, grid
+    return rearrange(patches, "b (h w d) (p q r c) -> b c (h p) (w q) (d r)", h=h, w=w, d=d, p=p, q=q, r=r)

@@ -1,0 +1,1 @@
+"""Pictures for people: curves and reconstruction panels."""

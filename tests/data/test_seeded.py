@@ -1,0 +1,76 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, RandFlipd, RandSpatialCropd
+
+from miram.data.seeded import SeededDataset, SeededSampler, make_loader
+from miram.errors import InputError
+
+
+def make_dataset(count=10, seed=0, cache_rate=0.0):
+    rng = np.random.default_rng(0)
+    data = [{"label": torch.from_numpy(rng.normal(size=(1, 12, 12)))} for _ in range(count)]
+    random = [RandSpatialCropd("label", (8, 8), random_size=False), RandFlipd("label", prob=0.5)]
+    return SeededDataset(data, Compose(random), seed, cache_rate)
+
+
+def test_a_sample_looks_the_same_whenever_and_wherever_it_is_read():
+    one, two = make_dataset(), make_dataset(cache_rate=1.0)
+    _ = [one[3, index] for index in range(10)]  # other reads before it
+    assert torch.equal(one[5, 7]["label"], two[5, 7]["label"])
+    assert (one[5, 7]["epoch"], one[5, 7]["index"]) == (5, 7)
+
+
+def test_another_epoch_or_seed_looks_different():
+    dataset = make_dataset()
+    views = {dataset[epoch, 0]["label"].sum().item() for epoch in range(20)}
+    assert len(views) > 5
+    assert not torch.equal(dataset[0, 0]["label"], make_dataset(seed=1)[0, 0]["label"])
+
+
+def test_the_processes_together_see_what_one_would_see():
+    whole = SeededSampler(23, seed=4, num_replicas=1, rank=0)
+    shares = [SeededSampler(23, seed=4, num_replicas=3, rank=rank) for rank in range(3)]
+    for sampler in (whole, *shares):
+        sampler.set_epoch(9)
+    dealt = [pair for group in itertools.zip_longest(*shares) for pair in group if pair is not None]
+    assert dealt == list(whole)
+    assert sorted(index for _, index in whole) == list(range(23))
+    assert {epoch for epoch, _ in whole} == {9}
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares] == [8, 8, 7]
+
+
+def test_the_order_changes_with_the_epoch_but_not_in_validation():
+    training, validation = SeededSampler(50, seed=1), SeededSampler(50, shuffle=False)
+    orders = []
+    for epoch in (1, 2):
+        training.set_epoch(epoch)
+        validation.set_epoch(epoch)
+        orders.append([index for _, index in training])
+        assert list(validation) == [(0, index) for index in range(50)]
+    assert orders[0] != orders[1]
+
+
+def read(loader, epoch):
+    loader.sampler.set_epoch(epoch)
+    return [(batch["index"].tolist(), batch["label"]) for batch in loader]
+
+
+def test_workers_change_nothing():
+    alone = read(make_loader(make_dataset(), 4, shuffle=True), 3)
+    helped = read(make_loader(make_dataset(), 4, shuffle=True, num_workers=2), 3)
+    assert [order for order, _ in alone] == [order for order, _ in helped]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(alone, helped, strict=True))
+
+
+def test_training_batches_are_full_and_validation_loses_nothing():
+    assert [len(order) for order, _ in read(make_loader(make_dataset(), 4, shuffle=True), 1)] == [4, 4]
+    assert [len(order) for order, _ in read(make_loader(make_dataset(), 4, shuffle=False), 1)] == [4, 4, 2]
+    assert len(make_loader(make_dataset(), 4, shuffle=True)) == 2
+
+
+def test_fewer_images_than_a_batch_are_refused_with_the_remedy():
+    with pytest.raises(InputError, match=r"10 images, fewer than one batch of 16.*batch_size to 10"):
+        make_loader(make_dataset(), 16, shuffle=True)

@@ -1,0 +1,105 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from miram.engines.steps import TrainingStep, ValidationStep, autocast
+from miram.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+class Half(nn.Module):
+    """Half the squared error, as a dictionary of losses."""
+
+    def forward(self, output, target):
+        loss = (output - target).square().mean() / 2
+        return {"loss": loss, "loss_1x": loss}
+
+    def per_image(self, output, target):
+        return (output - target).square() / 2
+
+
+def prepare(batch, device, non_blocking=False):
+    return batch["image"], batch["label"], (), {}
+
+
+def train(step, batches, epochs=1):
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    trainer = SupervisedTrainer(
+        CPU, epochs, batches, network, optimizer, Half(), prepare_batch=prepare, iteration_update=step, decollate=False
+    )
+    trainer.run()
+    return network.weight.item(), trainer
+
+
+def batches_of(*targets):
+    return [{"image": torch.ones(1, 1), "label": torch.tensor([[float(target)]])} for target in targets]
+
+
+def test_each_batch_is_a_step_by_default():
+    weight, trainer = train(TrainingStep(), batches_of(1, 1))
+    assert weight == pytest.approx(0.1 + 0.1 * 0.9)
+    assert trainer.state.output["loss"].item() == pytest.approx(0.5 * 0.9**2)
+    assert not trainer.state.output["loss"].requires_grad
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch():
+    weight, _ = train(TrainingStep(accumulation_steps=2), batches_of(1, 3))
+    assert weight == pytest.approx(0.1 * (1 + 3) / 2)
+
+
+def test_the_last_group_of_an_epoch_is_averaged_over_its_own_batches():
+    weight, _ = train(TrainingStep(accumulation_steps=2), batches_of(1, 1, 2))
+    assert weight == pytest.approx(0.1 + 0.1 * (2 - 0.1))
+
+
+def test_an_epoch_shorter_than_the_accumulation_still_steps():
+    weight, _ = train(TrainingStep(accumulation_steps=8), batches_of(1, 3), epochs=2)
+    assert weight == pytest.approx(0.2 + 0.1 * (2 - 0.2))
+
+
+def test_gradients_are_clipped():
+    weight, _ = train(TrainingStep(clip_grad_norm=0.5), batches_of(100))
+    assert weight == pytest.approx(0.1 * 0.5, rel=1e-4)  # torch divides by norm + 1e-6
+
+
+def test_accumulation_must_be_positive():
+    with pytest.raises(ValueError, match="at least 1"):
+        TrainingStep(accumulation_steps=0)
+
+
+@pytest.mark.parametrize(("precision", "message"), [("fp8", "one of"), ("float16", "needs a GPU")])
+def test_precisions_that_do_not_work_are_refused(precision, message):
+    with pytest.raises(InputError, match=message):
+        autocast(CPU, precision)
+
+
+def test_bfloat16_is_used_on_a_cpu():
+    with autocast(CPU, "bfloat16"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
+    with autocast(CPU, "float32"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_validation_gives_the_loss_of_each_image_and_changes_nothing():
+    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.9)).train()
+    before = [p.clone() for p in network.parameters()]
+    engine = SimpleNamespace(
+        prepare_batch=prepare,
+        state=SimpleNamespace(device=CPU),
+        non_blocking=False,
+        network=network,
+        inferer=lambda inputs, net: net(inputs),
+        fire_event=lambda event: None,
+    )
+    batch = {"image": torch.randn(4, 1), "label": torch.zeros(4, 1)}
+    first, second = (ValidationStep(Half())(engine, batch)["per_image"] for _ in range(2))
+    assert first.shape == (4, 1)
+    assert torch.equal(first, second)  # dropout rests
+    assert not first.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))

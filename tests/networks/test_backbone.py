@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.networks.nets import ViT
+
+from miram.errors import InputError
+from miram.networks.backbone import backbone_from_encoder, load_backbone, save_backbone, vit_from_backbone
+from miram.networks.vit_encoder import ViTEncoder
+
+STOCK = """
+import sys, torch
+sys.modules["miram"] = None  # importing this package is now an error
+from monai.networks.nets import ViT
+backbone = torch.load(sys.argv[1], weights_only=True)
+network = ViT(**backbone["network_def"])
+print(network.load_state_dict(backbone["state_dict"], strict=True))
+torch.manual_seed(1)
+print(network(torch.randn(1, 1, 32, 32))[0].sum().item())
+"""
+
+
+@pytest.fixture
+def backbone(tiny_encoder):
+    return backbone_from_encoder(tiny_encoder, {"mean": 0.5}, {"version": "test"})
+
+
+def test_loads_into_a_stock_vit_without_this_package(backbone, tmp_path):
+    save_backbone(tmp_path / "backbone.pt", backbone)
+    command = [sys.executable, "-c", STOCK, str(tmp_path / "backbone.pt")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == "<All keys matched successfully>"
+    torch.manual_seed(1)
+    expected = vit_from_backbone(backbone).eval()(torch.randn(1, 1, 32, 32))[0].sum().item()
+    assert float(lines[1]) == pytest.approx(expected, abs=1e-3)  # a sum of 384 float32 numbers
+
+
+def test_a_saved_backbone_comes_back_whole(backbone, tmp_path):
+    save_backbone(tmp_path / "backbone.pt", backbone)
+    loaded = load_backbone(tmp_path / "backbone.pt")
+    assert loaded["preprocessing"] == {"mean": 0.5}
+    assert loaded["provenance"] == {"version": "test"}
+    assert all(torch.equal(loaded["state_dict"][key], value) for key, value in backbone["state_dict"].items())
+
+
+def test_a_classifier_keeps_the_encoder_and_its_class_token(tiny_encoder, backbone):
+    network = vit_from_backbone(backbone, num_classes=3).eval()
+    assert isinstance(network, ViT)
+    image = torch.randn(2, 1, 32, 32)
+    logits, _ = network(image)
+    expected = network.classification_head(tiny_encoder.eval()(image)[:, 0])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_classifier_needs_a_class_token():
+    encoder = ViTEncoder(1, 32, 8, 24, 48, 1, 2, class_token=False)
+    with pytest.raises(InputError, match="class token"):
+        vit_from_backbone(backbone_from_encoder(encoder, {}, {}), num_classes=2)
+
+
+def test_files_that_are_no_backbone_are_refused_by_name(tmp_path, backbone):
+    with pytest.raises(InputError, match="no file"):
+        load_backbone(tmp_path / "absent.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(InputError, match=r"damaged\.pt"):
+        load_backbone(tmp_path / "damaged.pt")
+    torch.save({"model": 1}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"other\.pt is no backbone"):
+        load_backbone(tmp_path / "other.pt")
+    torch.save({"run": print}, tmp_path / "code.pt")
+    with pytest.raises(InputError, match=r"code\.pt"):
+        load_backbone(tmp_path / "code.pt")

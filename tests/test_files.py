@@ -1,0 +1,47 @@
+import stat
+
+import pytest
+
+from miram.errors import InputError
+from miram.files import atomic_write, path_inside, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.csv", "old")
+    def write_half():
+        with atomic_write(tmp_path / "a.csv") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "old"
+
+
+def test_the_temporary_name_keeps_the_suffixes(tmp_path):
+    with atomic_write(tmp_path / "deep" / "v.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path / "deep"
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "deep" / "v.nii.gz").read_bytes() == b"x"
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    write_text(tmp_path / "a.txt", "é\n")
+    assert (tmp_path / "a.txt").read_bytes() == "é\n".encode()
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) & 0o400
+
+
+@pytest.mark.parametrize("relative", ["../x", "/etc/passwd", "a/../../x"])
+def test_a_path_that_leaves_its_folder_is_refused(tmp_path, relative):
+    with pytest.raises(InputError, match="leaves its folder"):
+        path_inside(tmp_path, relative)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError):
+        path_inside(tmp_path / "in", "link/x")
+    assert path_inside(tmp_path / "in", "a/b.png") == (tmp_path / "in" / "a" / "b.png").resolve()
