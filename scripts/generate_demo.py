@@ -1,4 +1,4 @@
-"""Generate a miniature CBIS-DDSM: DICOM mammograms with lesions and the four tables, without any real patient's data."""
+"""Generate a miniature CBIS-DDSM: DICOM mammograms with lesions and the four tables, of no real patient."""
 
 from __future__ import annotations
 

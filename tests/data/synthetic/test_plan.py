@@ -5,7 +5,9 @@ from miram.data.synthetic.plan import Quirks, generated_uid, plan_films
 
 
 def rows_of(patients, quirks=None):
-    return [row for film in plan_films(draw_cases(patients, 0, CaseSettings()), 0, quirks or Quirks()) for row in film.rows]
+    return [
+        row for film in plan_films(draw_cases(patients, 0, CaseSettings()), 0, quirks or Quirks()) for row in film.rows
+    ]
 
 
 @pytest.fixture(scope="module")

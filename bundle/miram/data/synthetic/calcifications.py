@@ -90,7 +90,7 @@ def draw_calcification(
         places = canvas.side // 2 + _turn(_scatter(distributions, count, rng) * axes, direction)
         for place in places:
             _stamp(picture, place, grain, direction if calc_type == "LARGE_RODLIKE" else rng.uniform(0, np.pi), rng)
-        picture += _lines(calc_type, places, direction, radius, picture.shape, rng)
+        picture += _lines(calc_type, places, direction, radius, mask.shape, rng)
     cloud = scipy.special.expit((outline - canvas.distance) / (0.12 * radius)) * np.clip(
         1 + 0.3 * power_law_field(mask.shape, 1.5, rng, coarsest=2 * radius), 0, 2
     )
@@ -118,7 +118,10 @@ def _turn(places: np.ndarray, direction: float) -> np.ndarray:
     """From (along, across) the direction to (row, column)."""
     along, across = places[:, 0], places[:, 1]
     return np.stack(
-        [along * np.sin(direction) + across * np.cos(direction), along * np.cos(direction) - across * np.sin(direction)],
+        [
+            along * np.sin(direction) + across * np.cos(direction),
+            along * np.cos(direction) - across * np.sin(direction),
+        ],
         axis=1,
     )
 
@@ -161,7 +164,9 @@ def _lines(
         start = np.array(shape) / 2 + _turn(np.array([[-0.95 * radius, 0.2 * radius]]), direction)
         points, weights = winding_curves(start, np.array([direction]), np.array([1.9 * radius]), np.ones(1), 0.7, rng)
         wall = _turn(np.array([[0.0, 2.2]]), direction)
-        walls = [draw_curves(shape, points + side * wall, 0.3 * weights * _broken(len(points), rng), 0.8) for side in (-1, 1)]
+        walls = [
+            draw_curves(shape, points + side * wall, 0.3 * weights * _broken(len(points), rng), 0.8) for side in (-1, 1)
+        ]
         return walls[0] + walls[1]
     return np.zeros(shape, dtype=np.float32)
 

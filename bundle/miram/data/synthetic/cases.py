@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from miram.data.synthetic.statistics import NOT_AVAILABLE, PATHOLOGIES, Counts, 
 
 Kind = Literal["mass", "calc"]
 Split = Literal["train", "test"]
+Groups = tuple[tuple[Kind, Split], ...]
+"""The tables that a patient is in."""
+
+Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Case:
     density: int
     size: tuple[int, int]
     views: tuple[View, ...]
-    groups: tuple[tuple[Kind, Split], ...] = field(default=())
+    groups: Groups = field(default=())
 
     @property
     def patient(self) -> str:
@@ -122,31 +126,32 @@ def at_least_one(fraction: float, count: int) -> int:
     return min(count, max(1, round(fraction * count))) if fraction > 0 and count else 0
 
 
-def _draw_groups(
-    patients: int, settings: CaseSettings, rng: np.random.Generator
-) -> list[tuple[tuple[Kind, Split], ...]]:
+def _draw_groups(patients: int, settings: CaseSettings, rng: np.random.Generator) -> list[Groups]:
     """The tables each patient is in: shares are kept exactly, the order is shuffled."""
     leaks = at_least_one(settings.leak_fraction, patients)
     both = round(settings.both_kinds * patients)
     single = patients - leaks - both
     mass = round(0.54 * single)  # 813 of 1,487 patients with one kind in CBIS-DDSM
-    groups: list[tuple[tuple[Kind, Split], ...]] = []
-    for count, kind in ((mass, "mass"), (single - mass, "calc")):
-        test = at_least_one(settings.test_fraction, count)
-        groups += [((kind, "test"),)] * test + [((kind, "train"),)] * (count - test)  # type: ignore[list-item]
-    test = round(settings.test_fraction * both)
-    groups += [(("mass", "test"), ("calc", "test"))] * test + [(("mass", "train"), ("calc", "train"))] * (both - test)
-    leaky: list[tuple[tuple[Kind, Split], ...]] = [
-        (("mass", "train"), ("calc", "test")),
-        (("mass", "test"), ("calc", "train")),
+    mass_test = at_least_one(settings.test_fraction, mass)
+    calc_test = at_least_one(settings.test_fraction, single - mass)
+    both_test = round(settings.test_fraction * both)
+    counts: list[tuple[Groups, int]] = [
+        ((("mass", "test"),), mass_test),
+        ((("mass", "train"),), mass - mass_test),
+        ((("calc", "test"),), calc_test),
+        ((("calc", "train"),), single - mass - calc_test),
+        ((("mass", "test"), ("calc", "test")), both_test),
+        ((("mass", "train"), ("calc", "train")), both - both_test),
+        ((("mass", "train"), ("calc", "test")), leaks - leaks // 2),
+        ((("mass", "test"), ("calc", "train")), leaks // 2),
     ]
-    groups += [leaky[index % 2] for index in range(leaks)]
+    groups = [group for group, count in counts for _ in range(count)]
     return [groups[index] for index in rng.permutation(patients)]
 
 
 def _draw_case(
     number: int,
-    groups: tuple[tuple[Kind, Split], ...],
+    groups: Groups,
     height: tuple[int, int],
     settings: CaseSettings,
     rng: np.random.Generator,
@@ -154,7 +159,7 @@ def _draw_case(
     rows = int(rng.integers(height[0], height[1] + 1))
     columns = int(rows * rng.uniform(0.74, 0.86))
     sides = ["LEFT", "RIGHT"] if rng.random() < settings.both_breasts else [str(rng.choice(["LEFT", "RIGHT"]))]
-    density = int(_draw_key(_of(settings.statistics, groups[0][0]).density, rng))
+    density = _draw_key(_of(settings.statistics, groups[0][0]).density, rng)
     views = [view for side in sides for view in _draw_breast(side, groups, settings, rng)]
     return Case(number, density, (rows, columns), tuple(views), groups)
 
@@ -179,9 +184,7 @@ def _lesion_count(more: float, rng: np.random.Generator) -> int:
     return min(4, int(rng.geometric(1 - more)))
 
 
-def _draw_finding(
-    kind: Kind, split: Split, number: int, settings: CaseSettings, rng: np.random.Generator
-) -> Finding:
+def _draw_finding(kind: Kind, split: Split, number: int, settings: CaseSettings, rng: np.random.Generator) -> Finding:
     statistics = _of(settings.statistics, kind)
     pathology = int(rng.choice(3, p=np.array(statistics.pathology) / sum(statistics.pathology)))
     smallest, largest = settings.radius
@@ -193,7 +196,7 @@ def _draw_finding(
         margin=_draw_atoms(statistics.margin, pathology, statistics.second_margin, rng),
         pathology=PATHOLOGIES[pathology],
         assessment=int(_draw_key({key: counts[pathology] for key, counts in statistics.assessment.items()}, rng)),
-        subtlety=int(_draw_key(statistics.subtlety, rng)),
+        subtlety=_draw_key(statistics.subtlety, rng),
         position=(float(rng.uniform(0.15, 0.8)), float(rng.uniform(-0.6, 0.6))),
         radius=float(smallest * (largest / smallest) ** rng.random()),
     )
@@ -213,14 +216,14 @@ def _other_view(finding: Finding, settings: CaseSettings, rng: np.random.Generat
 
 def _draw_atoms(counts: Counts, pathology: int, second: float, rng: np.random.Generator) -> tuple[str, ...]:
     given = {atom: rows[pathology] for atom, rows in counts.items()}
-    first = str(_draw_key(given, rng))
+    first = _draw_key(given, rng)
     others = {atom: rows for atom, rows in given.items() if atom not in (first, NOT_AVAILABLE)}
     if first == NOT_AVAILABLE or rng.random() >= second or not sum(others.values()):
         return (first,)
-    return (first, str(_draw_key(others, rng)))
+    return (first, _draw_key(others, rng))
 
 
-def _draw_key(counts: Mapping, rng: np.random.Generator) -> object:
+def _draw_key(counts: Mapping[Key, int], rng: np.random.Generator) -> Key:
     keys = list(counts)
     weights = np.array([counts[key] for key in keys], dtype=float)
     return keys[int(rng.choice(len(keys), p=weights / weights.sum()))]

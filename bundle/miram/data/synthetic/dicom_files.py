@@ -1,4 +1,4 @@
-"""Films, crops and masks as the DICOM files of CBIS-DDSM: MG Secondary Capture, MONOCHROME2, Implicit VR Little Endian."""
+"""Films, crops and masks as the DICOM files of CBIS-DDSM: MG Secondary Capture, Implicit VR Little Endian."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from miram.data.synthetic.mammogram import Mammogram
 from miram.data.synthetic.plan import Film, Row, Series, generated_uid
@@ -61,7 +61,7 @@ def _stored_mask(mask: np.ndarray, loss: float) -> np.ndarray:
 
 
 def _write(path: Path, pixels: np.ndarray, series: Series, row: Row, description: str) -> None:
-    dataset = _header(series, row, description, generated_uid(f"{series.series}/{path.name}"))
+    dataset = _header(series, row, description, UID(generated_uid(f"{series.series}/{path.name}")))
     bits = 8 * pixels.itemsize
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
@@ -74,7 +74,7 @@ def _write(path: Path, pixels: np.ndarray, series: Series, row: Row, description
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _header(series: Series, row: Row, description: str, instance: str) -> Dataset:
+def _header(series: Series, row: Row, description: str, instance: UID) -> Dataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = instance

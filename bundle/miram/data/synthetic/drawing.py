@@ -6,9 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 
-def draw_curves(
-    shape: tuple[int, int], points: np.ndarray, weights: np.ndarray | float, width: float
-) -> np.ndarray:
+def draw_curves(shape: tuple[int, int], points: np.ndarray, weights: np.ndarray | float, width: float) -> np.ndarray:
     """
     Draw dense points as soft strokes.
 
@@ -26,7 +24,7 @@ def draw_curves(
     part = points - corner
     canvas = np.zeros(shape[0] * shape[1])
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        place = corner + (row, column)
+        place = corner + np.array([row, column])
         share = np.abs(1 - row - part[:, 0]) * np.abs(1 - column - part[:, 1]) * weights
         inside = np.all((place >= 0) & (place < shape), axis=1)
         canvas += np.bincount(place[inside] @ (shape[1], 1), share[inside], minlength=canvas.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -30,7 +30,7 @@ class FilmSettings:
         label_fraction: share of films with a burned-in label.
     """
 
-    tissue: TissueSettings = TissueSettings()
+    tissue: TissueSettings = field(default_factory=TissueSettings)
     mass_contrast: tuple[float, float] = (0.07, 0.17)
     calc_contrast: tuple[float, float] = (0.03, 0.06)
     largest_radius: float = 130.0

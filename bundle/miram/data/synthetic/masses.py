@@ -62,7 +62,9 @@ def draw_mass(
     cloud = power_law_field(canvas.distance.shape, 1.5, rng, coarsest=2 * radius)
     edge = _edge(shapes, canvas.angle, radius, rng)
     which = _sector_of(canvas.angle, len(margins), rng)
-    lobes = _lobes(canvas.angle, rng) * np.isin(which, [k for k, atom in enumerate(margins) if atom == "MICROLOBULATED"])
+    lobes = _lobes(canvas.angle, rng) * np.isin(
+        which, [k for k, atom in enumerate(margins) if atom == "MICROLOBULATED"]
+    )
     inside = edge * (1 + lobes) - canvas.distance
     softness, roughness = _edge_quality(margins, which, radius)
     body = scipy.special.expit((inside + roughness * cloud) / softness)

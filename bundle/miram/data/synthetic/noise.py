@@ -24,7 +24,7 @@ def power_law_field(
         shape: (H, W).
         exponent: of the amplitude.
         rng: the source of randomness.
-        finest: the shortest wavelength kept, in pixels.
+        finest: the wavelength, in pixels, below which structures fade out (at it, to 0.6 of the law).
         coarsest: the longest wavelength that still grows, in pixels.
         stretch: how many times longer structures are along rows and columns.
 

@@ -189,33 +189,46 @@ def _row(key: str, case: Case, view: View, finding: Finding) -> Row:
 
 def _irregular(rows: list[Row], quirks: Quirks, rng: np.random.Generator) -> list[Row]:
     """The rows with quirks; drawn for the whole set at once, so that a small set has each of them too."""
-    films = {row.image.series: _is_calc_test(row) for row in rows}  # rows of one film share its header
-    renamed = _chosen(list(films), lambda series: films[series], quirks.other_image_id, rng)
+    films = dict.fromkeys(row.image.series for row in rows if _is_calc_test(row))  # rows of one film share its header
+    renamed = _chosen(list(films), quirks.other_image_id, rng)
     rows = [_rename_image(row) if row.image.series in renamed else row for row in rows]
-    several: Callable[[Row], bool] = lambda row: len(row.shape) > 1 or len(row.margin) > 1  # noqa: E731
     changes: list[tuple[Callable[[Row], bool], float, Callable[[Row], Row]]] = [
-        (lambda row: True, quirks.density_zero, lambda row: replace(row, density=0)),
-        (lambda row: True, quirks.subtlety_zero, lambda row: replace(row, subtlety=0)),
-        (lambda row: row.shape[0] != "N/A", quirks.repeated_atom, lambda row: replace(row, shape=(row.shape[0], *row.shape))),
-        (several, quirks.other_order, lambda row: replace(row, shape=row.shape[::-1], margin=row.margin[::-1])),
+        (_any_row, quirks.density_zero, lambda row: replace(row, density=0)),
+        (_any_row, quirks.subtlety_zero, lambda row: replace(row, subtlety=0)),
+        (
+            lambda row: row.shape[0] != "N/A",
+            quirks.repeated_atom,
+            lambda row: replace(row, shape=row.shape[:1] + row.shape),
+        ),
+        (_has_several_atoms, quirks.other_order, _reverse_atoms),
         (lambda row: "LUCENT_CENTER" in row.shape, quirks.centered, _write_centered),
         (lambda row: row.finding.kind == "mass", quirks.separate_series, _separate),
         (lambda row: row.crop == row.mask, quirks.swapped, _swap),
-        (lambda row: True, quirks.small_mask, lambda row: replace(row, mask_loss=quirks.mask_loss)),
+        (_any_row, quirks.small_mask, lambda row: replace(row, mask_loss=quirks.mask_loss)),
         (_is_calc_test, quirks.other_lesion_id, _rename_lesion),
     ]
     for allowed, share, change in changes:
-        chosen = _chosen(list(range(len(rows))), lambda index, ok=allowed: ok(rows[index]), share, rng)
+        fitting = [index for index, row in enumerate(rows) if allowed(row)]
+        chosen = _chosen(fitting, share, rng)
         rows = [change(row) if index in chosen else row for index, row in enumerate(rows)]
     return rows
 
 
-def _chosen(
-    candidates: list[Candidate], allowed: Callable[[Candidate], bool], share: float, rng: np.random.Generator
-) -> set[Candidate]:
-    fitting = [candidate for candidate in candidates if allowed(candidate)]
-    picks = rng.choice(len(fitting), at_least_one(share, len(fitting)), replace=False) if fitting else []
-    return {fitting[pick] for pick in picks}
+def _chosen(candidates: list[Candidate], share: float, rng: np.random.Generator) -> set[Candidate]:
+    count = at_least_one(share, len(candidates))
+    return {candidates[pick] for pick in rng.permutation(len(candidates))[:count]}
+
+
+def _any_row(row: Row) -> bool:
+    return True
+
+
+def _has_several_atoms(row: Row) -> bool:
+    return len(row.shape) > 1 or len(row.margin) > 1
+
+
+def _reverse_atoms(row: Row) -> Row:
+    return replace(row, shape=row.shape[::-1], margin=row.margin[::-1])
 
 
 def _is_calc_test(row: Row) -> bool:
