@@ -49,7 +49,7 @@ def main() -> None:
         "--mask_tolerance",
         type=float,
         default=0.05,
-        help="largest difference of a mask's sides from the image's, as a share (default 0.05)",
+        help="largest difference of the sides of a mask of other proportions than its mammogram (default 0.05)",
     )
     parser.add_argument(
         "--validation_fraction", type=float, default=0.2, help="share of the training patients (default 0.2)"

@@ -289,13 +289,16 @@ def test_validation_is_drawn_by_patient(miniature: Any) -> None:
     assert len(load_split(miniature.output_dir, "validation")) == 8
 
 
-def test_mask_of_another_size_is_noted(miniature: Any) -> None:
-    mask = np.zeros((95, 80), np.uint8)
-    mask[30:50, 10:30] = 255
-    miniature.add(mask=mask)
-    miniature.prepare()
+def test_mask_of_another_resolution_is_noted(miniature: Any) -> None:
+    mask = np.zeros((48, 40), np.uint8)
+    mask[30:40, 10:20] = 255
+    path = miniature.add(mask=mask)["image"]
+    miniature.prepare(validation_fraction=0)
     assert report(miniature)[0]["status"] == "crop"
-    assert report(miniature)[0]["reason"] == "mask of 95 x 80 aligned to 96 x 80 pixels"
+    assert report(miniature)[0]["reason"] == "mask of 48 x 40 resized to 96 x 80 pixels"
+    full = np.frombuffer(path.read_bytes()[-96 * 80 * 2 :], np.uint16).reshape(96, 80)
+    crop = read_png16(miniature.output_dir / items(miniature)[0]["image"])
+    assert np.array_equal(crop, full[54:86, 14:46]), "around row 70, column 30 of the mammogram"
 
 
 def test_outputs_hold_no_header_data(miniature: Any) -> None:

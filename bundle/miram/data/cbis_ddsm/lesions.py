@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from miram.data.cbis_ddsm.layout import DicomFile
+from miram.data.cbis_ddsm.masks import find_mask
 from miram.data.crops import breast_mask, crop_at, resize_crop, tissue_centers
 from miram.data.prepared import write_png16
 from miram.data.readers import read_image
@@ -27,7 +27,7 @@ class CropSettings:
         crop_size: side of the stored crops in pixels.
         context: a lesion's crop is at least this many times its bounding box.
         crops_per_image: tissue crops of each mammogram.
-        mask_tolerance: how far a mask's sides may differ from the image's, as a share of them.
+        mask_tolerance: see :func:`miram.data.cbis_ddsm.masks.fit_mask`.
         seed: of the tissue crops' places.
     """
 
@@ -119,45 +119,6 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
     return crops
 
 
-def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
-    """
-    Tell a lesion's mask from its cropped image by what they hold: file numbers and descriptions are often wrong.
-
-    Args:
-        paths: the files of the lesion's series, the larger images first.
-        shape: (H, W) of the full mammogram; a mask is as large, give or take `tolerance`, and has two values.
-        tolerance: largest difference of a side, as a share of it.
-
-    Returns:
-        the mask as (H, W) bool, aligned at the image's origin where it is smaller or larger, and a note that says so.
-
-    Raises:
-        InputError: if no file is a mask of that size.
-    """
-    refused = []
-    for path in paths:
-        try:
-            pixels = read_image(path).pixels
-        except InputError as error:
-            refused.append(str(error))
-            continue
-        low, high = pixels.min(), pixels.max()
-        if low == high:
-            refused.append(f"{path} is empty: all its pixels are the same")
-        elif not np.all((pixels == low) | (pixels == high)):
-            refused.append(f"{path} has more than two values")
-        elif any(abs(own - full) > tolerance * full for own, full in zip(pixels.shape, shape, strict=True)):
-            refused.append(f"{path} is a mask of {_size(pixels.shape)} pixels, the mammogram has {_size(shape)}")
-        else:
-            note = (
-                ""
-                if pixels.shape == tuple(shape)
-                else f"mask of {_size(pixels.shape)} aligned to {_size(shape)} pixels"
-            )
-            return _fit(pixels == high, shape), note
-    raise InputError("no mask of the lesion: " + "; ".join(refused))
-
-
 def cut_lesion(
     image: np.ndarray, mask: np.ndarray, crop_size: int, context: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -192,16 +153,3 @@ def _cut_tissue(image: np.ndarray, job: ImageJob, output_dir: Path, settings: Cr
         crops.zooms[name] = 1.0
     for name in job.tissue[len(centers) :]:
         crops.problems[name] = f"{job.image.path} has tissue for {len(centers)} different crops only"
-
-
-def _fit(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    if mask.shape == tuple(shape):
-        return mask
-    fitted = np.zeros(tuple(shape), dtype=bool)
-    height, width = (min(own, full) for own, full in zip(mask.shape, shape, strict=True))
-    fitted[:height, :width] = mask[:height, :width]
-    return fitted
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in shape)

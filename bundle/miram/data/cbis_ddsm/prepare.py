@@ -99,7 +99,8 @@ def prepare_cbis_ddsm(
         crop_size: side of the crops in pixels.
         context: a lesion's crop shows at least this many times its bounding box, reduced if that is over `crop_size`.
         crops_per_image: tissue crops of each mammogram.
-        mask_tolerance: a mask whose sides differ from the image's by up to this share is aligned at the origin.
+        mask_tolerance: a mask of slightly other proportions than the mammogram's is used if its sides differ by up to
+            this share; one of the same proportions always is, resized.
         validation_fraction: share of the patients that are in no test table.
         seed: of the validation draw and of the tissue crops' places.
         workers: processes; None is one per core, 0 is this process.
