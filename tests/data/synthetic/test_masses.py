@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from miram.data.synthetic.masses import draw_mass
+from miram.data.synthetic.masses import draw_mass, sector_of
 
 MARGINS = ("CIRCUMSCRIBED", "OBSCURED", "ILL_DEFINED", "MICROLOBULATED", "SPICULATED", "N/A")
 SHAPES = (
@@ -82,3 +82,11 @@ def test_obscured_masses_are_hidden_on_one_side():
 def test_two_margins_share_the_edge():
     both = draw_mass(("OVAL",), ("CIRCUMSCRIBED", "SPICULATED"), 40.0, 0.12, np.random.default_rng(0))
     assert outside_detail(mass("CIRCUMSCRIBED")) < outside_detail(both) < outside_detail(mass("SPICULATED"))
+
+
+def test_sectors_are_equal_and_hold_every_direction():
+    angle = np.linspace(-np.pi, np.pi, 1200, endpoint=False).astype(np.float32)
+    counts = np.bincount(sector_of(angle, 3, 0.3))
+    assert len(counts) == 3
+    np.testing.assert_allclose(counts, 400, atol=1)
+    assert sector_of(np.float32([-1e-9]), 1, 0.0).tolist() == [0]

@@ -61,7 +61,7 @@ def draw_mass(
     canvas = canvas_around(2.3 * radius)
     cloud = power_law_field(canvas.distance.shape, 1.5, rng, coarsest=2 * radius)
     edge = _edge(shapes, canvas.angle, radius, rng)
-    which = _sector_of(canvas.angle, len(margins), rng)
+    which = sector_of(canvas.angle, len(margins), rng.random())
     lobes = _lobes(canvas.angle, rng) * np.isin(
         which, [k for k, atom in enumerate(margins) if atom == "MICROLOBULATED"]
     )
@@ -92,9 +92,10 @@ def _edge(shapes: Sequence[str], angle: np.ndarray, radius: float, rng: np.rando
     return radius * np.clip(edge, 0.5, 1.7)
 
 
-def _sector_of(angle: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Which of `count` equal sectors each direction lies in."""
-    return (((angle / (2 * np.pi) + rng.random()) % 1) * count).astype(int)
+def sector_of(angle: np.ndarray, count: int, turn: float) -> np.ndarray:
+    """Which of `count` equal sectors, 0 to `count` - 1, each direction (radians) lies in; `turn` (0..1) turns them."""
+    part = (angle / (2 * np.pi) + turn) % 1
+    return np.minimum((part * count).astype(int), count - 1)  # just below 0 the remainder is rounded to 1
 
 
 def _lobes(angle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
