@@ -14,7 +14,7 @@ ORIGINS = {
     "csv": "the labels CSV",
     "pattern": "--patient_pattern",
     "dicom": "the DICOM header (numbered, the ids are not kept)",
-    "file": "the file name: one file is one patient; if patients have several files, give --patient_pattern or --labels_csv",
+    "file": "the file name (one file = one patient; else give --patient_pattern or --labels_csv)",
 }
 
 
@@ -47,17 +47,16 @@ def describe(summary: Summary) -> str:
     """Tell what was done and what to type next."""
     split = summary.patients
     lines = [
-        f"{summary.crops} crops of {summary.images} images ({summary.reused} were there already) in {summary.output_dir}",
+        f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
+        f"sources: {summary.files} files, {summary.reused} of them prepared by an earlier run",
         f"patients: {split['training']} training, {split['validation']} validation",
         *(f"  {count} images: patient from {ORIGINS[origin]}" for origin, count in summary.origins.items()),
-        *(f"{count} of {summary.sources} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
+        *(f"{count} of {summary.files} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
     ]
     if not split["validation"]:
         lines.append("no patient is held out: validation is empty, a run on this folder cannot validate")
     if summary.dark:
-        lines.append(
-            f"{summary.dark} images use less than a quarter of the range; --intensity percentiles stretches them"
-        )
+        lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     lines += [f"every file is in {summary.output_dir / 'report.csv'}", "", "next:"]
     command = "python -m monai.bundle run training --config_file configs/pretrain.yaml"
     return "\n".join([*lines, f"  {command} --dataset_dir {summary.output_dir}"])

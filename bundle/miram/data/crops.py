@@ -76,6 +76,8 @@ def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
     """
     scale = min(1.0, working_size / max(image.shape))
     small = np.sqrt(resize_crop(image, [max(1, round(length * scale)) for length in image.shape]).astype(np.float32))
+    if small.min() == small.max():
+        return np.zeros(image.shape, bool)
     components, count = ndimage.label(ndimage.binary_opening(small > _otsu(small), iterations=2))
     if count == 0:
         return np.zeros(image.shape, bool)

@@ -12,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
-from miram.data.image import Image, check_intensity, check_size, gray_of_color, stretch, stretch_percentiles
+from miram.data.image import Image, check_intensity, check_size, gray_of_color, reason, stretch, stretch_percentiles
 from miram.errors import InputError
 
 # All that is read of a header: names, dates and the like never enter memory.
@@ -62,7 +62,7 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
         except InputError:
             raise
         except Exception as error:  # Codecs and damaged headers raise whatever they like.
-            raise InputError(f"{path} cannot be decoded ({_reason(error)}); {_remedy(header)}") from error
+            raise InputError(f"{path} cannot be decoded ({reason(error)}); {_remedy(header)}") from error
     return Image(pixels, spacing, side, view, scaling, patient)
 
 
@@ -75,7 +75,7 @@ def _read_header(path: str | os.PathLike[str]) -> FileDataset:
     except InvalidDicomError:
         raise InputError(f"{path} is no DICOM file; remove it or export it again") from None
     except Exception as error:
-        raise InputError(f"{path} is no readable DICOM file ({_reason(error)}); copy or export it again") from error
+        raise InputError(f"{path} is no readable DICOM file ({reason(error)}); copy or export it again") from error
 
 
 def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -> None:
@@ -114,9 +114,11 @@ def _check_length(path: str | os.PathLike[str], header: FileDataset) -> None:
 def _decode(header: FileDataset) -> np.ndarray:
     """Stored values, (H, W) or (H, W, samples), by one named decoder, whatever others are installed."""
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        header.pixel_array_options(decoding_plugin="pydicom" if syntax == RLELossless else "gdcm")
-    return header.pixel_array
+    plugin = "pydicom" if syntax == RLELossless else "gdcm"
+    # pydicom's own masking takes the stored bits to be the lowest; ours asks HighBit.
+    header.pixel_array_options(decoding_plugin=plugin if syntax.is_encapsulated else "", correct_unused_bits=False)
+    values = header.pixel_array
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _shown(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset, intensity: str) -> tuple[np.ndarray, str]:
@@ -181,10 +183,6 @@ def _view(header: Dataset) -> str | None:
     position = str(header.get("ViewPosition") or "").strip().upper()
     codes = [VIEW_CODES.get(str(item.get("CodeValue"))) for item in header.get("ViewCodeSequence") or []]
     return position or next((code for code in codes if code), None)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _remedy(header: FileDataset) -> str:

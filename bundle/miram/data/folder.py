@@ -25,9 +25,9 @@ class Summary:
 
     Args:
         output_dir: the prepared folder.
-        sources: files found, images or not.
+        files: found, images or not.
         images: images that gave crops.
-        reused: those of them whose crops were there already.
+        reused: files that an earlier run had prepared, or skipped.
         crops: crops in the data list.
         patients: patients in the data list, by split.
         origins: images by what named their patient ("csv", "pattern", "dicom", "file").
@@ -36,7 +36,7 @@ class Summary:
     """
 
     output_dir: Path
-    sources: int
+    files: int
     images: int
     reused: int
     crops: int
@@ -77,6 +77,7 @@ def prepare_folder(
     settings = settings or CropSettings()
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
+    files = len(sources) + len(rows)
     labels: dict[str, Labels] = {}
     columns: list[str] = []
     if labels_csv is not None:
@@ -94,7 +95,7 @@ def prepare_folder(
     write_datalist(output / FILE_NAME, head | {"label_names": label_names(items, columns)} | splits)
     return Summary(
         output_dir=output,
-        sources=len(sources) + sum(row.status == "skipped" and not row.scaling for row in rows),
+        files=files,
         images=len(records),
         reused=reused,
         crops=len(items),

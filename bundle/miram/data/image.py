@@ -120,6 +120,11 @@ def check_intensity(intensity: str) -> None:
         raise InputError(f"intensity {intensity!r} is none of {', '.join(INTENSITIES)}")
 
 
+def reason(error: Exception) -> str:
+    """What a decoder complains about, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def gray_of_color(
     path: str | os.PathLike[str], channels: np.ndarray, tolerance: int = 16, colored_share: float = 0.001
 ) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ import PIL.Image
 import tifffile
 from PIL import ImageOps
 
-from miram.data.image import Image, check_size, drop_alpha, gray_of_color, to_uint16
+from miram.data.image import Image, check_size, drop_alpha, gray_of_color, reason, to_uint16
 from miram.data.volumes import itk_array
 from miram.errors import InputError
 
@@ -28,7 +27,7 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
         InputError: if the file is damaged, larger than `max_pixels`, animated, colored or partly transparent.
     """
     try:
-        with _pixel_limit(max_pixels), PIL.Image.open(path) as image:
+        with _without_pillows_limit(), PIL.Image.open(path) as image:
             check_size(path, (image.height, image.width), max_pixels)
             if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
                 raise InputError(f"{path} is animated; give one image a file")
@@ -36,7 +35,9 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error for damaged files.
-        raise InputError(f"{path} cannot be read ({error}); it may be truncated or damaged, copy it again") from error
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
+        ) from error
     pixels, scaling = to_uint16(path, _gray(path, values), intensity)
     return Image(pixels, scaling=scaling)
 
@@ -59,7 +60,9 @@ def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "s
     except (InputError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds for damaged files.
-        raise InputError(f"{path} cannot be read ({error}); it may be truncated or damaged, copy it again") from error
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
+        ) from error
     pixels, scaling = to_uint16(path, _gray(path, values), intensity)
     return Image(65535 - pixels if white_is_zero else pixels, scaling=scaling)
 
@@ -110,13 +113,11 @@ def _is_wide_png(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def _pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Set Pillow's own limit, a global, to ours: it warns above it and refuses above twice as much."""
+def _without_pillows_limit() -> Iterator[None]:
+    """Lift Pillow's own limit, a global, while ours is asked; it opens a file without decoding it."""
     before = PIL.Image.MAX_IMAGE_PIXELS
-    PIL.Image.MAX_IMAGE_PIXELS = max_pixels
+    PIL.Image.MAX_IMAGE_PIXELS = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            yield
+        yield
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = before

@@ -8,7 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from miram.data.image import Image, check_size, to_uint16
+from miram.data.image import Image, check_size, reason, to_uint16
 from miram.errors import InputError
 
 
@@ -30,7 +30,9 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     except (InputError, MemoryError):
         raise
     except Exception as error:  # nibabel, zlib and the header's own checks raise many kinds for damaged files.
-        raise InputError(f"{path} cannot be read ({error}); it may be truncated or damaged, copy it again") from error
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
+        ) from error
     return _image(path, values, volume.affine, intensity)
 
 
@@ -44,15 +46,13 @@ def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "st
     import itk  # here, since it takes a second to import and few folders need it
 
     try:
-        check_size(path, _claimed_shape(path), max_pixels)
+        _check_header(path, max_pixels)
         image = itk.imread(os.fspath(path))
         values = itk.array_from_image(image)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # itk raises RuntimeError, and its wrapping TypeError and KeyError.
         raise InputError(f"{path} cannot be read by itk; it may be truncated or damaged, copy or convert it") from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path} has several values a pixel; give gray images")
     return _image(path, values.T, _ras_affine(image), intensity)
 
 
@@ -93,9 +93,11 @@ def _image_io(path: str | os.PathLike[str]) -> Any:
     return io
 
 
-def _claimed_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+def _check_header(path: str | os.PathLike[str], max_pixels: int) -> None:
     io = _image_io(path)
-    return tuple(io.GetDimensions(axis) for axis in range(io.GetNumberOfDimensions()))
+    check_size(path, [io.GetDimensions(axis) for axis in range(io.GetNumberOfDimensions())], max_pixels)
+    if io.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} has several values a pixel; give gray images")
 
 
 def _ras_affine(image: Any) -> np.ndarray:
