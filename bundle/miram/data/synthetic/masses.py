@@ -160,7 +160,9 @@ def _spicules(
     heading = 2 * np.pi * (np.arange(count) + rng.uniform(-0.4, 0.4, count)) / count
     probe = middle + np.rint(0.3 * middle * np.stack([np.sin(heading), np.cos(heading)], axis=1)).astype(int)
     sectors = [k for k, margin in enumerate(margins) if margin == "SPICULATED"]
-    kept = np.isin(which[tuple(probe.T)], sectors) | distorted
+    kept = np.isin(which[tuple(probe.T)], sectors)
+    if distorted:  # fewer lines, in uneven bundles
+        kept |= np.sin(3 * heading + rng.uniform(0, 6)) + rng.standard_normal(count) > 0.2
     heading, reach = heading[kept], edge[tuple(probe[kept].T)]
     begin = (0.15 if distorted else 0.7) * reach
     start = middle + begin[:, None] * np.stack([np.sin(heading), np.cos(heading)], axis=1)
