@@ -30,8 +30,8 @@ def provenance(**facts: Any) -> dict[str, Any]:
     return {
         "miram": miram.__version__,
         "commit": _commit(),
-        "torch": torch.__version__,
-        "monai": monai.__version__,
+        "torch": str(torch.__version__),
+        "monai": str(monai.__version__),
         "python": platform.python_version(),
         **facts,
     }

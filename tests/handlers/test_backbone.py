@@ -1,0 +1,17 @@
+import torch
+from ignite.engine import Engine
+from monai.networks.nets import ViT
+
+from miram.handlers.backbone import BackboneHandler
+from miram.networks.backbone import load_backbone
+
+
+def test_the_backbone_holds_the_encoder_and_where_it_comes_from(tiny_encoder, tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    BackboneHandler(tmp_path / "backbone.pt", tiny_encoder, {"a_min": 0}, {"seed": 7}, interval=5).attach(engine)
+    engine.run([0], max_epochs=3)
+    backbone = load_backbone(tmp_path / "backbone.pt")
+    assert backbone["provenance"] == {"seed": 7, "epoch": 3}
+    assert backbone["preprocessing"] == {"a_min": 0}
+    assert torch.equal(backbone["cls_token"], tiny_encoder.cls_token)
+    ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)

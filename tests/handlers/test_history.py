@@ -1,0 +1,69 @@
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from miram.errors import InputError
+from miram.handlers.history import HistoryHandler, describe_row
+
+
+def make(tmp_path, losses, start_epoch=0, validate_every=2):
+    """A trainer whose losses are given, and an evaluator that runs every second epoch."""
+    values = iter(losses)
+    trainer = Engine(lambda engine, batch: {"loss": torch.tensor(next(values)), "loss_1x": torch.tensor(0.5)})
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.add_event_handler(Events.COMPLETED, lambda e: e.state.metrics.update(val_loss_1x=0.25))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(every=validate_every), lambda _: evaluator.run([0]))
+    if start_epoch:
+
+        def resume(engine):
+            engine.state.epoch, engine.state.iteration = start_epoch, 2 * start_epoch
+
+        trainer.add_event_handler(Events.STARTED, resume)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    HistoryHandler(tmp_path, optimizer, evaluator, 8, lambda: {"val_mean_1x": 0.9}).attach(trainer)
+    return trainer
+
+
+def test_a_row_an_epoch_with_means_and_validation_where_there_was_one(tmp_path):
+    make(tmp_path, [1.0, 3.0, 2.0, 2.0]).run([0, 0], max_epochs=2)
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert list(table.columns[:5]) == ["epoch", "iteration", "train_loss", "train_loss_1x", "val_loss_1x"]
+    assert table["train_loss"].tolist() == [2.0, 2.0]
+    assert table["val_loss_1x"].isna().tolist() == [True, False]
+    assert table["val_mean_1x"].tolist() == [0.9, 0.9]
+    assert table["learning_rate"].tolist() == [0.01, 0.01]
+    assert (table["images_per_second"] > 0).all()
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_resumed_run_keeps_the_rows_before_and_repeats_none(tmp_path):
+    make(tmp_path, [1.0] * 6).run([0, 0], max_epochs=3)
+    make(tmp_path, [2.0] * 4, start_epoch=2).run([0, 0], max_epochs=4)  # the checkpoint was of epoch 2
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table["epoch"].tolist() == [1, 2, 3, 4]
+    assert table["train_loss"].tolist() == [1, 1, 2, 2]
+
+
+def test_a_fresh_run_forgets_old_rows(tmp_path):
+    make(tmp_path, [1.0] * 4).run([0, 0], max_epochs=2)
+    make(tmp_path, [2.0] * 2).run([0, 0], max_epochs=1)
+    assert pd.read_csv(tmp_path / "history.csv")["train_loss"].tolist() == [2]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(InputError, match=r"training loss of epoch 2 is nan.*base_learning_rate"):
+        make(tmp_path, [1.0, 1.0, 1.0, float("nan")]).run([0, 0], max_epochs=3)
+    assert pd.read_csv(tmp_path / "history.csv")["epoch"].tolist() == [1]
+
+
+def test_an_epoch_is_one_line():
+    row = {
+        "epoch": 3,
+        "train_loss": 0.5,
+        "val_loss": None,
+        "learning_rate": 1e-3,
+        "images_per_second": 12.3,
+        "seconds": 4,
+    }
+    assert describe_row(row, 9) == "epoch 3/9: train_loss 0.5000; learning rate 1.00e-03; 12 images/s, 4.0 s"
