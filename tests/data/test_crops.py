@@ -54,7 +54,7 @@ def test_resizing_is_anti_aliased_along_every_axis(axis: int) -> None:
     stripes = np.zeros((32, 32, 32), np.uint16)
     np.moveaxis(stripes, axis, 0)[::2] = 60_000
     small = resize_crop(stripes, 8)
-    # Stripes of one pixel become their mean; taking single pixels would give 0 or 60,000. The edges weigh one stripe more.
+    # Stripes of one pixel become their mean; single pixels would be 0 or 60,000. At the edges one stripe weighs more.
     inner = np.moveaxis(small, axis, 0)[1:-1]
     assert np.abs(inner.astype(int) - 30_000).max() < 1_000
 

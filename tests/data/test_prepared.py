@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -48,7 +49,7 @@ def test_damaged_and_other_pngs_are_refused(tmp_path: Path) -> None:
 
 def test_volume_comes_back_exactly(tmp_path: Path) -> None:
     write_volume(tmp_path / "a.nii.gz", picture(16, (8, 9, 10)), (0.5, 0.6, 2.0))
-    volume = nibabel.load(tmp_path / "a.nii.gz")
+    volume: Any = nibabel.load(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(volume.dataobj), picture(16, (8, 9, 10)))
     assert volume.get_data_dtype() == np.uint16
     assert volume.header.get_zooms() == pytest.approx((0.5, 0.6, 2.0))

@@ -1,0 +1,51 @@
+"""The command line: what is typed, printed and returned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/prepare_folder.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "bundle")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two small images and a file that cannot be read."""
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(np.arange(1600, dtype=np.uint8).reshape(40, 40)).save(tmp_path / f"in/{name}.png")
+    (tmp_path / "in/c.png").touch()
+    return tmp_path / "in"
+
+
+def test_it_says_what_was_done_and_what_to_type_next(folder: Path) -> None:
+    output = folder.parent / "out"
+    result = run(
+        "--input_dir", folder, "--output_dir", output, "--crop_size", 16, "--crops_per_image", 2, "--workers", 0
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"4 crops of 2 images in {output}" in result.stdout
+    assert "patients: 1 training, 1 validation" in result.stdout
+    assert "2 images: patient from the file name" in result.stdout
+    assert "1 of 3 files gave no crop: could not be read" in result.stdout
+    assert f"--dataset_dir {output}" in result.stdout
+    assert "preparing: 100%" in result.stderr
+
+
+def test_bad_input_is_one_line_and_status_2(folder: Path) -> None:
+    result = run("--input_dir", folder, "--output_dir", folder.parent / "out", "--workers", 0, "--strict")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: 1 rows of")
