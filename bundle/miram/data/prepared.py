@@ -168,7 +168,7 @@ def _in_a_pool(work: Callable[[Job], Result], jobs: Sequence[Job], count: int, b
     try:
         futures: list[Future[Result | InputError]] = [pool.submit(_attempt, work, job) for job in jobs]
         for future in futures:
-            future.add_done_callback(lambda _: bar.update())
+            future.add_done_callback(lambda done: None if done.cancelled() else bar.update())
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise InputError("a worker process died, as a rule for want of memory; try again with fewer workers") from error
