@@ -1,0 +1,164 @@
+"""Classification tasks by name, from the data list: what the classes are, and each item's target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from miram.data.cbis_ddsm.tables import DESCRIPTORS
+from miram.data.datalist import Item
+from miram.errors import InputError
+
+TaskType = Literal["binary", "multiclass", "multilabel"]
+
+# A task with a name of its own on another key of the items.
+_KEYS = {"pathology3": "pathology"}
+# Three published classes of pathology, of which the binary task makes two: malignant or not.
+_PATHOLOGY = {"BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT"}
+_SYNONYMS = {"BENIGN_WITHOUT_CALLBACK": "BENIGN"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    What is predicted of an image.
+
+    Args:
+        name: as the user says it: "pathology", or any key of the data list's `label_names`.
+        type: "binary" (one of two classes), "multiclass" (one of several) or "multilabel" (any number of them).
+        classes: their names; of a binary task (negative, positive).
+    """
+
+    name: str
+    type: TaskType
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Let a list, as files hold it, stand for the classes."""
+        object.__setattr__(self, "classes", tuple(self.classes))
+
+    @property
+    def key(self) -> str:
+        """The items' key that holds the label."""
+        return _KEYS.get(self.name, self.name)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The classes that have a logit, K of them: of a binary task the positive one."""
+        return self.classes[-1:] if self.type == "binary" else self.classes
+
+
+def find_task(datalist: dict[str, Any], name: str) -> Task:
+    """
+    Find a task by its name.
+
+    Two classes make a binary task, whose positive class is the last; more make a multi-class one; and a label that is a
+    list of classes a multi-label one. CBIS-DDSM's `pathology` is malignant or not, `pathology3` has all its classes.
+
+    Args:
+        datalist: as :func:`miram.data.datalist.read_datalist` gives it.
+        name: a key of its `label_names`, or "pathology3".
+
+    Raises:
+        InputError: if the data list lacks the task (the message lists those it has), or the task has one class only.
+    """
+    names = task_names(datalist)
+    if name not in names:
+        has = f"it has {', '.join(names)}" if names else "it has none: prepare the folder with a CSV of labels"
+        raise InputError(f"the data list {datalist.get('name', '')!r} has no task {name!r}; {has}")
+    key = _KEYS.get(name, name)
+    classes = tuple(str(value) for value in datalist["label_names"][key])
+    if name == "pathology" and _is_pathology(datalist):
+        classes = ("BENIGN", "MALIGNANT")
+    if len(classes) < 2:
+        raise InputError(
+            f"the task {name!r} has the one class {list(classes)}: nothing can be told apart. Give the labels of at "
+            "least two classes"
+        )
+    return Task(name, _task_type(datalist, key, classes), classes)
+
+
+def task_names(datalist: dict[str, Any]) -> list[str]:
+    """The tasks of a data list."""
+    names = list(datalist.get("label_names", {}))
+    return [*names, "pathology3"] if _is_pathology(datalist) else names
+
+
+def targets(items: Sequence[Item], task: Task) -> np.ndarray:
+    """
+    The targets of items.
+
+    Args:
+        items: of a data list.
+        task: the task.
+
+    Returns:
+        (N, K) floats 1, 0 or NaN, K = `len(task.scored)`: a binary task has one column, its positive class; a
+        multi-class one is one-hot. The row of an unknown label is NaN.
+
+    Raises:
+        InputError: if a label is none of the task's classes.
+    """
+    table = np.full((len(items), len(task.classes)), np.nan)
+    for row, item in enumerate(items):
+        values = _values(item, task)
+        if values is not None:
+            table[row] = [name in values for name in task.classes]
+    return table[:, -1:] if task.type == "binary" else table
+
+
+def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
+    """
+    The items that can have a label of the task, known or not.
+
+    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown.
+    """
+    return [item for item in items if task.key in item and _is_described(item, task.key)]
+
+
+def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:
+    """How many items there are of each class (of a multi-label task an item may count several times)."""
+    table = targets(items, task)
+    positive = np.nansum(table, axis=0).astype(int).tolist()
+    counts = dict(zip(task.scored, positive, strict=True))
+    return {task.classes[0]: int((table == 0).sum()), **counts} if task.type == "binary" else counts
+
+
+def unknown_count(items: Sequence[Item], task: Task) -> int:
+    """How many of the items have no known label."""
+    return sum(item.get(task.key) is None for item in items)
+
+
+def _is_pathology(datalist: dict[str, Any]) -> bool:
+    return set(datalist.get("label_names", {}).get("pathology", [])) == _PATHOLOGY
+
+
+def _task_type(datalist: dict[str, Any], key: str, classes: Sequence[str]) -> TaskType:
+    items = (item for split in ("training", "validation", "test") for item in datalist.get(split, []))
+    if any(isinstance(item.get(key), list) for item in items):
+        return "multilabel"
+    return "binary" if len(classes) == 2 else "multiclass"
+
+
+def _values(item: Item, task: Task) -> set[str] | None:
+    """The names of the item's classes; None where unknown."""
+    label = item.get(task.key)
+    if label is None:
+        return None
+    names = {str(value) for value in (label if isinstance(label, list) else [label])}
+    names = {name if name in task.classes else _SYNONYMS.get(name, name) for name in names}
+    if not names <= set(task.classes):
+        raise InputError(
+            f"{item['image']}: {task.key} {sorted(names - set(task.classes))} is no class of the task {task.name!r}, "
+            f"which has {', '.join(task.classes)}"
+        )
+    return names
+
+
+def _is_described(item: Item, key: str) -> bool:
+    """Whether the item's type of lesion has the descriptor `key`; any type has what is no descriptor."""
+    kinds = [kind for kind, keys in DESCRIPTORS.items() if key in keys]
+    return not kinds or item.get("abnormality") in (None, *kinds)
