@@ -1,0 +1,154 @@
+"""Images that a user brings to a trained classifier: found, checked, and read as the prepare step reads them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+
+from miram.data.crops import crop_at, resize_crop
+from miram.data.readers import is_image_file, read_image
+from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """
+    What was found.
+
+    Args:
+        items: {"image": path} of each image that can be read.
+        names: for each item, its path relative to the folder that was given.
+        problems: by name, why a file was left out.
+    """
+
+    items: list[dict[str, str]]
+    names: list[str]
+    problems: dict[str, str]
+
+
+def find_inputs(
+    source: str | os.PathLike[str] | None, spatial_dims: int = 2, largest_crop: int = 2048, intensity: str = "stored"
+) -> Inputs:
+    """
+    Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
+
+    A file of a folder that is an image but cannot be used is left out and reported; alone it is an error.
+
+    Args:
+        source: the file or folder.
+        spatial_dims: what the network takes.
+        largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
+        intensity: see :func:`miram.data.readers.read_image`.
+
+    Raises:
+        InputError: if nothing was given or found, or nothing of it can be used.
+    """
+    if source is None:
+        raise InputError("give --input: an image, or a folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD)")
+    root = Path(source)
+    if not root.exists():
+        raise InputError(f"there is no {root}; give --input an image or a folder of images")
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_candidate(path))
+    names = [path.name if root.is_file() else path.relative_to(root).as_posix() for path in paths]
+    problems = {}
+    for name, path in zip(names, paths, strict=True):
+        try:
+            check_pixels(path, read_image(path, intensity=intensity).pixels, spatial_dims, largest_crop)
+        except InputError as error:
+            problems[name] = str(error)
+    used = [(name, str(path)) for name, path in zip(names, paths, strict=True) if name not in problems]
+    if not used:
+        raise InputError(next(iter(problems.values()), f"{root} holds no image"))
+    for name, problem in problems.items():
+        logger.warning("left out %s: %s", name, problem)
+    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
+
+
+def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims: int, largest_crop: int) -> None:
+    """
+    Check that an image is something that a lesion classifier can judge.
+
+    Raises:
+        InputError: if it has other axes than the network takes, is of one value, or is as large as a whole mammogram.
+    """
+    if pixels.ndim != spatial_dims:
+        kinds = {2: "a 2D image", 3: "a volume"}
+        raise InputError(f"{path} is {kinds[pixels.ndim]}, the model takes {kinds[spatial_dims]}")
+    if pixels.min() == pixels.max():
+        raise InputError(f"{path} is constant: every pixel has one value")
+    if max(pixels.shape) > largest_crop:
+        size = " x ".join(map(str, pixels.shape))
+        raise InputError(
+            f"{path} has {size} pixels, more than largest_crop={largest_crop}: it looks like a whole mammogram, and "
+            "this model judges crops of lesions. Cut the lesion out; a whole mammogram needs a risk map. If it is a "
+            "crop, raise --largest_crop"
+        )
+
+
+def fit_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """
+    Bring a crop to the size of the prepared ones, as `scripts/prepare_folder.py --crops whole` does.
+
+    A larger image is reduced, keeping its proportions, until its longest side fits; then zeros (air) are added around.
+    A smaller one keeps its resolution: the network was trained at the scanner's.
+
+    Args:
+        pixels: (H, W) or (H, W, D), uint16.
+        size: pixels along each axis.
+
+    Returns:
+        uint16 of `size` along each axis.
+    """
+    longest = max(pixels.shape)
+    if longest > size:
+        pixels = resize_crop(pixels, [max(1, round(length * size / longest)) for length in pixels.shape])
+    return crop_at(pixels, [length / 2 for length in pixels.shape], size)
+
+
+class CropReader(ImageReader):
+    """
+    Read any supported format for MONAI's `LoadImage`, as a crop of the size that the classifier was trained on.
+
+    Args:
+        size: pixels along each axis of a prepared crop; None leaves the image as it is.
+        intensity: see :func:`miram.data.readers.read_image`.
+    """
+
+    def __init__(self, size: int | None = None, intensity: str = "stored") -> None:
+        super().__init__()
+        self.size = size
+        self.intensity = intensity
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the files are of a supported format."""
+        return all(is_image_file(name) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> np.ndarray:
+        """
+        Read one file.
+
+        Returns:
+            (H, W) or (H, W, D) float32, 0..65535, rows first.
+        """
+        (path,) = ensure_tuple(data)
+        pixels = read_image(path, intensity=self.intensity).pixels
+        return (pixels if self.size is None else fit_crop(pixels, self.size)).astype(np.float32)
+
+    def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """The array, with the metadata that `LoadImage` needs."""
+        return img, {"spatial_shape": np.asarray(img.shape), "original_channel_dim": float("nan")}
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and is_image_file(path)

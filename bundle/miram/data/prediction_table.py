@@ -1,0 +1,86 @@
+"""The table of predictions: one row an image, as `predictions.csv` holds it and the metrics read it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from miram.data.datalist import Item
+from miram.data.tasks import Task, targets
+from miram.errors import InputError
+
+
+def scored_classes(task: Task) -> tuple[str, ...]:
+    """The classes that have a column: of a binary task the positive one alone."""
+    return tuple(task.classes[-1:]) if task.type == "binary" else tuple(task.classes)
+
+
+def prediction_table(
+    items: Sequence[Item], probabilities: np.ndarray, task: Task, dataset_dir: str | os.PathLike[str]
+) -> pd.DataFrame:
+    """
+    Join items and their probabilities.
+
+    Args:
+        items: of a split, with absolute image paths (:func:`miram.data.datalist.load_split`).
+        probabilities: (N, K), a row an item; K is 1 for a binary task.
+        task: what is predicted; gives the labels.
+        dataset_dir: image paths are written relative to it.
+
+    Returns:
+        `image`, `patient`, `lesion`, `label_<class>` (empty where unknown) and `prob_<class>`.
+
+    Raises:
+        InputError: if there are not as many probabilities as items, or as classes, or one is not a number.
+    """
+    classes = scored_classes(task)
+    if probabilities.shape != (len(items), len(classes)):
+        raise InputError(
+            f"the predictions {probabilities.shape} do not belong to the {len(items)} images and {len(classes)} "
+            f"classes of the task {task.name!r}"
+        )
+    wrong = ~np.isfinite(probabilities).all(axis=1)
+    if wrong.any():
+        raise InputError(f"the prediction of {items[int(wrong.argmax())]['image']} is not finite: the model is damaged")
+    root = Path(dataset_dir).resolve()
+    table = pd.DataFrame(
+        {
+            "image": [Path(item["image"]).relative_to(root).as_posix() for item in items],
+            "patient": [item["patient"] for item in items],
+            "lesion": [item.get("lesion") for item in items],
+        }
+    )
+    labels = targets(items, task)
+    for column, name in enumerate(classes):
+        table[f"label_{name}"] = pd.array(np.where(np.isnan(labels[:, column]), None, labels[:, column]), "Int64")
+    for column, name in enumerate(classes):
+        table[f"prob_{name}"] = probabilities[:, column].astype(float)
+    return table
+
+
+def wrongness(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """
+    How far each prediction is from its label.
+
+    Args:
+        table: what :func:`prediction_table` gives.
+        task: of the table.
+
+    Returns:
+        a row an image with a known label, the most wrong first, on the table's index: `error` from 0 to 1, which is the
+        largest distance of a class's probability from its label; in a multi-class task one minus the probability of the
+        labelled class; and `column`, the class it is of.
+    """
+    classes = scored_classes(task)
+    labels = table[[f"label_{name}" for name in classes]].to_numpy(dtype=float, na_value=np.nan)
+    distance = np.abs(labels - table[[f"prob_{name}" for name in classes]].to_numpy())
+    if task.type == "multiclass":
+        distance = np.where(labels == 1, distance, np.nan)
+    known = ~np.isnan(distance).all(axis=1)
+    best = np.where(np.isnan(distance), -1, distance)
+    found = pd.DataFrame({"error": best.max(axis=1), "column": best.argmax(axis=1)}, index=table.index)
+    return found[known].sort_values("error", ascending=False, kind="stable")

@@ -1,0 +1,176 @@
+"""The pictures of an evaluation: ROC, precision and recall, calibration, confusion."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from miram.visualize.figures import save_figure
+
+Marks = Mapping[str, tuple[float, float]]
+
+
+def plot_roc(
+    bands: Mapping[str, pd.DataFrame],
+    path: str | os.PathLike[str],
+    title: str,
+    legends: Mapping[str, str] | None = None,
+    marks: Marks | None = None,
+) -> None:
+    """
+    Draw a ROC curve with its band for each class.
+
+    Args:
+        bands: what :func:`miram.metrics.curves.roc_band` gives, by class; an empty one is said to be undefined.
+        path: the PNG to write.
+        title: written above.
+        legends: by class, the curve's text in the legend.
+        marks: by class, the operating point (false-positive rate, sensitivity).
+    """
+    figure, panels = _panels(list(bands), title)
+    for (name, band), axis in zip(bands.items(), panels, strict=True):
+        axis.plot([0, 1], [0, 1], linestyle=":", color="gray", linewidth=1, label="chance")
+        _draw_band(axis, band, "false_positive_rate", "sensitivity", (legends or {}).get(name), (marks or {}).get(name))
+        axis.set(xlabel="1 - specificity", ylabel="sensitivity")
+        axis.legend(loc="lower right", fontsize="small")
+    save_figure(figure, path, dpi=120)
+
+
+def plot_precision_recall(
+    bands: Mapping[str, pd.DataFrame],
+    path: str | os.PathLike[str],
+    title: str,
+    prevalences: Mapping[str, float],
+    legends: Mapping[str, str] | None = None,
+    marks: Marks | None = None,
+) -> None:
+    """
+    Draw a precision-recall curve with its band for each class; arguments as for :func:`plot_roc`.
+
+    Args:
+        bands: what :func:`miram.metrics.curves.precision_recall_band` gives, by class.
+        path: the PNG to write.
+        title: written above.
+        prevalences: by class, the share of positives, which is the precision of chance.
+        legends: by class, the curve's text in the legend.
+        marks: by class, the operating point (recall, precision).
+    """
+    figure, panels = _panels(list(bands), title)
+    for (name, band), axis in zip(bands.items(), panels, strict=True):
+        chance = prevalences[name]
+        axis.axhline(chance, linestyle=":", color="gray", linewidth=1, label=f"chance ({chance:.2f})")
+        _draw_band(axis, band, "recall", "precision", (legends or {}).get(name), (marks or {}).get(name))
+        axis.set(xlabel="recall (sensitivity)", ylabel="precision")
+        axis.legend(loc="lower left", fontsize="small")
+    save_figure(figure, path, dpi=120)
+
+
+def plot_reliability(
+    curves: Mapping[str, pd.DataFrame],
+    path: str | os.PathLike[str],
+    title: str,
+    legends: Mapping[str, str] | None = None,
+    outcome: str = "frequency of the class",
+) -> None:
+    """
+    Draw reliability diagrams: how often a probability comes true, and beneath how many samples have it.
+
+    Args:
+        curves: what :func:`miram.metrics.calibration.reliability_curve` gives, by class.
+        path: the PNG to write.
+        title: written above.
+        legends: by class, the curve's text in the legend.
+        outcome: the vertical axis: what comes true.
+    """
+    figure, panels = _panels(list(curves), title)
+    for (name, curve), axis in zip(curves.items(), panels, strict=True):
+        axis.plot([0, 1], [0, 1], linestyle=":", color="gray", linewidth=1, label="calibrated")
+        total = max(curve["count"].sum(), 1)
+        axis.bar(curve["confidence"], curve["count"] / total, width=0.04, color="lightsteelblue", label="share")
+        if len(curve):
+            label = (legends or {}).get(name, "frequency")
+            # A bin of few samples weighs little in the calibration error: its dot is small.
+            axis.plot(curve["confidence"], curve["frequency"], color="tab:blue", linewidth=1.2, label=label)
+            sizes = 12 + 140 * curve["count"] / total
+            axis.scatter(curve["confidence"], curve["frequency"], s=sizes, color="tab:blue", zorder=3)
+        else:
+            _say_undefined(axis)
+        axis.set(xlabel="predicted probability", ylabel=outcome)
+        axis.legend(loc="upper left", fontsize="small")
+    save_figure(figure, path, dpi=120)
+
+
+def plot_confusion(
+    matrices: Mapping[str, Sequence[Sequence[int]]],
+    names: Mapping[str, Sequence[str]],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """
+    Draw confusion matrices: counts, coloured by their share of the row.
+
+    Args:
+        matrices: by title, counts (rows: labels, columns: calls).
+        names: by the same titles, the rows' and columns' names.
+        path: the PNG to write.
+        title: written above.
+    """
+    largest = max(len(matrix) for matrix in matrices.values())
+    figure, panels = _panels(list(matrices), title, side=max(3.2, 0.75 * largest + 1.6), unit_axes=False)
+    for (name, matrix), axis in zip(matrices.items(), panels, strict=True):
+        counts = np.asarray(matrix)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            text = f"{count}\n{shares[row, column]:.0%}"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+        ticks = range(len(counts))
+        axis.set_xticks(ticks, names[name], rotation=30 if largest > 2 else 0, ha="right" if largest > 2 else "center")
+        axis.set_yticks(ticks, names[name], rotation=0 if largest > 2 else 90, va="center")
+        axis.set(xlabel="called", ylabel="label")
+    save_figure(figure, path, dpi=120)
+
+
+def _panels(
+    names: Sequence[str], title: str, side: float = 3.9, columns: int = 4, unit_axes: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a square panel for each name, which is its title where there are several."""
+    columns = min(columns, len(names))
+    rows = math.ceil(len(names) / columns)
+    scale = 1.15 if len(names) == 1 else 1.0
+    figure = Figure(figsize=(side * scale * columns, (side * rows + 0.4) * scale), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for spare in grid[len(names) :]:
+        spare.set_axis_off()
+    panels = grid[: len(names)]
+    for name, axis in zip(names, panels, strict=True):
+        if len(names) > 1:
+            axis.set_title(name, fontsize="medium")
+        if unit_axes:
+            axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axis.grid(alpha=0.25)
+    return figure, panels
+
+
+def _draw_band(
+    axis: Axes, band: pd.DataFrame, x: str, y: str, legend: str | None, mark: tuple[float, float] | None
+) -> None:
+    if band.empty:
+        _say_undefined(axis)
+        return
+    axis.fill_between(band[x], band["low"], band["high"], color="tab:blue", alpha=0.2, linewidth=0, label="95 % band")
+    axis.plot(band[x], band[y], color="tab:blue", label=legend or y)
+    if mark is not None:
+        axis.plot(*mark, marker="o", color="tab:red", linestyle="none", zorder=3, label="operating point")
+
+
+def _say_undefined(axis: Axes) -> None:
+    axis.text(0.5, 0.5, "undefined:\none class only", ha="center", va="center", color="gray", transform=axis.transAxes)

@@ -1,0 +1,115 @@
+"""Cases side by side: an image, and beneath it where the network looked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch.nn import functional
+
+from miram.visualize.figures import save_figure
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One image of a sheet.
+
+    Args:
+        image: (H, W); of volumes a slice.
+        heat: (h, w) on the grid of patches, from 0 upwards, or None.
+        title: what to know at first sight.
+        caption: which image it is.
+    """
+
+    image: np.ndarray
+    heat: np.ndarray | None
+    title: str
+    caption: str = ""
+
+
+def plot_contact_sheet(
+    cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
+) -> None:
+    """
+    Draw cases in rows: each image, and beneath it the same image under its heat.
+
+    Args:
+        cases: in reading order, at least one.
+        path: the PNG to write.
+        title: written above.
+        note: written below.
+        columns: cases in a row.
+    """
+    columns = min(columns, len(cases))
+    rows = -(-len(cases) // columns)
+    width = 2.3
+    size = (width * max(columns, 2.5), (2 * width + 0.85) * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize="small")
+    axes = figure.subplots(2 * rows, columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for index, case in enumerate(cases):
+        row, column = divmod(index, columns)
+        _draw_image(axes[2 * row][column], case)
+        _draw_overlay(axes[2 * row + 1][column], case)
+    save_figure(figure, path, dpi=120)
+
+
+def plot_case(case: Case, path: str | os.PathLike[str], note: str = "") -> None:
+    """Draw one case: the image, and beside it the same image under its heat."""
+    figure = Figure(figsize=(8, 4.7), layout="constrained")
+    figure.suptitle(f"{case.caption}\n{case.title}", fontsize="medium")
+    figure.supxlabel(note, fontsize="small")
+    for axis in (axes := figure.subplots(1, 2)):
+        axis.set_axis_off()
+    axes[0].imshow(case.image, cmap="gray")
+    _draw_overlay(axes[1], case)
+    save_figure(figure, path, dpi=120)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
+    """
+    Lay a heat map over an image, the more opaque the hotter.
+
+    Args:
+        image: (H, W), any range.
+        heat: (h, w) from 0 upwards; its maximum becomes the hottest colour.
+        strength: the opacity of the hottest place.
+
+    Returns:
+        (H, W, 3) from 0 to 1.
+    """
+    gray = _unit(image.astype(np.float64))
+    warm = _unit(heat.astype(np.float64), low=0.0)
+    smooth = functional.interpolate(torch.from_numpy(warm)[None, None], size=gray.shape, mode="bilinear")[0, 0].numpy()
+    opacity = strength * np.sqrt(smooth)[..., None]
+    return (1 - opacity) * gray[..., None] + opacity * colormaps["inferno"](smooth)[..., :3]
+
+
+def _draw_image(axis: Axes, case: Case) -> None:
+    axis.imshow(case.image, cmap="gray")
+    axis.set_title(case.title, fontsize="small")
+
+
+def _draw_overlay(axis: Axes, case: Case) -> None:
+    if case.heat is None:
+        return
+    axis.imshow(overlay(case.image, case.heat))
+    if len(axis.get_figure().axes) > 2:  # on a sheet the caption stands here, on a single case in the title
+        axis.set_title(case.caption, fontsize="xx-small", color="dimgray")
+
+
+def _unit(values: np.ndarray, low: float | None = None) -> np.ndarray:
+    """Stretch values to 0..1; all zero where they are one value."""
+    low = float(values.min()) if low is None else low
+    span = float(values.max()) - low
+    return (values - low).clip(0) / (span if span > 0 else 1.0)

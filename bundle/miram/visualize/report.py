@@ -1,0 +1,211 @@
+"""One self-contained page that tells an evaluation to people: tables, pictures, where it all comes from."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from miram.files import write_text
+
+METRIC_NAMES = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "sensitivity_at_specificity": "sensitivity at {specificity:.0%} specificity",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score (lower is better)",
+    "ece": "calibration error, ECE (lower is better)",
+}
+
+INTENDED_USE = "Research use only. Not a medical device; not for diagnosis, screening or treatment of patients."
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; background: #fff; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin-bottom: .3rem; }
+.subtitle { color: #56657a; margin-top: 0; }
+.banner { background: #fff4d6; border-left: 5px solid #e0a800; padding: .7rem 1rem; margin: 1rem 0; }
+.use { background: #eef2f7; border-left: 5px solid #7b8ba3; padding: .7rem 1rem; margin: 1rem 0; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid #dde3ea; vertical-align: top; }
+thead th { border-bottom: 2px solid #9aa8b8; }
+tbody th { font-weight: normal; }
+.interval, .reason { color: #56657a; font-size: .85em; white-space: nowrap; }
+.reason { white-space: normal; }
+.pictures { display: grid; grid-template-columns: repeat(2, 1fr); gap: 1rem; }
+figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
+figure img { width: 100%; border: 1px solid #dde3ea; }
+figcaption { font-size: .85em; color: #56657a; }
+.scroll { overflow-x: auto; }
+code { overflow-wrap: anywhere; font-size: .88em; }
+@media (max-width: 40rem) { .pictures { grid-template-columns: 1fr; } }
+@media print { body { max-width: none; } h2, figure, tr { break-inside: avoid; } }
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    A picture of the report.
+
+    Args:
+        path: a PNG; its bytes go into the page.
+        caption: what it shows.
+        wide: whether it takes the whole width.
+    """
+
+    path: Path
+    caption: str
+    wide: bool = False
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    title: str,
+    subtitle: str,
+    metrics: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    facts: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    banner: str = "",
+) -> None:
+    """
+    Write a page that needs nothing but itself.
+
+    Args:
+        path: the HTML file.
+        title: the heading.
+        subtitle: below it: what was evaluated on what.
+        metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` gives.
+        pictures: in this order.
+        facts: by heading, names and values: the data, the model, the versions.
+        notes: what the reader must know to judge the numbers.
+        banner: a warning above everything else, such as that the data are generated.
+    """
+    parts = [
+        f"<h1>{escape(title)}</h1><p class='subtitle'>{escape(subtitle)}</p>",
+        f"<p class='banner'>{escape(banner)}</p>" if banner else "",
+        f"<p class='use'>{escape(INTENDED_USE)}</p>",
+        "<h2>Results</h2>" + metrics_table(metrics) + _interval_note(metrics) + _note_list(notes),
+        _class_tables(metrics),
+        "<h2>Pictures</h2><div class='pictures'>" + "".join(map(_figure, pictures)) + "</div>",
+        *(f"<h2>{escape(heading)}</h2>{_fact_table(values)}" for heading, values in facts.items()),
+    ]
+    body = "\n".join(part for part in parts if part)
+    write_text(
+        path,
+        "<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
+    )
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Overall metrics (rows) of each level (columns), each with its interval or the reason why it has none."""
+    levels = metrics["levels"]
+    head = "".join(f"<th>per {escape(level)}</th>" for level in levels)
+    counts = "".join(f"<td>{_count_text(report['counts'])}</td>" for report in levels.values())
+    rows = [f"<tr><th>evaluated</th>{counts}</tr>"]
+    for name in METRIC_NAMES:
+        cells = [report["metrics"][name]["overall"] for report in levels.values() if name in report["metrics"]]
+        if cells:
+            rows.append(f"<tr><th>{_metric_name(name, metrics)}</th>{''.join(map(_estimate_cell, cells))}</tr>")
+    return _table(f"<th></th>{head}", rows)
+
+
+def _class_tables(metrics: Mapping[str, Any]) -> str:
+    """For several classes: a table a level, a row a class."""
+    if metrics["task_type"] == "binary":
+        return ""
+    parts = ["<h2>Each class</h2>"]
+    for level, report in metrics["levels"].items():
+        per_class = {name: entry["per_class"] for name, entry in report["metrics"].items() if entry["per_class"]}
+        shown = [name for name in ("auc", "average_precision", "sensitivity", "specificity") if name in per_class]
+        head = "<th>class</th><th>positive / negative / unknown</th>" + "".join(
+            f"<th>{_metric_name(name, metrics)}</th>" for name in shown
+        )
+        rows = []
+        for label, count in report["counts"]["classes"].items():
+            cells = "".join(_estimate_cell(per_class[name][label]) for name in shown)
+            known = f"{count['positive']} / {count['negative']} / {count['unknown']}"
+            rows.append(f"<tr><th>{escape(label)}</th><td>{known}</td>{cells}</tr>")
+        parts.append(f"<h3>per {escape(level)}</h3>{_table(head, rows)}")
+    return "".join(parts)
+
+
+def _interval_note(metrics: Mapping[str, Any]) -> str:
+    bootstrap = metrics["bootstrap"]
+    text = (
+        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples of "
+        f"whole patients; a metric of fewer than {bootstrap['min_patients']} patients of a class has none."
+    )
+    if metrics["task_type"] != "binary":
+        text += " Ranking metrics are means over the classes."
+    return f"<p class='reason'>{escape(text)}</p>"
+
+
+def _count_text(counts: Mapping[str, Any]) -> str:
+    known = counts["units"] - counts["units_without_label"]
+    text = f"{known} of {counts['patients']} patients"
+    if len(counts["classes"]) == 1:
+        (count,) = counts["classes"].values()
+        text += f"<br><span class='interval'>{count['positive']} positive, {count['negative']} negative</span>"
+    if counts["units_without_label"]:
+        text += f"<br><span class='interval'>{counts['units_without_label']} without a label left out</span>"
+    return text
+
+
+def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
+    return escape(METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"]))
+
+
+def _estimate_cell(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"<td><span class='reason'>{escape(estimate['reason'] or 'undefined')}</span></td>"
+    text = f"<b>{estimate['value']:.3f}</b>"
+    if estimate["low"] is None:
+        return f"<td>{text}<br><span class='reason'>{escape(estimate['reason'] or 'no interval')}</span></td>"
+    return f"<td>{text} <span class='interval'>[{estimate['low']:.3f}, {estimate['high']:.3f}]</span></td>"
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
+    kind = " class='wide'" if picture.wide else ""
+    caption = escape(picture.caption)
+    return (
+        f"<figure{kind}><img src='data:image/png;base64,{data}' alt='{caption}'><figcaption>{caption}</figcaption>"
+        "</figure>"
+    )
+
+
+def _fact_table(values: Mapping[str, Any]) -> str:
+    rows = [f"<tr><th>{escape(name)}</th><td><code>{escape(_plain(value))}</code></td></tr>" for name, value in values.items()]
+    return f"<div class='scroll'><table><tbody>{''.join(rows)}</tbody></table></div>"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return "unknown" if value is None else str(value)
+
+
+def _note_list(notes: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>" if notes else ""
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    return (
+        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
