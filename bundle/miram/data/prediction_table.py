@@ -14,11 +14,6 @@ from miram.data.tasks import Task, targets
 from miram.errors import InputError
 
 
-def scored_classes(task: Task) -> tuple[str, ...]:
-    """The classes that have a column: of a binary task the positive one alone."""
-    return tuple(task.classes[-1:]) if task.type == "binary" else tuple(task.classes)
-
-
 def prediction_table(
     items: Sequence[Item], probabilities: np.ndarray, task: Task, dataset_dir: str | os.PathLike[str]
 ) -> pd.DataFrame:
@@ -37,7 +32,7 @@ def prediction_table(
     Raises:
         InputError: if there are not as many probabilities as items, or as classes, or one is not a number.
     """
-    classes = scored_classes(task)
+    classes = task.scored
     if probabilities.shape != (len(items), len(classes)):
         raise InputError(
             f"the predictions {probabilities.shape} do not belong to the {len(items)} images and {len(classes)} "
@@ -56,7 +51,7 @@ def prediction_table(
     )
     labels = targets(items, task)
     for column, name in enumerate(classes):
-        table[f"label_{name}"] = pd.array(np.where(np.isnan(labels[:, column]), None, labels[:, column]), "Int64")
+        table[f"label_{name}"] = pd.Series(labels[:, column]).astype("Int64")
     for column, name in enumerate(classes):
         table[f"prob_{name}"] = probabilities[:, column].astype(float)
     return table
@@ -75,7 +70,7 @@ def wrongness(table: pd.DataFrame, task: Task) -> pd.DataFrame:
         largest distance of a class's probability from its label; in a multi-class task one minus the probability of the
         labelled class; and `column`, the class it is of.
     """
-    classes = scored_classes(task)
+    classes = task.scored
     labels = table[[f"label_{name}" for name in classes]].to_numpy(dtype=float, na_value=np.nan)
     distance = np.abs(labels - table[[f"prob_{name}" for name in classes]].to_numpy())
     if task.type == "multiclass":

@@ -70,7 +70,9 @@ class Calibration:
         """
         if temperature:
             self._fit_temperature(logits, targets(items, task), task)
-        self._choose_thresholds(prediction_table(items, self.probabilities(logits, task), task, dataset_dir), task, rule, target)
+        self._choose_thresholds(
+            prediction_table(items, self.probabilities(logits, task), task, dataset_dir), task, rule, target
+        )
 
     def probabilities(self, logits: np.ndarray, task: Task) -> np.ndarray:
         """Probabilities (N, K) of logits (N, K)."""

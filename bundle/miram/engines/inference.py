@@ -15,8 +15,8 @@ import torch
 from monai.inferers import Inferer
 from monai.transforms import MapTransform
 
-from miram.data.datalist import FILE_NAME, read_datalist
-from miram.data.tasks import Task, find_task
+from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist
+from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.calibration import Calibration, calibration_of_model, load_calibration
 from miram.engines.classification import probabilities
 from miram.errors import InputError
@@ -100,6 +100,40 @@ def check_data_of_task(dataset_dir: str | os.PathLike[str], task: Task) -> dict[
             f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
         )
     return datalist
+
+
+def items_of_task(
+    trained: TrainedClassifier, dataset_dir: str | os.PathLike[str], split: str, required: bool = True
+) -> list[Item]:
+    """
+    The items of a split that a model's task is about, checked to have the same classes.
+
+    Args:
+        trained: the model.
+        dataset_dir: a prepared folder.
+        split: "training", "validation" or "test".
+        required: whether it is an error that there are none with a known label.
+
+    Returns:
+        items with absolute paths; those without a known label are among them.
+
+    Raises:
+        InputError: if the folder lacks the task, its classes differ, or no label of the split is known.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    datalist = check_data_of_task(dataset_dir, trained.task)
+    if required and not datalist[split]:
+        raise InputError(
+            f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on. --split validation "
+            "evaluates on the validation split, which flatters"
+        )
+    items = applicable_items(load_split(dataset_dir, split, required), trained.task)
+    unknown = unknown_count(items, trained.task)
+    if required and unknown == len(items):
+        raise InputError(f"none of the {len(items)} {split} images has a known label of {trained.task.name!r}")
+    logger.info("%s: %d images of the task, %d of them without a known label", split, len(items), unknown)
+    return items
 
 
 def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | None) -> Calibration:

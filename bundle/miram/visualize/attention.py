@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
+from monai.networks.blocks import SABlock
 from torch import nn
 
 from miram.errors import InputError
@@ -74,7 +75,7 @@ def explicit_attention(encoder: ViTEncoder) -> Iterator[list[torch.Tensor]]:
         a list that a forward pass fills with (B, heads, N, N) per block, part of the graph.
     """
     kept: list[torch.Tensor] = []
-    layers = [block.attn for block in encoder.blocks]
+    layers = [layer for layer in encoder.modules() if isinstance(layer, SABlock)]
     handles = [layer.drop_weights.register_forward_hook(partial(_keep, kept)) for layer in layers]
     fused = [layer.use_flash_attention for layer in layers]
     try:

@@ -61,6 +61,7 @@ def plot_contact_sheet(
         row, column = divmod(index, columns)
         _draw_image(axes[2 * row][column], case)
         _draw_overlay(axes[2 * row + 1][column], case)
+        axes[2 * row + 1][column].set_title(case.caption, fontsize="xx-small", color="dimgray")
     save_figure(figure, path, dpi=120)
 
 
@@ -101,11 +102,8 @@ def _draw_image(axis: Axes, case: Case) -> None:
 
 
 def _draw_overlay(axis: Axes, case: Case) -> None:
-    if case.heat is None:
-        return
-    axis.imshow(overlay(case.image, case.heat))
-    if len(axis.get_figure().axes) > 2:  # on a sheet the caption stands here, on a single case in the title
-        axis.set_title(case.caption, fontsize="xx-small", color="dimgray")
+    if case.heat is not None:
+        axis.imshow(overlay(case.image, case.heat))
 
 
 def _unit(values: np.ndarray, low: float | None = None) -> np.ndarray:

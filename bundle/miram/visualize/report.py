@@ -144,8 +144,8 @@ def _class_tables(metrics: Mapping[str, Any]) -> str:
 def _interval_note(metrics: Mapping[str, Any]) -> str:
     bootstrap = metrics["bootstrap"]
     text = (
-        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples of "
-        f"whole patients; a metric of fewer than {bootstrap['min_patients']} patients of a class has none."
+        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples "
+        f"of whole patients; a metric of fewer than {bootstrap['min_patients']} patients of a class has none."
     )
     if metrics["task_type"] != "binary":
         text += " Ranking metrics are means over the classes."
@@ -187,7 +187,10 @@ def _figure(picture: Picture) -> str:
 
 
 def _fact_table(values: Mapping[str, Any]) -> str:
-    rows = [f"<tr><th>{escape(name)}</th><td><code>{escape(_plain(value))}</code></td></tr>" for name, value in values.items()]
+    rows = [
+        f"<tr><th>{escape(name)}</th><td><code>{escape(_plain(value))}</code></td></tr>"
+        for name, value in values.items()
+    ]
     return f"<div class='scroll'><table><tbody>{''.join(rows)}</tbody></table></div>"
 
 
@@ -206,6 +209,4 @@ def _note_list(notes: Sequence[str]) -> str:
 
 
 def _table(head: str, rows: Sequence[str]) -> str:
-    return (
-        f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

@@ -1,0 +1,265 @@
+"""The pictures of an evaluation, from its table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from miram.data.prediction_table import wrongness
+from miram.data.tasks import Task
+from miram.engines.calibration import Calibration
+from miram.engines.inference import TrainedClassifier
+from miram.metrics.aggregate import Level, aggregate
+from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.calibration import reliability_curve, top_label
+from miram.metrics.curves import precision_recall_band, roc_band
+from miram.metrics.predictions import Predictions, read_predictions
+from miram.visualize.attention import MapKind, attention_maps
+from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
+from miram.visualize.contact_sheet import Case, plot_contact_sheet
+from miram.visualize.report import Picture
+
+MAP_NOTES = {
+    "relevance": "Below: the patches that spoke for what was called (attention weighted by its gradient). "
+    "It is not a segmentation.",
+    "attention": "Below: where the network attended, whatever it called (attention rollout). It is not a segmentation.",
+}
+
+
+def draw_curves(
+    output_dir: Path, table: pd.DataFrame, task: Task, found: Mapping[str, Any], level: Level
+) -> list[Picture]:
+    """
+    Draw roc.png, precision_recall.png, calibration.png and confusion.png.
+
+    Args:
+        output_dir: where to.
+        table: what :func:`miram.data.prediction_table.prediction_table` gives.
+        task: of the table.
+        found: what :func:`miram.metrics.evaluation.evaluate_predictions` gave for it.
+        level: what a point of the curves is.
+
+    Returns:
+        the pictures with their captions.
+    """
+    units = aggregate(read_predictions(table, task.classes, task.type), level)
+    report = found["levels"][level]
+    options = {key: value for key, value in found["bootstrap"].items() if key != "unit"}
+    bands = {
+        kind: {
+            name: band(units.labels[:, column], units.probabilities[:, column], units.patients, Bootstrap(**options))
+            for column, name in enumerate(units.classes)
+        }
+        for kind, band in (("roc", roc_band), ("precision_recall", precision_recall_band))
+    }
+    unit = f"{task.name.replace('_', ' ')}, per {level}"
+    plot_roc(bands["roc"], output_dir / "roc.png", f"ROC: {unit}", _legends(report, "auc", "AUC"), _roc_marks(report))
+    plot_precision_recall(
+        bands["precision_recall"],
+        output_dir / "precision_recall.png",
+        f"Precision and recall: {unit}",
+        {name: float(np.nanmean(units.labels[:, column])) for column, name in enumerate(units.classes)},
+        _legends(report, "average_precision", "AP"),
+        _recall_marks(report),
+    )
+    _draw_reliability(output_dir / "calibration.png", units, report, found["settings"], f"Calibration: {unit}")
+    _draw_confusion(output_dir / "confusion.png", task, report, f"Confusion: {unit}")
+    share = found["bootstrap"]["confidence"]
+    band = f"with pointwise {share:.0%} bands over patients, per {level}"
+    return [
+        Picture(output_dir / "roc.png", f"ROC curve {band}.", len(units.classes) > 2),
+        Picture(output_dir / "precision_recall.png", f"Precision-recall curve {band}.", len(units.classes) > 2),
+        Picture(
+            output_dir / "calibration.png",
+            "How often predicted probabilities come true; bars and dot sizes tell the share of cases.",
+            len(units.classes) > 2 and task.type != "multiclass",
+        ),
+        Picture(
+            output_dir / "confusion.png",
+            "Labels against calls at the operating point.",
+            len(units.classes) > 2 and task.type != "multiclass",
+        ),
+    ]
+
+
+def draw_most_wrong(
+    output_dir: Path,
+    table: pd.DataFrame,
+    trained: TrainedClassifier,
+    dataset: Dataset[dict[str, Any]],
+    calibration: Calibration,
+    device: torch.device,
+    count: int = 12,
+    kind: MapKind = "relevance",
+) -> list[Picture]:
+    """
+    Draw most_wrong.png, the images whose prediction is farthest from their label.
+
+    Args:
+        output_dir: where to.
+        table: the predictions, in the order of the data.
+        trained: the classifier, on `device`.
+        dataset: gives each image.
+        calibration: gives the operating points per image.
+        device: where the network is.
+        count: how many images; 0 draws nothing.
+        kind: of the map laid over them.
+
+    Returns:
+        the picture, or nothing.
+    """
+    worst = wrongness(table, trained.task).head(count)
+    if worst.empty:
+        return []
+    cases = []
+    for index, column in zip(worst.index.to_list(), worst["column"].to_list(), strict=True):
+        image = torch.as_tensor(dataset[index]["image"])[None].to(device)
+        values = table.loc[index]
+        cases.append(
+            explained_case(
+                image,
+                trained,
+                values[[f"prob_{name}" for name in trained.task.scored]].to_numpy(dtype=float),
+                calibration,
+                kind,
+                title=_case_title(values, int(column), trained.task),
+                caption=f"{Path(values['image']).stem[-34:]}",
+            )
+        )
+    note = MAP_NOTES[kind]
+    plot_contact_sheet(cases, output_dir / "most_wrong.png", f"The {len(cases)} most wrong images", note)
+    return [Picture(output_dir / "most_wrong.png", f"The most wrong images, the worst first. {note}", wide=True)]
+
+
+def explained_case(
+    image: torch.Tensor,
+    trained: TrainedClassifier,
+    probabilities: np.ndarray,
+    calibration: Calibration,
+    kind: MapKind,
+    title: str,
+    caption: str,
+) -> Case:
+    """
+    An image with a map of what spoke for the call.
+
+    Args:
+        image: (1, C, *spatial), on the network's device.
+        trained: the classifier.
+        probabilities: (K,).
+        calibration: tells from which probability on a class is called.
+        kind: of the map.
+        title: of the case.
+        caption: of the case.
+    """
+    network = trained.network
+    output = torch.as_tensor(call_direction(probabilities, trained.task, calibration), device=image.device)[None]
+    heat = attention_maps(network, network.encoder, image, output.float(), kind, network.pool == "token")[0]
+    plane, heat = image[0, 0].cpu(), heat
+    if plane.ndim == 3:  # of a volume the slice in which the map is hottest
+        depth = int(heat.sum(dim=(0, 1)).argmax())
+        plane = plane[..., min(int((depth + 0.5) * plane.shape[-1] / heat.shape[-1]), plane.shape[-1] - 1)]
+        heat = heat[..., depth]
+    return Case(plane.numpy(), heat.numpy(), title, caption)
+
+
+def call_direction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> np.ndarray:
+    """
+    How much each logit counts for what was called, (K,).
+
+    Multi-class: 1 for the most probable class. Otherwise 1 for each class that was called; if none was, -1 for all:
+    what spoke against them.
+    """
+    if task.type == "multiclass":
+        return np.eye(len(probabilities))[probabilities.argmax()]
+    limits = calibration.thresholds_at("image", task.scored)
+    called = probabilities >= np.array([limits[name] for name in task.scored])
+    return called.astype(float) if called.any() else -np.ones(len(probabilities))
+
+
+def _case_title(values: pd.Series, column: int, task: Task) -> str:
+    """What the label says, and what was predicted."""
+    name = task.scored[column]
+    short = name.replace("_", " ").lower()
+    if task.type == "multiclass":
+        top = task.scored[int(values[[f"prob_{name}" for name in task.scored]].astype(float).argmax())]
+        return f"is {short} (p = {values[f'prob_{name}']:.2f}),\npredicted {top.replace('_', ' ').lower()}"
+    truth = short if values[f"label_{name}"] == 1 else f"not {short}"
+    if task.type == "binary" and values[f"label_{name}"] == 0:
+        truth = task.classes[0].replace("_", " ").lower() if len(task.classes) == 2 else truth
+    return f"is {truth},\np({short}) = {values[f'prob_{name}']:.2f}"
+
+
+def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, str]:
+    """By class, the metric with its interval."""
+    entry = report["metrics"][metric]
+    estimates = entry["per_class"] or dict.fromkeys(report["counts"]["classes"], entry["overall"])
+    return {name: _estimate_text(short, estimate) for name, estimate in estimates.items()}
+
+
+def _estimate_text(short: str, estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"{short} undefined"
+    text = f"{short} {estimate['value']:.2f}"
+    return text if estimate["low"] is None else f"{text} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+
+
+def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """By class, where the operating point lies on the ROC curve; none for multi-class tasks."""
+    marks = {}
+    for name, ((tn, fp), (fn, tp)) in _matrices(report).items():
+        if tn + fp and tp + fn:
+            marks[name] = (fp / (tn + fp), tp / (tp + fn))
+    return marks
+
+
+def _recall_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """By class, recall and precision at the operating point."""
+    marks = {}
+    for name, ((_, fp), (fn, tp)) in _matrices(report).items():
+        if tp + fp and tp + fn:
+            marks[name] = (tp / (tp + fn), tp / (tp + fp))
+    return marks
+
+
+def _matrices(report: Mapping[str, Any]) -> dict[str, Any]:
+    return report["confusion"] if isinstance(report["confusion"], dict) else {}
+
+
+def _draw_reliability(
+    path: Path, units: Predictions, report: Mapping[str, Any], settings: Mapping[str, Any], title: str
+) -> None:
+    """One diagram a class; of a multi-class task one for the class that was called."""
+    bins = {"n_bins": settings["n_bins"], "binning": settings["binning"]}
+    if units.task_type == "multiclass":
+        known = units.select(units.labelled)
+        curves = {"all": reliability_curve(*top_label(known.labels, known.probabilities), **bins)}
+        legends = {"all": _estimate_text("ECE", report["metrics"]["ece"]["overall"])}
+        plot_reliability(curves, path, title, legends, "share of right calls")
+        return
+    curves = {}
+    for column, name in enumerate(units.classes):
+        rows = units.known[:, column]
+        curves[name] = reliability_curve(units.probabilities[rows, column], units.labels[rows, column], **bins)
+    plot_reliability(curves, path, title, _legends(report, "ece", "ECE"))
+
+
+def _draw_confusion(path: Path, task: Task, report: Mapping[str, Any], title: str) -> None:
+    if task.type == "multiclass":
+        plot_confusion({"all": report["confusion"]}, {"all": _short(task.classes)}, path, title)
+        return
+    pairs = {
+        name: _short(task.classes) if len(task.classes) == 2 and task.type == "binary" else ("no", "yes")
+        for name in task.scored
+    }
+    plot_confusion(report["confusion"], pairs, path, title)
+
+
+def _short(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.replace("_", " ").lower() for name in names)
