@@ -53,6 +53,7 @@ class ViTClassifier(nn.Module):
         pool: "token", the class token; "mean" of the patch tokens; or "attention", :class:`AttentivePooling`.
         feature_norm: standardise the pooled features over batches before the head, without parameters of its own, as
             MAE's linear probe does (arXiv 2111.06377, appendix A.1): features of frozen encoders differ in scale.
+        layer_norm_eps: what the encoder's layer norms add to the variance: MONAI's 1e-5, or that of public weights.
         head_std: deviation of the head's initial weights; MAE fine-tunes from nearly zero.
 
     Raises:
@@ -65,6 +66,7 @@ class ViTClassifier(nn.Module):
         num_classes: int,
         pool: Pool = "token",
         feature_norm: bool = False,
+        layer_norm_eps: float = 1e-5,
         head_std: float = 2e-5,
     ) -> None:
         super().__init__()
@@ -73,12 +75,14 @@ class ViTClassifier(nn.Module):
         self.encoder = ViTEncoder(**encoder)
         if pool == "token" and self.encoder.cls_token is None:
             raise ValueError("pool 'token' needs an encoder with a class token: use 'mean' or 'attention'.")
+        _set_layer_norm_eps(self.encoder, layer_norm_eps)
         width = self.encoder.hidden_size
-        self.network_def = {
+        self.network_def: dict[str, Any] = {
             "encoder": dict(encoder),
             "num_classes": num_classes,
             "pool": pool,
             "feature_norm": feature_norm,
+            "layer_norm_eps": layer_norm_eps,
         }
         self.pool = pool
         self.num_classes = num_classes
@@ -141,7 +145,14 @@ def stock_classifier(network: ViTClassifier) -> ViT:
     weight, bias = _folded_head(network)
     head = {"classification_head.weight": weight, "classification_head.bias": bias}
     stock.load_state_dict({**network.encoder.state_dict(), **head}, strict=True)
+    _set_layer_norm_eps(stock, network.network_def["layer_norm_eps"])
     return stock.train(network.training)
+
+
+def _set_layer_norm_eps(network: nn.Module, eps: float) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = eps
 
 
 def _folded_head(network: ViTClassifier) -> tuple[torch.Tensor, torch.Tensor]:
