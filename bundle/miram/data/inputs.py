@@ -96,38 +96,38 @@ def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims:
         )
 
 
-def fit_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+def fit_crop(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """
-    Bring a crop to the size of the prepared ones, as `scripts/prepare_folder.py --crops whole` does.
+    Bring a crop to the field of view of the network, as `scripts/prepare_folder.py --crops whole` does.
 
-    A larger image is reduced, keeping its proportions, until its longest side fits; then zeros (air) are added around.
-    A smaller one keeps its resolution: the network was trained at the scanner's.
+    A larger image is reduced, keeping its proportions, until it fits; then zeros (air) are added around. A smaller one
+    keeps its resolution: the network was trained at the scanner's.
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
-        size: pixels along each axis.
+        size: pixels, one number per axis.
 
     Returns:
-        uint16 of `size` along each axis.
+        uint16 of exactly `size`.
     """
-    longest = max(pixels.shape)
-    if longest > size:
-        pixels = resize_crop(pixels, [max(1, round(length * size / longest)) for length in pixels.shape])
+    scale = min(limit / length for limit, length in zip(size, pixels.shape, strict=True))
+    if scale < 1:
+        pixels = resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
     return crop_at(pixels, [length / 2 for length in pixels.shape], size)
 
 
 class CropReader(ImageReader):
     """
-    Read any supported format for MONAI's `LoadImage`, as a crop of the size that the classifier was trained on.
+    Read any supported format for MONAI's `LoadImage`, brought to the network's field of view by :func:`fit_crop`.
 
     Args:
-        size: pixels along each axis of a prepared crop; None leaves the image as it is.
+        size: pixels, one number per axis.
         intensity: see :func:`miram.data.readers.read_image`.
     """
 
-    def __init__(self, size: int | None = None, intensity: str = "stored") -> None:
+    def __init__(self, size: Sequence[int], intensity: str = "stored") -> None:
         super().__init__()
-        self.size = size
+        self.size = tuple(size)
         self.intensity = intensity
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -139,11 +139,10 @@ class CropReader(ImageReader):
         Read one file.
 
         Returns:
-            (H, W) or (H, W, D) float32, 0..65535, rows first.
+            (H, W) or (H, W, D) float32 of `size`, 0..65535, rows first.
         """
         (path,) = ensure_tuple(data)
-        pixels = read_image(path, intensity=self.intensity).pixels
-        return (pixels if self.size is None else fit_crop(pixels, self.size)).astype(np.float32)
+        return fit_crop(read_image(path, intensity=self.intensity).pixels, self.size).astype(np.float32)
 
     def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """The array, with the metadata that `LoadImage` needs."""

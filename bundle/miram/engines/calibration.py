@@ -92,7 +92,7 @@ class Calibration:
             self.threshold_note = "0.5: no validation label is known, so that none could be chosen"
         else:
             self.thresholds = choose_thresholds(table, task.classes, task.type, rule, target)
-            aim = rule if target is None else f"{rule} of {target:g}"
+            aim = "highest sensitivity + specificity" if rule == "youden" else f"{rule} of at least {target}"
             patients = table.loc[known, "patient"].nunique()
             self.threshold_note = f"{aim}, chosen on {int(known.sum())} validation images of {patients} patients"
         logger.info("operating point: %s", self.threshold_note)
@@ -104,7 +104,7 @@ class Calibration:
             known = int((~np.isnan(labels)).any(axis=1).sum())
             self.temperature_note = f"fitted by maximum likelihood on {known} validation images"
         except InputError as error:
-            self.temperature_note = f"not fitted: {error}{kept}"
+            self.temperature_note = f"{error}{kept}"
         logger.info("temperature %s: %s", self.temperature, self.temperature_note)
 
 

@@ -22,7 +22,7 @@ from miram.data.prediction_table import prediction_table
 from miram.engines.calibration import Calibration, save_calibration
 from miram.engines.inference import TrainedClassifier
 from miram.files import write_text
-from miram.handlers.evaluation_pictures import draw_curves, draw_most_wrong
+from miram.handlers.evaluation_pictures import draw_curves, draw_most_wrong, readable
 from miram.handlers.predictions import PredictionCollector
 from miram.handlers.provenance import provenance
 from miram.metrics.aggregate import Level
@@ -151,7 +151,7 @@ class EvaluationHandler:
         banner = "A demonstration on generated data: no real patient is behind these figures." * facts["demonstration"]
         write_report(
             self.output_dir / "report.html",
-            title=f"{task.name.replace('_', ' ').capitalize()}: {', '.join(task.classes)}",
+            title=f"{task.name.replace('_', ' ').capitalize()}: {', '.join(map(readable, task.classes))}",
             subtitle=f"Evaluation on the {self.split} split of {data['name']} ({data['source']})",
             metrics=found,
             pictures=pictures,

@@ -51,17 +51,11 @@ def draw_curves(
     units = aggregate(read_predictions(table, task.classes, task.type), level)
     report = found["levels"][level]
     options = {key: value for key, value in found["bootstrap"].items() if key != "unit"}
-    bands = {
-        kind: {
-            name: band(units.labels[:, column], units.probabilities[:, column], units.patients, Bootstrap(**options))
-            for column, name in enumerate(units.classes)
-        }
-        for kind, band in (("roc", roc_band), ("precision_recall", precision_recall_band))
-    }
+    rocs, recalls = _bands(units, report, Bootstrap(**options))
     unit = f"{task.name.replace('_', ' ')}, per {level}"
-    plot_roc(bands["roc"], output_dir / "roc.png", f"ROC: {unit}", _legends(report, "auc", "AUC"), _roc_marks(report))
+    plot_roc(rocs, output_dir / "roc.png", f"ROC: {unit}", _legends(report, "auc", "AUC"), _roc_marks(report))
     plot_precision_recall(
-        bands["precision_recall"],
+        recalls,
         output_dir / "precision_recall.png",
         f"Precision and recall: {unit}",
         {name: float(np.nanmean(units.labels[:, column])) for column, name in enumerate(units.classes)},
@@ -71,10 +65,13 @@ def draw_curves(
     _draw_reliability(output_dir / "calibration.png", units, report, found["settings"], f"Calibration: {unit}")
     _draw_confusion(output_dir / "confusion.png", task, report, f"Confusion: {unit}")
     share = found["bootstrap"]["confidence"]
-    band = f"with pointwise {share:.0%} bands over patients, per {level}"
+    drawn = any(curve["low"].notna().any() for curve in rocs.values())
+    band = f"with its pointwise {share:.0%} band over patients" if drawn else "without a band: too few patients"
     return [
-        Picture(output_dir / "roc.png", f"ROC curve {band}.", len(units.classes) > 2),
-        Picture(output_dir / "precision_recall.png", f"Precision-recall curve {band}.", len(units.classes) > 2),
+        Picture(output_dir / "roc.png", f"ROC curve per {level}, {band}.", len(units.classes) > 2),
+        Picture(
+            output_dir / "precision_recall.png", f"Precision-recall curve per {level}, {band}.", len(units.classes) > 2
+        ),
         Picture(
             output_dir / "calibration.png",
             "How often predicted probabilities come true; bars and dot sizes tell the share of cases.",
@@ -186,21 +183,39 @@ def call_direction(probabilities: np.ndarray, task: Task, calibration: Calibrati
 def _case_title(values: pd.Series, column: int, task: Task) -> str:
     """What the label says, and what was predicted."""
     name = task.scored[column]
-    short = name.replace("_", " ").lower()
+    short = readable(name)
     if task.type == "multiclass":
         top = task.scored[int(values[[f"prob_{name}" for name in task.scored]].astype(float).argmax())]
-        return f"is {short} (p = {values[f'prob_{name}']:.2f}),\npredicted {top.replace('_', ' ').lower()}"
+        return f"is {short} (p = {values[f'prob_{name}']:.2f}),\npredicted {readable(top)}"
     truth = short if values[f"label_{name}"] == 1 else f"not {short}"
     if task.type == "binary" and values[f"label_{name}"] == 0:
-        truth = task.classes[0].replace("_", " ").lower() if len(task.classes) == 2 else truth
+        truth = readable(task.classes[0]) if len(task.classes) == 2 else truth
     return f"is {truth},\np({short}) = {values[f'prob_{name}']:.2f}"
+
+
+def _bands(
+    units: Predictions, report: Mapping[str, Any], bootstrap: Bootstrap
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """The ROC and precision-recall curves of each class; no band where the set is too small for the area's interval."""
+    curves: tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]] = ({}, {})
+    functions = (("auc", roc_band), ("average_precision", precision_recall_band))
+    for found, (metric, function) in zip(curves, functions, strict=True):
+        for column, (name, area) in enumerate(_areas(report, metric).items()):
+            found[name] = function(units.labels[:, column], units.probabilities[:, column], units.patients, bootstrap)
+            if area["low"] is None:
+                found[name] = found[name].assign(low=np.nan, high=np.nan)
+    return curves
+
+
+def _areas(report: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]]:
+    """By class, the estimate of a metric."""
+    entry = report["metrics"][metric]
+    return entry["per_class"] or dict.fromkeys(report["counts"]["classes"], entry["overall"])
 
 
 def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, str]:
     """By class, the metric with its interval."""
-    entry = report["metrics"][metric]
-    estimates = entry["per_class"] or dict.fromkeys(report["counts"]["classes"], entry["overall"])
-    return {name: _estimate_text(short, estimate) for name, estimate in estimates.items()}
+    return {name: _estimate_text(short, estimate) for name, estimate in _areas(report, metric).items()}
 
 
 def _estimate_text(short: str, estimate: Mapping[str, Any]) -> str:
@@ -252,14 +267,12 @@ def _draw_reliability(
 
 def _draw_confusion(path: Path, task: Task, report: Mapping[str, Any], title: str) -> None:
     if task.type == "multiclass":
-        plot_confusion({"all": report["confusion"]}, {"all": _short(task.classes)}, path, title)
+        plot_confusion({"all": report["confusion"]}, {"all": [readable(name) for name in task.classes]}, path, title)
         return
-    pairs = {
-        name: _short(task.classes) if len(task.classes) == 2 and task.type == "binary" else ("no", "yes")
-        for name in task.scored
-    }
-    plot_confusion(report["confusion"], pairs, path, title)
+    names = [readable(name) for name in task.classes] if task.type == "binary" else ["no", "yes"]
+    plot_confusion(report["confusion"], dict.fromkeys(task.scored, names), path, title)
 
 
-def _short(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ").lower() for name in names)
+def readable(name: str) -> str:
+    """A class's name as a person would write it."""
+    return name.replace("_", " ").lower()

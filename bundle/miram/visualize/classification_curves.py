@@ -27,7 +27,8 @@ def plot_roc(
     Draw a ROC curve with its band for each class.
 
     Args:
-        bands: what :func:`miram.metrics.curves.roc_band` gives, by class; an empty one is said to be undefined.
+        bands: what :func:`miram.metrics.curves.roc_band` gives, by class; an empty one is said to be undefined, and
+            one whose `low` and `high` are NaN has no band.
         path: the PNG to write.
         title: written above.
         legends: by class, the curve's text in the legend.
@@ -102,7 +103,7 @@ def plot_reliability(
         else:
             _say_undefined(axis)
         axis.set(xlabel="predicted probability", ylabel=outcome)
-        axis.legend(loc="upper left", fontsize="small")
+        axis.legend(loc="best", fontsize="small")
     save_figure(figure, path, dpi=120)
 
 
@@ -122,7 +123,7 @@ def plot_confusion(
         title: written above.
     """
     largest = max(len(matrix) for matrix in matrices.values())
-    figure, panels = _panels(list(matrices), title, side=max(3.2, 0.75 * largest + 1.6), unit_axes=False)
+    figure, panels = _panels(list(matrices), title, side=max(3.9, 0.75 * largest + 1.6), unit_axes=False)
     for (name, matrix), axis in zip(matrices.items(), panels, strict=True):
         counts = np.asarray(matrix)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -132,14 +133,15 @@ def plot_confusion(
             text = f"{count}\n{shares[row, column]:.0%}"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
         ticks = range(len(counts))
-        axis.set_xticks(ticks, names[name], rotation=30 if largest > 2 else 0, ha="right" if largest > 2 else "center")
+        slanted = largest > 2 and max(map(len, names[name])) > 6
+        axis.set_xticks(ticks, names[name], rotation=30 if slanted else 0, ha="right" if slanted else "center")
         axis.set_yticks(ticks, names[name], rotation=0 if largest > 2 else 90, va="center")
         axis.set(xlabel="called", ylabel="label")
     save_figure(figure, path, dpi=120)
 
 
 def _panels(
-    names: Sequence[str], title: str, side: float = 3.9, columns: int = 4, unit_axes: bool = True
+    names: Sequence[str], title: str, side: float = 3.9, columns: int = 3, unit_axes: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a square panel for each name, which is its title where there are several."""
     columns = min(columns, len(names))
@@ -166,7 +168,8 @@ def _draw_band(
     if band.empty:
         _say_undefined(axis)
         return
-    axis.fill_between(band[x], band["low"], band["high"], color="tab:blue", alpha=0.2, linewidth=0, label="95 % band")
+    if band["low"].notna().any():
+        axis.fill_between(band[x], band["low"], band["high"], color="tab:blue", alpha=0.2, linewidth=0, label="band")
     axis.plot(band[x], band[y], color="tab:blue", label=legend or y)
     if mark is not None:
         axis.plot(*mark, marker="o", color="tab:red", linestyle="none", zorder=3, label="operating point")

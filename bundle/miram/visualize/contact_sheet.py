@@ -50,7 +50,7 @@ def plot_contact_sheet(
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)
     width = 2.3
-    size = (width * max(columns, 2.5), (2 * width + 0.85) * rows + 0.9)
+    size = (width * max(columns, 2.5), (2 * width + 0.5) * rows + 0.8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
     figure.supxlabel(note, fontsize="small")

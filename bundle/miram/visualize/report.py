@@ -112,13 +112,14 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Overall metrics (rows) of each level (columns), each with its interval or the reason why it has none."""
     levels = metrics["levels"]
     head = "".join(f"<th>per {escape(level)}</th>" for level in levels)
-    counts = "".join(f"<td>{_count_text(report['counts'])}</td>" for report in levels.values())
+    counts = "".join(f"<td>{_count_text(level, report['counts'])}</td>" for level, report in levels.items())
     rows = [f"<tr><th>evaluated</th>{counts}</tr>"]
+    reasons = Reasons()
     for name in METRIC_NAMES:
         cells = [report["metrics"][name]["overall"] for report in levels.values() if name in report["metrics"]]
         if cells:
-            rows.append(f"<tr><th>{_metric_name(name, metrics)}</th>{''.join(map(_estimate_cell, cells))}</tr>")
-    return _table(f"<th></th>{head}", rows)
+            rows.append(f"<tr><th>{_metric_name(name, metrics)}</th>{''.join(map(reasons.cell, cells))}</tr>")
+    return _table(f"<th></th>{head}", rows) + reasons.text()
 
 
 def _class_tables(metrics: Mapping[str, Any]) -> str:
@@ -132,12 +133,15 @@ def _class_tables(metrics: Mapping[str, Any]) -> str:
         head = "<th>class</th><th>positive / negative / unknown</th>" + "".join(
             f"<th>{_metric_name(name, metrics)}</th>" for name in shown
         )
-        rows = []
+        few = (
+            f"too small for an interval: fewer than {metrics['bootstrap']['min_patients']} patients with or without it"
+        )
+        rows, reasons = [], Reasons(few)
         for label, count in report["counts"]["classes"].items():
-            cells = "".join(_estimate_cell(per_class[name][label]) for name in shown)
+            cells = "".join(reasons.cell(per_class[name][label]) for name in shown)
             known = f"{count['positive']} / {count['negative']} / {count['unknown']}"
             rows.append(f"<tr><th>{escape(label)}</th><td>{known}</td>{cells}</tr>")
-        parts.append(f"<h3>per {escape(level)}</h3>{_table(head, rows)}")
+        parts.append(f"<h3>per {escape(level)}</h3>{_table(head, rows)}{reasons.text()}")
     return "".join(parts)
 
 
@@ -152,9 +156,9 @@ def _interval_note(metrics: Mapping[str, Any]) -> str:
     return f"<p class='reason'>{escape(text)}</p>"
 
 
-def _count_text(counts: Mapping[str, Any]) -> str:
+def _count_text(level: str, counts: Mapping[str, Any]) -> str:
     known = counts["units"] - counts["units_without_label"]
-    text = f"{known} of {counts['patients']} patients"
+    text = f"{known} {escape(level)}s" + (f" of {counts['patients']} patients" if level != "patient" else "")
     if len(counts["classes"]) == 1:
         (count,) = counts["classes"].values()
         text += f"<br><span class='interval'>{count['positive']} positive, {count['negative']} negative</span>"
@@ -167,13 +171,36 @@ def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
     return escape(METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"]))
 
 
-def _estimate_cell(estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"<td><span class='reason'>{escape(estimate['reason'] or 'undefined')}</span></td>"
-    text = f"<b>{estimate['value']:.3f}</b>"
-    if estimate["low"] is None:
-        return f"<td>{text}<br><span class='reason'>{escape(estimate['reason'] or 'no interval')}</span></td>"
-    return f"<td>{text} <span class='interval'>[{estimate['low']:.3f}, {estimate['high']:.3f}]</span></td>"
+class Reasons:
+    """
+    The cells of a table, and why some have no value or no interval: told once each, below the table.
+
+    Args:
+        too_small: stands for all reasons of that kind, which name classes; empty keeps them apart.
+    """
+
+    def __init__(self, too_small: str = "") -> None:
+        self.reasons: list[str] = []
+        self.too_small = too_small
+
+    def cell(self, estimate: Mapping[str, Any]) -> str:
+        """A cell with a value and its interval, or a mark for the reason why there is none."""
+        value = "" if estimate["value"] is None else f"<b>{estimate['value']:.3f}</b> "
+        if estimate["low"] is not None:
+            return f"<td>{value}<span class='interval'>[{estimate['low']:.3f}, {estimate['high']:.3f}]</span></td>"
+        reason = estimate["reason"] or "no interval"
+        if self.too_small and reason.startswith("too small"):
+            reason = self.too_small
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        missing = "no interval" if value else "undefined"
+        mark = self.reasons.index(reason) + 1
+        return f"<td>{value}<span class='interval'>{missing}<sup>{mark}</sup></span></td>"
+
+    def text(self) -> str:
+        """The reasons, numbered."""
+        marked = [f"<sup>{mark}</sup> {escape(reason)}" for mark, reason in enumerate(self.reasons, start=1)]
+        return f"<p class='reason'>{'<br>'.join(marked)}</p>" if marked else ""
 
 
 def _figure(picture: Picture) -> str:
