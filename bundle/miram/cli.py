@@ -30,20 +30,23 @@ def main_guard(main: Callable[[], int | None]) -> None:
 
 def explain_errors() -> None:
     """
-    Let an error that a user can mend end the process with one line, also where a library has wrapped it in its own.
+    Let what a user can mend be the last line of a failed run, also where a library has wrapped it in an error of its own.
 
-    `monai.bundle run` wraps what goes wrong in a config's component in a `RuntimeError` that prints the component; call
-    this first in a config's `initialize`. Errors of other kinds keep their traceback.
+    `monai.bundle run` wraps what goes wrong in a config's component in a `RuntimeError` that prints the whole component;
+    call this first in a config's `initialize`. An :class:`InputError` is then one line and nothing else. A `ValueError`,
+    which networks raise for arguments that do not fit as MONAI's do, keeps its traceback, and its message comes last.
     """
-    sys.excepthook = _print_input_error
+    sys.excepthook = _print_error
 
 
-def _print_input_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the message of the input error that `error` is, or comes from; else what Python prints."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            print(f"error: {cause}", file=sys.stderr)
-            return
-        cause = cause.__cause__ or cause.__context__
-    sys.__excepthook__(kind, error, trace)
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the input error that `error` is or comes from; else what Python prints, and the first cause again."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    bad_input = next((cause for cause in causes if isinstance(cause, InputError)), None)
+    if bad_input is None:
+        sys.__excepthook__(kind, error, trace)
+    bad_value = causes[-1] if isinstance(causes[-1], ValueError) else None
+    if bad_input or bad_value:
+        print(f"error: {bad_input or bad_value}", file=sys.stderr)

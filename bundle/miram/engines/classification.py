@@ -1,10 +1,24 @@
-"""What fine-tuning adds to the steps: probabilities of a task's logits."""
+"""What fine-tuning adds to the steps: batches, probabilities of a task's logits, and the figures of validation."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Average, Metric
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents, PrepareBatch
+
+from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
+from miram.engines.distributed import unwrap
+from miram.engines.steps import autocast
+from miram.losses import downsample
+from miram.metrics.classification import average_precision, roc_auc
 
 
 def probabilities(logits: torch.Tensor, task: Task, temperature: float | None = None) -> torch.Tensor:
@@ -21,3 +35,137 @@ def probabilities(logits: torch.Tensor, task: Task, temperature: float | None = 
     """
     scaled = logits.float() if temperature is None else logits.float() / temperature
     return scaled.softmax(dim=1) if task.type == "multiclass" else scaled.sigmoid()
+
+
+class PrepareClassificationBatch(PrepareBatch):
+    """
+    Bring a batch to the device, and reduce its crops to the encoder's size there, as pretraining does.
+
+    Args:
+        image_size: size of the encoder's image in pixels, one per spatial dimension.
+    """
+
+    def __init__(self, image_size: Sequence[int]) -> None:
+        self.image_size = tuple(image_size)
+
+    def __call__(  # type: ignore[override]
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, Any]]:
+        """
+        Args:
+            batchdata: "image" (B, C, *spatial), as large as a crop or larger than the encoder's image, and "label"
+                (B, K), which may be missing.
+            device: where the network runs.
+            non_blocking: whether copies from pinned memory may overlap with computing.
+
+        Returns:
+            the image (B, C, *image_size), the label, and no further arguments of the network.
+        """
+        crop = batchdata["image"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
+        label = batchdata.get("label")
+        if label is not None:
+            label = label.to(device=device, dtype=torch.float32, non_blocking=non_blocking)
+        return downsample(crop, self.image_size), label, (), {}
+
+
+class ClassificationStep:
+    """
+    One iteration of validation: forward without gradients.
+
+    Args:
+        task: the task.
+        loss_function: the loss of training, for each image apart.
+        precision: "float32", "bfloat16" or "float16".
+    """
+
+    def __init__(self, task: Task, loss_function: ClassificationLoss, precision: str = "float32") -> None:
+        self.task = task
+        self.loss_function = loss_function
+        self.precision = precision
+
+    def __call__(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """
+        Validate on a batch.
+
+        Returns:
+            "pred", the probabilities (B, K); "label" (B, K); "per_image", the losses (B, 1).
+        """
+        image, label, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        network = unwrap(engine.network).eval()
+        with torch.no_grad():
+            with autocast(engine.state.device, self.precision):
+                logits = engine.inferer(image, network, *args, **kwargs)
+            per_image = self.loss_function.per_image(logits, label)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {"pred": probabilities(logits, self.task), "label": label, "per_image": per_image}
+
+
+class MacroScore(Metric):
+    """
+    The mean of a score over the classes, of all images of all processes together.
+
+    Shares of the processes may differ in size; no image counts twice. Classes that the images do not define the score
+    of (all or none of them have it) are left out.
+
+    Args:
+        score: of labels (n,), NaN where unknown, and scores (n,); NaN where not defined.
+        output_transform: of the engine's output, to probabilities (B, K) and labels (B, K).
+    """
+
+    def __init__(
+        self,
+        score: Callable[[np.ndarray, np.ndarray], float],
+        output_transform: Callable[[Any], Any] = lambda output: (output["pred"], output["label"]),
+    ) -> None:
+        self.score = score
+        super().__init__(output_transform=output_transform)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def update(self, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Remember a batch; nothing waits for the device."""
+        self.batches.append((output[0].detach(), output[1].detach()))
+
+    def compute(self) -> float:
+        """
+        The mean over the classes.
+
+        Raises:
+            NotComputableError: if there were no images.
+        """
+        parts = [np.concatenate([part.cpu().numpy() for part in column]) for column in zip(*self.batches, strict=True)]
+        gathered = [part for part in _gather(parts) if part]
+        if not gathered:
+            raise NotComputableError("there are no validation images")
+        pred, label = (np.concatenate(column) for column in zip(*gathered, strict=True))
+        scores = np.array([self.score(label[:, k], pred[:, k]) for k in range(label.shape[1])])
+        return float(np.nanmean(scores)) if not np.isnan(scores).all() else float("nan")
+
+
+def classification_metrics(device: torch.device) -> dict[str, Metric]:
+    """
+    The figures of validation: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images.
+
+    Args:
+        device: where the loss is summed.
+    """
+    return {
+        "val_auc": MacroScore(roc_auc),
+        "val_ap": MacroScore(average_precision),
+        "val_loss": Average(lambda output: output["per_image"], device=device)[0],
+    }
+
+
+def _gather(parts: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """What each process has, in the order of the processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [parts]
+    gathered: list[list[np.ndarray]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, parts)
+    return gathered

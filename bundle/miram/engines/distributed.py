@@ -36,6 +36,13 @@ def start_distributed() -> torch.device:
     return device
 
 
+def stop_distributed() -> None:
+    """Leave the process group, all processes together: one that left first would break what the others still exchange."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def world_size() -> int:
     """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

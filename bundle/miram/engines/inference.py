@@ -20,6 +20,7 @@ from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.calibration import Calibration, calibration_of_model, load_calibration
 from miram.engines.classification import probabilities
 from miram.errors import InputError
+from miram.losses import downsample
 from miram.networks.classifier import ViTClassifier, load_classifier
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,27 @@ class FlipInferer(Inferer):
         flips = chain.from_iterable(combinations(self.axes, count) for count in range(len(self.axes) + 1))
         logits = [network(inputs.flip([axis + 2 for axis in flip]), *args, **kwargs) for flip in flips]
         return torch.stack(logits).mean(dim=0)
+
+
+class Downsampled(MapTransform):
+    """
+    Reduce a crop to the network's size as training does (:func:`miram.losses.downsample`).
+
+    Args:
+        keys: of images (C, *spatial).
+        spatial_size: pixels along each axis.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], spatial_size: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.spatial_size = tuple(spatial_size)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Reduce the images."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = downsample(result[key][None].float(), self.spatial_size)[0]
+        return result
 
 
 class Probabilitiesd(MapTransform):

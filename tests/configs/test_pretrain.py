@@ -1,0 +1,191 @@
+"""`monai.bundle run training` as a user runs it, in small."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from monai.networks.nets import ViT
+
+from miram.data.datalist import read_datalist, write_datalist
+
+OVERLAYS = ["demo", "mae", "paper", "multi_gpu", "volumes", "model_tiny", "model_small", "model_large"]
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+
+
+def test_every_property_of_a_training_workflow_is_there(prepared, workflow_of):
+    workflow = workflow_of("model_tiny", small=False, dataset_dir=str(prepared), batch_size=2)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlays_change_only_what_the_base_has(overlay):
+    base = yaml.safe_load(Path("configs/pretrain.yaml").read_text())
+    changes = yaml.safe_load(Path(f"configs/{overlay}.yaml").read_text())
+    own = {"demo_patients"}  # ids of its own, which it reads itself
+    assert changes.keys() - own <= base.keys()
+
+
+@pytest.mark.parametrize(("overlay", "millions"), [("model_tiny", 5.5), ("model_small", 21.6), (None, 85.6)])
+def test_encoder_sizes_are_those_of_the_literature(workflow_of, overlay, millions):
+    """DeiT-Ti, DeiT-S and ViT-B have 5.7, 22.1 and 86.6 M, here less their heads and two of three input channels."""
+    workflow = workflow_of(*[overlay] * (overlay is not None), small=False)
+    workflow.parser.parse(True)
+    encoder = workflow.parser.get_parsed_content("encoder")
+    assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(millions, rel=0.015)
+
+
+def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
+    done = run_config(dataset_dir=prepared)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    pictures = {"loss.png", "reconstructions_0002.png"}
+    assert names == {"checkpoint.pt", "backbone.pt", "history.csv", "executed_config.yaml", "tensorboard", *pictures}
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table["epoch"].tolist() == [1, 2]
+    columns = {
+        f"{kind}_{scale}"
+        for kind in ("train_loss", "val_loss", "val_mean", "val_interpolation")
+        for scale in ("1x", "2x")
+    }
+    assert columns <= set(table.columns)
+    assert table.notna().all().all()
+    # base rate x global batch / 256, reached at the end of the warm-up epoch
+    assert table["learning_rate"][0] == pytest.approx(1.5e-4 * 4 / 256)
+    assert "effective learning rate: 2.344e-06" in done.stdout
+    assert yaml.safe_load((tmp_path / "run/executed_config.yaml").read_text())["dataset_dir"] == str(prepared)
+
+
+def test_the_backbone_loads_into_a_stock_vit(prepared, workflow_of, tmp_path):
+    run_here(workflow_of(dataset_dir=str(prepared)))
+    backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
+    network = ViT(**backbone["network_def"])
+    network.load_state_dict(backbone["state_dict"], strict=True)
+    assert network(torch.zeros(1, 1, 32, 32))[0].shape == (1, 4, 24)
+    assert backbone["preprocessing"] == {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+    assert backbone["provenance"]["epoch"] == 2
+
+
+def weights_of(run):
+    return torch.load(run["output_dir"] / "checkpoint.pt", weights_only=True)["network"].values()
+
+
+def test_an_interrupted_run_equals_an_uninterrupted_one(prepared, run_config, command_of, tmp_path):
+    """Killed when its first checkpoint is there, and started again: the same bits, one row an epoch."""
+    whole, cut = (
+        {"dataset_dir": prepared, "output_dir": tmp_path / name, "max_epochs": 8} for name in ("whole", "cut")
+    )
+    assert run_config(**whole).returncode == 0
+    process = subprocess.Popen(**command_of(**cut), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "cut/checkpoint.pt").exists():
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    again = run_config(**cut)
+    assert again.returncode == 0, again.stderr
+    assert "resumed from" in again.stdout
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(cut), strict=True))
+    assert pd.read_csv(tmp_path / "cut/history.csv")["epoch"].tolist() == list(range(1, 9))
+
+
+def test_a_finished_run_is_started_afresh_only_when_told(prepared, workflow_of, run_config, tmp_path):
+    run_here(workflow_of(dataset_dir=str(prepared)))
+    again = run_config(dataset_dir=prepared)
+    assert "resumed from" in again.stdout
+    assert "after epoch 2 of 2" in again.stdout
+    afresh = run_config(dataset_dir=prepared, resume="false", max_epochs=1)
+    assert "starting afresh" in afresh.stdout
+    assert pd.read_csv(tmp_path / "run/history.csv")["epoch"].tolist() == [1]
+
+
+def test_two_processes_learn_what_one_learns(prepared, run_config, tmp_path):
+    """The same global batch over gloo: gradients are summed in another order, so weights agree to rounding."""
+    assert run_config(dataset_dir=prepared, output_dir=tmp_path / "one", batch_size=4).returncode == 0
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = run_config(
+        "multi_gpu", launcher=launcher, dataset_dir=prepared, output_dir=tmp_path / "two", batch_size=2, num_workers=0
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
+    for column in ("train_loss_1x", "train_loss_2x", "val_loss_1x", "val_loss_2x", "val_mean_2x", "learning_rate"):
+        assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-5), column
+    assert done.stdout.count("epoch 1/2") == 1  # one process logs
+
+
+def run_here(workflow):
+    """Run a workflow in this process."""
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+@pytest.mark.parametrize("overlay", ["mae", "paper"])
+def test_variants_run(overlay, prepared, workflow_of, tmp_path):
+    small = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    nystromformer = {"scale": 2, "attention": "nystromformer", "attention_kwargs": {"num_landmarks": 8}}
+    decoders = {"mae": [{"scale": 1, **small}], "paper": [{"scale": 1, **small}, {**nystromformer, **small}]}[overlay]
+    run_here(workflow_of(overlay, dataset_dir=str(prepared), decoders=decoders, max_epochs=1, accumulation_steps=8))
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert ("val_loss_2x" in table) == (overlay == "paper")
+    assert table["val_loss_1x"].notna().all()
+
+
+def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):
+    decoders = [{"scale": scale, "hidden_size": 24, "num_layers": 1, "num_heads": 2} for scale in (1, 2)]
+    volumes = {"dataset_dir": str(prepared_volumes), "image_size": [16, 16, 16], "decoders": decoders}
+    run_here(workflow_of("volumes", **volumes))
+    backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
+    network = ViT(**backbone["network_def"])
+    network.load_state_dict(backbone["state_dict"], strict=True)
+    assert network(torch.zeros(1, 1, 16, 16, 16))[0].shape == (1, 8, 24)
+
+
+def test_a_folder_without_validation_images_trains(prepared, workflow_of, tmp_path):
+    datalist = read_datalist(prepared / "datalist.json")
+    write_datalist(prepared / "datalist.json", {**datalist, "validation": []})
+    run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
+    assert not [name for name in pd.read_csv(tmp_path / "run/history.csv") if name.startswith("val_")]
+    assert (tmp_path / "run/reconstructions_0001.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"image_size": [30, 32]}, "not a multiple of patch_size"),
+        ({"mask_ratio": 1.5}, "mask ratio must be greater than 0"),
+        ({"decoders": [{"scale": 1.3, "hidden_size": 16, "num_layers": 1, "num_heads": 2}]}, "no whole grid"),
+        ({"batch_size": 64}, "10 images, fewer than one batch of 64"),
+        ({"resume": "maybe"}, "--resume takes True or False"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"dataset_dir": "absent"}, "prepare_folder.py"),
+    ],
+)
+def test_bad_values_are_refused_before_a_checkpoint_is_written(prepared, workflow_of, tmp_path, overrides, message):
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - MONAI wraps the error; its first cause is what matters
+        run_here(workflow_of(**{"dataset_dir": str(prepared), **overrides}))
+    cause = raised.value
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__
+    assert isinstance(cause, ValueError)
+    assert message in str(cause)
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_another_architecture_stops_the_run_with_one_line(prepared, workflow_of, run_config):
+    run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
+    done = run_config(dataset_dir=prepared, hidden_size=32, max_epochs=1)
+    assert done.returncode != 0
+    assert "another architecture" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
