@@ -26,9 +26,8 @@ from miram.visualize.contact_sheet import Case, plot_contact_sheet
 from miram.visualize.report import Picture
 
 MAP_NOTES = {
-    "relevance": "Below: the patches that spoke for what was called (attention weighted by its gradient). "
-    "It is not a segmentation.",
-    "attention": "Below: where the network attended, whatever it called (attention rollout). It is not a segmentation.",
+    "relevance": "Bright: patches that spoke for what was called (gradient-weighted attention); no segmentation.",
+    "attention": "Bright: where the network attended, whatever it called (attention rollout); no segmentation.",
 }
 
 

@@ -33,10 +33,10 @@ def attention_maps(
     """
     How much each patch had to do with an output.
 
-    - "relevance": for the chosen output (Chefer, Gur and Wolf, arXiv 2103.15679): attention weighted by its positive
-      gradient, accumulated over the blocks.
-    - "attention": whatever the output (rollout; Abnar and Zuidema, arXiv 2005.00928): the mean attention of the heads
-      with half of the residual stream, multiplied over the blocks.
+    - "attention", whatever the output: rollout (Abnar and Zuidema, arXiv 2005.00928), the product over the blocks of
+      the heads' mean attention, averaged with the identity for the residual stream.
+    - "relevance", for the output: the same, with each attention weighted by its positive gradient first (after Chefer,
+      Gur and Wolf, arXiv 2012.09838) and each row brought back to a sum of 1, so that no block outweighs the others.
 
     Args:
         network: a classifier, image -> (B, K).
@@ -58,10 +58,10 @@ def attention_maps(
     with torch.enable_grad(), explicit_attention(encoder) as attentions:
         logits = network(image.detach().requires_grad_())
         gradients = torch.autograd.grad((logits.float() * output).sum(), attentions)
-    step = _relevance_step if kind == "relevance" else _rollout_step
     joint: torch.Tensor | None = None
     for attention, gradient in zip(attentions, gradients, strict=True):
-        joint = step(joint, attention.detach().float(), gradient.float())
+        weights = attention.detach() * gradient.clamp(min=0) if kind == "relevance" else attention.detach()
+        joint = _roll_out(joint, weights.float().mean(dim=1))
     assert joint is not None, "an encoder has at least one block"
     return _read(joint, encoder, from_class_token).cpu()
 
@@ -93,21 +93,12 @@ def _keep(kept: list[torch.Tensor], layer: nn.Module, inputs: tuple[torch.Tensor
     kept.append(output)
 
 
-def _relevance_step(joint: torch.Tensor | None, attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """R <- R + A R with A the mean over heads of the attention's positive contributions; R begins as the identity."""
-    mixing = (attention * gradient).clamp(min=0).mean(dim=1)
-    joint = _identity(attention) if joint is None else joint
-    return joint + mixing @ joint
-
-
-def _rollout_step(joint: torch.Tensor | None, attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """R <- (A + I) / 2 R with A the mean attention of the heads."""
-    identity = _identity(attention)
-    return (attention.mean(dim=1) + identity) / 2 @ (identity if joint is None else joint)
-
-
-def _identity(attention: torch.Tensor) -> torch.Tensor:
-    return torch.eye(attention.shape[-1], device=attention.device).expand(attention.shape[0], -1, -1)
+def _roll_out(joint: torch.Tensor | None, mixing: torch.Tensor) -> torch.Tensor:
+    """One block more: what each token (B, N, N) drew from the image's tokens, by its mixing (B, N, N) and itself."""
+    mixing = mixing / mixing.sum(dim=-1, keepdim=True).clamp(min=1e-12)
+    identity = torch.eye(mixing.shape[-1], device=mixing.device)
+    step = (mixing + identity) / 2
+    return step if joint is None else step @ joint
 
 
 def _read(joint: torch.Tensor, encoder: ViTEncoder, from_class_token: bool) -> torch.Tensor:
