@@ -1,7 +1,8 @@
-"""Parameter groups and learning rates of the MAE recipe."""
+"""Parameter groups and learning rates of the MAE recipe, for pretraining and for fine-tuning."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -29,10 +30,54 @@ def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[st
     Returns:
         groups for a `torch.optim` optimizer.
     """
-    trained = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    no_decay = [(n, p) for n, p in trained if p.ndim <= 1 or n.endswith(("token", "position_embeddings"))]
+    return _decay_groups([(n, p) for n, p in network.named_parameters() if p.requires_grad], weight_decay)
+
+
+def _decay_groups(named: Sequence[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    no_decay = [(n, p) for n, p in named if p.ndim <= 1 or n.endswith(("token", "query", "position_embeddings"))]
     exempt = {name for name, _ in no_decay}
     return [
-        {"params": [p for n, p in trained if n not in exempt], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if n not in exempt], "weight_decay": weight_decay},
         {"params": [p for _, p in no_decay], "weight_decay": 0.0},
     ]
+
+
+def layer_decay_groups(
+    network: nn.Module, num_layers: int, learning_rate: float, weight_decay: float, layer_decay: float = 0.75
+) -> list[dict[str, Any]]:
+    """
+    Parameter groups whose learning rate falls by a factor from each layer to the one below it (BEiT, arXiv 2106.08254;
+    MAE's fine-tuning), with the weight decay of :func:`weight_decay_groups`.
+
+    Args:
+        network: its `encoder` has `blocks`; only its parameters that take a gradient are returned.
+        num_layers: blocks of the encoder.
+        learning_rate: that of the head, of pooling and of the encoder's last norm.
+        weight_decay: decay of the weight matrices.
+        layer_decay: the factor, 1 for the same rate everywhere.
+
+    Returns:
+        groups for a `torch.optim` optimizer, the highest rate first.
+
+    Raises:
+        ValueError: if the factor is not in (0, 1].
+    """
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay must be above 0 and at most 1, got {layer_decay}.")
+    layers: dict[int, dict[str, nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        layers.setdefault(_layer_index(name, num_layers), {})[name] = parameter
+    groups = []
+    for index in sorted(layers, reverse=True):
+        rate = learning_rate * layer_decay ** (num_layers + 1 - index)
+        part = [(name, parameter) for name, parameter in layers[index].items() if parameter.requires_grad]
+        groups += [{**group, "lr": rate} for group in _decay_groups(part, weight_decay) if group["params"]]
+    return groups
+
+
+def _layer_index(name: str, num_layers: int) -> int:
+    """The place of a parameter: 0 for patches, tokens and positions, 1 to L for the blocks, L + 1 for what follows."""
+    parts = name.split(".")
+    if "blocks" in parts:
+        return int(parts[parts.index("blocks") + 1]) + 1
+    return 0 if "patch_embedding" in parts or parts[-1] == "cls_token" else num_layers + 1

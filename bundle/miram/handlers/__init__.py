@@ -2,7 +2,10 @@
 
 from miram.handlers.backbone import BackboneHandler
 from miram.handlers.checkpoint import CheckpointHandler
+from miram.handlers.ema import ExponentialMovingAverage
+from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.history import HistoryHandler
+from miram.handlers.model import BestModelHandler
 from miram.handlers.progress import ProgressHandler
 from miram.handlers.provenance import provenance, save_executed_config
 from miram.handlers.reconstructions import ReconstructionHandler
@@ -10,7 +13,10 @@ from miram.handlers.summary import SummaryHandler
 
 __all__ = [
     "BackboneHandler",
+    "BestModelHandler",
     "CheckpointHandler",
+    "ExponentialMovingAverage",
+    "FiniteLossHandler",
     "HistoryHandler",
     "ProgressHandler",
     "ReconstructionHandler",

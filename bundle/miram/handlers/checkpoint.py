@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class CheckpointHandler:
         scaler: the loss scaler of float16.
         resume: continue from `path` if it is there; otherwise start afresh, and say so.
         interval: epochs between two checkpoints; the last epoch is always saved.
+        more: further parts of the run by name, each with `state_dict` and `load_state_dict`.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class CheckpointHandler:
         scaler: torch.amp.GradScaler,
         resume: bool = True,
         interval: int = 1,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.to_save: dict[str, Any] = {
             "network": network,
             "optimizer": optimizer,
             "scaler": scaler,
+            **(more or {}),
         }
         self.scheduler = scheduler
         self.resume = resume

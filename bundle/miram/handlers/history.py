@@ -140,8 +140,9 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def describe_row(row: dict[str, Any], max_epochs: int) -> str:
     """An epoch in a line for the log."""
-    losses = [f"{name} {value:.4f}" for name, value in row.items() if "loss" in name and value is not None]
+    shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap")]
+    figures = [f"{name} {row[name]:.4f}" for name in shown if row[name] is not None]
     return (
-        f"epoch {row['epoch']}/{max_epochs}: {', '.join(losses)}; learning rate {row['learning_rate']:.2e}; "
+        f"epoch {row['epoch']}/{max_epochs}: {', '.join(figures)}; learning rate {row['learning_rate']:.2e}; "
         f"{row['images_per_second']:.0f} images/s, {row['seconds']:.1f} s"
     )

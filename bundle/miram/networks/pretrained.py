@@ -101,15 +101,8 @@ def encoder_arguments(
     arguments = dict(defaults) if pretrained is None else dict(pretrained.encoder)
     if image_size is not None:
         arguments["img_size"] = list(image_size)
-    if pretrained is not None:
-        for name in sorted(defaults.keys() & pretrained.encoder.keys() - {"img_size"}):
-            if _plain(defaults[name]) != _plain(pretrained.encoder[name]):
-                logger.info(
-                    "%s is the pretrained encoder's, %s; the config's %s is for --pretrained none",
-                    name,
-                    pretrained.encoder[name],
-                    defaults[name],
-                )
+    sizes = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    logger.info("encoder as %s: %s", "pretrained" if pretrained else "the config says", sizes)
     return {
         **arguments,
         "drop_path_rate": drop_path_rate,
@@ -304,8 +297,3 @@ def _describe(keys: Sequence[str], own: Mapping[str, torch.Tensor], given: Mappi
     shapes = {key: tuple(given[key].shape) if key in given else "absent" for key in keys}
     shown = ", ".join(f"{key} ({shapes[key]} in the file, {tuple(own[key].shape)} here)" for key in keys[:5])
     return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-
-
-def _plain(value: Any) -> Any:
-    """A value that compares equal whether it is a list or a tuple."""
-    return list(value) if isinstance(value, list | tuple) else value
