@@ -12,7 +12,7 @@ from miram.data.prepared import write_png16
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 
 SIZE = 32
-PREPROCESSING = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0, "crop_size": [SIZE, SIZE]}
+PREPROCESSING = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0, "label_size": [SIZE, SIZE], "image_size": [16, 16]}
 ENCODER = {
     "in_channels": 1,
     "img_size": [16, 16],

@@ -14,7 +14,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from miram.data.crops import crop_at, resize_crop
+from miram.data.crops import resize_crop
 from miram.data.readers import is_image_file, read_image
 from miram.errors import InputError
 
@@ -38,7 +38,7 @@ class Inputs:
 
 
 def find_inputs(
-    source: str | os.PathLike[str] | None, spatial_dims: int = 2, largest_crop: int = 2048, intensity: str = "stored"
+    source: str | os.PathLike[str] | None, spatial_dims: int = 2, largest_crop: int = 1792, intensity: str = "stored"
 ) -> Inputs:
     """
     Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
@@ -96,38 +96,33 @@ def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims:
         )
 
 
-def fit_crop(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def reduce_to(pixels: np.ndarray, largest: Sequence[int]) -> np.ndarray:
     """
-    Bring a crop to the field of view of the network, as `scripts/prepare_folder.py --crops whole` does.
-
-    A larger image is reduced, keeping its proportions, until it fits; then zeros (air) are added around. A smaller one
-    keeps its resolution: the network was trained at the scanner's.
+    Reduce an image that is larger than a prepared crop, keeping its proportions; a smaller one stays as it is.
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
-        size: pixels, one number per axis.
+        largest: pixels, one number per axis.
 
     Returns:
-        uint16 of exactly `size`.
+        uint16 of at most `largest`.
     """
-    scale = min(limit / length for limit, length in zip(size, pixels.shape, strict=True))
-    if scale < 1:
-        pixels = resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
-    return crop_at(pixels, [length / 2 for length in pixels.shape], size)
+    scale = min(limit / length for limit, length in zip(largest, pixels.shape, strict=True))
+    return pixels if scale >= 1 else resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
 
 
 class CropReader(ImageReader):
     """
-    Read any supported format for MONAI's `LoadImage`, brought to the network's field of view by :func:`fit_crop`.
+    Read any supported format for MONAI's `LoadImage`, as the prepare step reads it.
 
     Args:
-        size: pixels, one number per axis.
+        largest: pixels, one number per axis; a larger image is reduced (:func:`reduce_to`).
         intensity: see :func:`miram.data.readers.read_image`.
     """
 
-    def __init__(self, size: Sequence[int], intensity: str = "stored") -> None:
+    def __init__(self, largest: Sequence[int], intensity: str = "stored") -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.largest = tuple(largest)
         self.intensity = intensity
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -139,10 +134,10 @@ class CropReader(ImageReader):
         Read one file.
 
         Returns:
-            (H, W) or (H, W, D) float32 of `size`, 0..65535, rows first.
+            (H, W) or (H, W, D) float32, 0..65535, rows first.
         """
         (path,) = ensure_tuple(data)
-        return fit_crop(read_image(path, intensity=self.intensity).pixels, self.size).astype(np.float32)
+        return reduce_to(read_image(path, intensity=self.intensity).pixels, self.largest).astype(np.float32)
 
     def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """The array, with the metadata that `LoadImage` needs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -91,7 +92,7 @@ class EvaluationHandler:
         threshold = self.calibration.thresholds or 0.5
         found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
         facts, notes = self._facts(), self._notes()
-        content = {**facts, "notes": notes, **found}
+        content = without_nan({**facts, "notes": notes, **found})
         write_text(self.output_dir / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
@@ -164,6 +165,15 @@ class EvaluationHandler:
             notes=notes,
             banner=banner,
         )
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values for JSON, which has no NaN and no infinity: None instead."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_generated(datalist: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
 from miram.engines.inference import TrainedClassifier
 from miram.files import write_text
+from miram.handlers.evaluation import without_nan
 from miram.handlers.evaluation_pictures import MAP_NOTES, explained_case, readable
 from miram.handlers.predictions import PredictionCollector
 from miram.handlers.provenance import provenance
@@ -79,7 +80,7 @@ class InferenceHandler:
         ]
         rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-        content = {**self._facts(), "predictions": rows}
+        content = without_nan({**self._facts(), "predictions": rows})
         write_text(self.output_dir / "predictions.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         for index in range(len(probabilities))[: self.num_pictures]:
             self._draw(index, probabilities[index], rows[index], engine.state.device)
