@@ -12,7 +12,14 @@ from miram.data.prepared import write_png16
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 
 SIZE = 32
-PREPROCESSING = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0, "label_size": [SIZE, SIZE], "image_size": [16, 16]}
+PREPROCESSING = {
+    "a_min": 0,
+    "a_max": 65535,
+    "b_min": -2.0,
+    "b_max": 2.0,
+    "label_size": [SIZE, SIZE],
+    "image_size": [16, 16],
+}
 ENCODER = {
     "in_channels": 1,
     "img_size": [16, 16],
@@ -38,7 +45,8 @@ def make_folder(folder: Path, patients: dict[str, int], seed: int = 0) -> Path:
     A prepared folder with the tasks `pathology` (binary), `density` (multi-class) and `mass_margins` (multi-label).
 
     Each patient has a lesion in two views; every second patient's is malignant, and the pathology of the last image of
-    a split is unknown. Densities follow the number of the patient, margins its pathology.
+    a split is unknown. Every fifth patient looks like the other class. Densities follow the number of the patient,
+    margins its pathology.
     """
     rng = np.random.default_rng(seed)
     splits: dict[str, list[dict[str, object]]] = {"training": [], "validation": [], "test": []}
@@ -47,7 +55,9 @@ def make_folder(folder: Path, patients: dict[str, int], seed: int = 0) -> Path:
             for view in ("CC", "MLO"):
                 name = f"images/{split}_{number:03d}_{view}.png"
                 malignant = bool(number % 2)
-                write_png16(folder / name, make_crop(malignant, tuple(rng.integers(4, size=2)), rng))
+                write_png16(
+                    folder / name, make_crop(malignant != (number % 5 == 0), tuple(rng.integers(4, size=2)), rng)
+                )
                 item = {"image": name, "mask": None, "patient": f"{split}{number}", "lesion": f"{split}{number}_1"}
                 item |= {"pathology": "MALIGNANT" if malignant else "BENIGN", "density": number % 4 + 1}
                 item |= {"abnormality": "mass", "mass_margins": ["SPICULATED"] if malignant else ["CIRCUMSCRIBED"]}

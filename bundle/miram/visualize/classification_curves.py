@@ -92,9 +92,9 @@ def plot_reliability(
     figure, panels = _panels(list(curves), title)
     for (name, curve), axis in zip(curves.items(), panels, strict=True):
         axis.plot([0, 1], [0, 1], linestyle=":", color="gray", linewidth=1, label="calibrated")
-        total = max(curve["count"].sum(), 1)
-        axis.bar(curve["confidence"], curve["count"] / total, width=0.04, color="lightsteelblue", label="share")
         if len(curve):
+            total = curve["count"].sum()
+            axis.bar(curve["confidence"], curve["count"] / total, width=0.04, color="lightsteelblue", label="share")
             label = (legends or {}).get(name, "frequency")
             # A bin of few samples weighs little in the calibration error: its dot is small.
             axis.plot(curve["confidence"], curve["frequency"], color="tab:blue", linewidth=1.2, label=label)

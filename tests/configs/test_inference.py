@@ -1,0 +1,112 @@
+"""configs/inference.yaml as a user runs it."""
+
+import json
+import sys
+
+import monai
+import numpy as np
+import pandas as pd
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from miram.data.datalist import load_split
+from miram.data.prepared import read_png16, write_png16
+from miram.engines.calibration import Calibration, save_calibration
+from miram.engines.inference import load_trained
+
+from ..classifier_case import as_input, make_classifier, make_folder, save_model
+
+CLASSES = ["BENIGN", "MALIGNANT"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("inference")
+    make_folder(path / "data", {"training": 1, "validation": 1, "test": 2})
+    save_model(path / "runs/finetune_pathology/model.pt", make_classifier(steps=8), "pathology", "binary", CLASSES)
+    return path
+
+
+@pytest.fixture
+def workflow(repository, folder, tmp_path, monkeypatch):
+    """Make the workflow in this process; what configs set is set back."""
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def make(**overrides):
+        paths = {"input": str(folder / "data/images"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
+        arguments = {**paths, "device": "$torch.device('cpu')", **overrides}
+        return ConfigWorkflow(
+            "configs/inference.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
+        )
+
+    yield make
+    monai.data.set_track_meta(True)
+
+
+def run(workflow):
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def expected_logits(path):
+    return make_classifier(steps=8)(as_input([read_png16(path)])).item()
+
+
+def test_what_a_monai_user_looks_for_is_where_monai_says(workflow):
+    made = workflow()
+    made.initialize()
+    # the metadata of the bundle are another file's
+    assert set(made.check_properties()) <= {"version", "monai_version", "pytorch_version", "numpy_version"}
+
+
+def test_a_folder_gives_a_row_and_a_picture_an_image(workflow, folder, tmp_path):
+    run(workflow())
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    items = sorted(load_split(folder / "data", "test"), key=lambda item: item["image"])
+    rows = table[table["image"].str.startswith("test")].reset_index(drop=True)
+    assert len(table) == 8
+    for row, item in zip(rows.to_dict("records"), items, strict=True):
+        value = 1 / (1 + np.exp(-expected_logits(item["image"])))
+        assert row["prob_MALIGNANT"] == pytest.approx(value, rel=1e-4)
+        assert row["called"] == CLASSES[int(value >= 0.5)]
+        assert (tmp_path / f"{row['image']}.png").stat().st_size > 10_000
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    assert [row["image"] for row in content["predictions"]] == table["image"].to_list()
+    assert content["intended_use"].startswith("Research use only")
+
+
+def test_the_temperature_and_operating_point_of_an_evaluation_are_used(workflow, folder, tmp_path):
+    digest = load_trained(folder / "runs/finetune_pathology/model.pt").sha256
+    path = load_split(folder / "data", "test")[0]["image"]
+    save_calibration(tmp_path / "own.json", Calibration(3.0, "", {"image": {"MALIGNANT": 0.01}}, "", digest))
+    run(workflow(input=path, calibration_file=str(tmp_path / "own.json"), num_pictures=0))
+    (row,) = pd.read_csv(tmp_path / "predictions.csv").to_dict("records")
+    assert row["prob_MALIGNANT"] == pytest.approx(1 / (1 + np.exp(-expected_logits(path) / 3)), rel=1e-4)
+    assert row["called"] == "MALIGNANT"
+    assert json.loads((tmp_path / "predictions.json").read_text())["temperature"] == 3.0
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_files_that_cannot_be_used_are_rows_with_the_reason(workflow, folder, tmp_path):
+    source = tmp_path / "in"
+    crop = read_png16(load_split(folder / "data", "test")[0]["image"])
+    write_png16(source / "crop.png", crop)
+    write_png16(source / "mammogram.png", np.kron(crop, np.ones((5, 5), np.uint16)))
+    (source / "broken.dcm").write_bytes(b"")
+    run(workflow(input=str(source), output_dir=str(tmp_path / "out"), num_pictures=0))
+    table = pd.read_csv(tmp_path / "out/predictions.csv").set_index("image")
+    assert table["prob_MALIGNANT"].notna().to_dict() == {"crop.png": True, "broken.dcm": False, "mammogram.png": False}
+    assert "whole mammogram" in table.loc["mammogram.png", "problem"]
+    assert "is empty" in table.loc["broken.dcm", "problem"]
+
+
+def test_a_larger_crop_is_reduced_and_its_middle_seen(workflow, folder, tmp_path):
+    crop = read_png16(load_split(folder / "data", "test")[0]["image"])
+    write_png16(tmp_path / "double.png", np.kron(np.pad(crop, 4, mode="edge"), np.ones((2, 2), np.uint16)))
+    run(workflow(input=str(tmp_path / "double.png"), num_pictures=0))
+    found = pd.read_csv(tmp_path / "predictions.csv")["prob_MALIGNANT"][0]
+    # reducing is linear, not an exact mean, and noise of single pixels feels it
+    expected = 1 / (1 + np.exp(-expected_logits(load_split(folder / "data", "test")[0]["image"])))
+    assert found == pytest.approx(expected, abs=0.02)
