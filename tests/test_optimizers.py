@@ -1,6 +1,7 @@
 import pytest
 
-from miram.optimizers import effective_learning_rate, weight_decay_groups
+from miram.networks.classifier import ViTClassifier
+from miram.optimizers import effective_learning_rate, layer_decay_groups, weight_decay_groups
 
 
 def test_the_rate_scales_with_the_global_batch():
@@ -19,3 +20,49 @@ def test_only_matrices_decay_and_every_trained_parameter_is_in_one_group(tiny_mi
     trained = {id(p) for p in tiny_miram.parameters() if p.requires_grad}
     assert together == trained
     assert len(decay["params"]) + len(no_decay["params"]) == len(trained)
+
+
+@pytest.fixture
+def classifier():
+    sizes = {"in_channels": 1, "img_size": 32, "patch_size": 8, "hidden_size": 24, "mlp_dim": 48, "num_layers": 3}
+    return ViTClassifier({**sizes, "num_heads": 2, "pos_embed_type": "learnable"}, 2, pool="attention")
+
+
+def test_the_rate_falls_from_layer_to_layer(classifier):
+    groups = layer_decay_groups(classifier, 3, 1e-3, 0.05, layer_decay=0.5)
+    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    rate = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    expected = {
+        "classification_head.weight": 1e-3,
+        "pooling.query": 1e-3,
+        "encoder.norm.bias": 1e-3,
+        "encoder.blocks.2.attn.qkv.weight": 1e-3 / 2,
+        "encoder.blocks.0.norm1.weight": 1e-3 / 8,
+        "encoder.patch_embedding.position_embeddings": 1e-3 / 16,
+        "encoder.cls_token": 1e-3 / 16,
+    }
+    assert {name: rate[name] for name in expected} == pytest.approx(expected)
+    assert groups[0]["lr"] == max(group["lr"] for group in groups) == 1e-3
+    assert rate.keys() == {name for name, p in classifier.named_parameters() if p.requires_grad}
+
+
+def test_layers_keep_the_rule_of_weight_decay(classifier):
+    groups = layer_decay_groups(classifier, 3, 1e-3, 0.05)
+    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    decay = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    free = {"pooling.query", "encoder.cls_token", "encoder.patch_embedding.position_embeddings"}
+    assert all(decay[name] == 0 for name in free | {"classification_head.bias", "encoder.norm.weight"})
+    assert decay["classification_head.weight"] == decay["encoder.blocks.0.mlp.linear1.weight"] == 0.05
+
+
+def test_a_frozen_encoder_is_in_no_group(classifier):
+    classifier.freeze_encoder()
+    groups = layer_decay_groups(classifier, 3, 1e-3, 0.05)
+    assert {group["lr"] for group in groups} == {1e-3}
+    assert sum(len(group["params"]) for group in groups) == len(list(classifier.pooling.parameters())) + 2
+
+
+@pytest.mark.parametrize("layer_decay", [0, 1.1])
+def test_layer_decay_is_a_factor(layer_decay, classifier):
+    with pytest.raises(ValueError, match="layer_decay"):
+        layer_decay_groups(classifier, 3, 1e-3, 0.05, layer_decay)

@@ -29,7 +29,7 @@ class BalancedSampler(SeededSampler):
         self, weights: np.ndarray, seed: int = 0, num_replicas: int | None = None, rank: int | None = None
     ) -> None:
         super().__init__(len(weights), True, seed, num_replicas, rank)
-        self.weights = np.asarray(weights, dtype=float) / np.sum(weights)
+        self.weights = np.asarray(weights, dtype=float) / np.sum(weights, dtype=float)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
         """The (epoch, index) pairs of this process."""

@@ -19,6 +19,7 @@ from miram.engines.distributed import unwrap
 from miram.engines.steps import autocast
 from miram.losses import downsample
 from miram.metrics.classification import average_precision, roc_auc
+from miram.metrics.knn import mean_over_classes
 
 
 def probabilities(logits: torch.Tensor, task: Task, temperature: float | None = None) -> torch.Tensor:
@@ -144,8 +145,7 @@ class MacroScore(Metric):
         if not gathered:
             raise NotComputableError("there are no validation images")
         pred, label = (np.concatenate(column) for column in zip(*gathered, strict=True))
-        scores = np.array([self.score(label[:, k], pred[:, k]) for k in range(label.shape[1])])
-        return float(np.nanmean(scores)) if not np.isnan(scores).all() else float("nan")
+        return mean_over_classes([self.score(label[:, k], pred[:, k]) for k in range(label.shape[1])])
 
 
 def classification_metrics(device: torch.device) -> dict[str, Metric]:

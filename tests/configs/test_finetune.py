@@ -1,0 +1,232 @@
+"""Fine-tuning and probing as a user runs them, in small."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+
+import monai
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+
+from miram.data.datalist import write_datalist
+from miram.data.prepared import write_png16
+from miram.errors import InputError
+from miram.networks.backbone import backbone_from_encoder, save_backbone
+from miram.networks.classifier import load_classifier
+from miram.networks.vit_encoder import ViTEncoder
+
+SIZES = {"hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
+SMALL = {"max_epochs": 3, "warmup_epochs": 1, "batch_size": 6, "num_workers": 0, "device": "$torch.device('cpu')"}
+RANGE = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def _as_before(repository, monkeypatch):
+    """A config changes a process that is its own: put back what it changed."""
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    yield
+    monai.data.set_track_meta(True)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two crops each of 12 patients: malignant ones are bright, with a margin; the last four are for validation."""
+    random = np.random.default_rng(0)
+    items = []
+    for n in range(24):
+        malignant = n // 2 % 2 == 1
+        pixels = random.integers(0, 20000, (80, 80)) + 40000 * malignant
+        item = {"image": f"images/{n}.png", "patient": f"p{n // 2}", "abnormality": "mass", "lesion": f"l{n // 2}"}
+        margins = ["SPICULATED", "OBSCURED"] if malignant else ["OBSCURED" if n % 4 else "CIRCUMSCRIBED"]
+        item |= {"pathology": "MALIGNANT" if malignant else "BENIGN", "mass_margins": margins, "grade": str(n // 2 % 3)}
+        items.append(item)
+        write_png16(tmp_path / "data" / item["image"], pixels.astype(np.uint16))
+    items[0]["pathology"] = None
+    names = {
+        "pathology": ["BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT"],
+        "mass_margins": ["CIRCUMSCRIBED", "OBSCURED", "SPICULATED"],
+        "grade": ["0", "1", "2"],
+    }
+    splits = {"training": items[:16], "validation": items[16:], "test": []}
+    write_datalist(tmp_path / "data/datalist.json", {"name": "small", "label_names": names, **splits})
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    encoder = ViTEncoder(1, 32, 8, **SIZES)
+    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(encoder, RANGE, {"scales": [1, 2]}))
+    return tmp_path / "backbone.pt"
+
+
+@pytest.fixture
+def workflow_of(labelled, backbone, tmp_path):
+    def make(*overlays, **overrides):
+        values = {"dataset_dir": str(labelled), "pretrained": str(backbone), "output_dir": str(tmp_path / "run")}
+        files = [f"configs/{name}.yaml" for name in ("finetune", *overlays)]
+        return ConfigWorkflow(files, logging_file=False, workflow_type="train", **{**SMALL, **values, **overrides})
+
+    return make
+
+
+@pytest.fixture
+def run(workflow_of, tmp_path):
+    """Run a config in this process, to its end; the table of its epochs."""
+
+    def run(*overlays, **overrides):
+        workflow = workflow_of(*overlays, **overrides)
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        return pd.read_csv(tmp_path / "run/history.csv")
+
+    return run
+
+
+def cause_of(error):
+    """The message of the error that MONAI wraps, if it does."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return str(error)
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["network"]
+
+
+def test_every_property_of_a_training_workflow_is_there(workflow_of):
+    workflow = workflow_of()
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize("overlay", ["linear_probe", "attentive_probe", "multi_gpu"])
+def test_overlays_change_only_what_the_base_has(overlay, repository):
+    base, changes = (
+        yaml.safe_load((repository / f"configs/{name}.yaml").read_text()) for name in ("finetune", overlay)
+    )
+    assert changes.keys() <= base.keys()
+
+
+def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        table = run(max_epochs=12, base_learning_rate=0.2, key_metric="val_ap")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"checkpoint.pt", "model.pt", "history.csv", "loss.png", "executed_config.yaml", "tensorboard"}
+    assert table["epoch"].tolist() == list(range(1, 13))
+    assert table["val_auc"].max() == 1.0  # bright or dark
+    assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
+    network, rest = load_classifier(tmp_path / "run/model.pt")
+    assert rest["task"] == {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
+    assert rest["preprocessing"] == {**RANGE, "label_size": [64, 64], "image_size": [32, 32]}
+    best = table.loc[table["val_ap"].idxmax()]
+    assert rest["provenance"]["epoch"] == best["epoch"]
+    assert rest["provenance"]["validation"]["val_ap"] == pytest.approx(best["val_ap"], rel=1e-5)
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 1)
+    for said in (
+        "15 images of 8 patients (BENIGN 7, MALIGNANT 8); left out: 1 of unknown label",
+        "encoder as pretrained: in_channels 1, img_size [32, 32], patch_size [8, 8], hidden_size 24",
+        "of 30 keys loaded",
+        "global batch size: 6",
+        "effective learning rate: 0.004688",
+    ):
+        assert said in caplog.text, said
+
+
+@pytest.mark.parametrize(
+    ("overlays", "overrides", "classes"),
+    [
+        ([], {"task": "mass_margins", "mixup_alpha": 0.8, "label_smoothing": 0.1, "ema_decay": 0.5}, 3),
+        ([], {"task": "grade", "pool": "mean", "balance": "sampling", "pretrained": "none", "image_size": [32, 32]}, 3),
+        (["linear_probe"], {"label_fraction": 0.5}, 1),
+        (["attentive_probe"], {"balance": "none"}, 1),
+    ],
+)
+def test_variants_run(overlays, overrides, classes, run, tmp_path, backbone):
+    sizes = SIZES if overrides.get("pretrained") == "none" else {}
+    patch = {"patch_size": [8, 8]} if sizes else {}
+    table = run(*overlays, **overrides, **sizes, **patch, max_epochs=2)
+    assert table[["val_auc", "val_ap", "val_loss"]].notna().all().all()
+    network, _ = load_classifier(tmp_path / "run/model.pt")
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, classes)
+    if overlays:
+        before = torch.load(backbone, weights_only=True)["state_dict"]
+        after = network.encoder.state_dict()
+        assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_an_interrupted_run_equals_an_uninterrupted_one(run, workflow_of, tmp_path):
+    """With everything that has a state: average, mixup, stochastic depth, the best epoch."""
+    options = {"ema_decay": 0.5, "mixup_alpha": 0.5, "drop_path_rate": 0.3, "max_epochs": 4}
+    run(**options)
+    whole = {name: torch.load(tmp_path / f"run/{name}.pt", weights_only=True) for name in ("checkpoint", "model")}
+    cut = {**options, "output_dir": str(tmp_path / "cut")}
+    workflow = workflow_of(**cut)
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=3), stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    again = workflow_of(**cut)
+    again.initialize()
+    again.run()
+    resumed = {name: torch.load(tmp_path / f"cut/{name}.pt", weights_only=True) for name in ("checkpoint", "model")}
+    for part, key in (("checkpoint", "network"), ("checkpoint", "average"), ("model", "state_dict")):
+        assert all(torch.equal(value, resumed[part][key][name]) for name, value in whole[part][key].items()), part
+    assert resumed["checkpoint"]["best_model"] == whole["checkpoint"]["best_model"]
+
+
+def stop(engine):
+    raise KeyboardInterrupt
+
+
+def test_a_loss_that_is_no_number_names_the_images_and_keeps_the_last_checkpoint(run, tmp_path):
+    run(max_epochs=1)
+    kept = weights_of(tmp_path / "run/checkpoint.pt")
+    with pytest.raises(RuntimeError) as caught:
+        run(max_epochs=2, preprocessing={**RANGE, "b_max": float("nan")})
+    assert re.search(r"training loss of iteration 3 is nan.*images: .*images/\d+\.png", cause_of(caught.value))
+    assert all(torch.equal(kept[key], value) for key, value in weights_of(tmp_path / "run/checkpoint.pt").items())
+    assert load_classifier(tmp_path / "run/model.pt")[1]["provenance"]["epoch"] == 1
+
+
+def one_class(datalist):
+    for item in datalist["validation"]:
+        item["pathology"] = "MALIGNANT"
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "message"),
+    [
+        (None, {"task": "stage"}, "has no task 'stage'; it has pathology, mass_margins, grade, pathology3"),
+        (one_class, {}, "validation split has only one class of the task 'pathology': BENIGN 0, MALIGNANT 8"),
+        (None, {"label_fraction": 0.1}, "label_fraction 0.1 keeps 1 of 8 patients and none with"),
+        (None, {"pretrained": "absent.pt"}, "there is no pretrained file absent.pt"),
+        (None, {"mode": "probe"}, "mode 'probe' is none of"),
+        (None, {"balance": "weight"}, "balance 'weight' is none of"),
+        (None, {"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
+    ],
+)
+def test_bad_values_end_with_a_message_and_no_checkpoint(change, overrides, message, labelled, run, tmp_path):
+    if change:
+        datalist = json.loads((labelled / "datalist.json").read_text())
+        change(datalist)
+        write_datalist(labelled / "datalist.json", datalist)
+    with pytest.raises(RuntimeError) as caught:  # MONAI wraps it; on the command line the message stands alone
+        run(**overrides)
+    assert message in cause_of(caught.value)
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+def test_early_stopping_ends_a_run(run):
+    table = run(max_epochs=30, base_learning_rate=0.0, early_stopping_patience=3)
+    assert table["epoch"].tolist() == [1, 2, 3, 4]  # nothing is learned: the first epoch stays the best
