@@ -42,7 +42,7 @@ def test_a_panel_for_each_class_also_an_undefined_one(tmp_path, data):
     for count in (1, 2, 4):
         plot_roc({f"c{index}": (band, empty)[index % 2] for index in range(count)}, tmp_path / "roc.png", "ROC")
         sizes.append(Image.open(tmp_path / "roc.png").size)
-    assert sizes == [(538, 593), (936, 516), (1404, 984)]
+    assert sizes == [(538, 552), (936, 480), (1404, 948)]
 
 
 def test_no_band_where_the_set_is_too_small(tmp_path, data):

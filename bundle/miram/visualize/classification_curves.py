@@ -147,7 +147,7 @@ def _panels(
     columns = min(columns, len(names))
     rows = math.ceil(len(names) / columns)
     scale = 1.15 if len(names) == 1 else 1.0
-    figure = Figure(figsize=(side * scale * columns, (side * rows + 0.4) * scale), layout="constrained")
+    figure = Figure(figsize=(side * scale * columns, (side * rows + 0.1) * scale), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for spare in grid[len(names) :]:

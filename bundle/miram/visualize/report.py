@@ -112,7 +112,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Overall metrics (rows) of each level (columns), each with its interval or the reason why it has none."""
     levels = metrics["levels"]
     head = "".join(f"<th>per {escape(level)}</th>" for level in levels)
-    counts = "".join(f"<td>{_count_text(level, report['counts'])}</td>" for level, report in levels.items())
+    counts = "".join(f"<td>{_count_text(level, report)}</td>" for level, report in levels.items())
     rows = [f"<tr><th>evaluated</th>{counts}</tr>"]
     reasons = Reasons()
     for name in METRIC_NAMES:
@@ -156,9 +156,10 @@ def _interval_note(metrics: Mapping[str, Any]) -> str:
     return f"<p class='reason'>{escape(text)}</p>"
 
 
-def _count_text(level: str, counts: Mapping[str, Any]) -> str:
+def _count_text(level: str, report: Mapping[str, Any]) -> str:
+    counts, patients = report["counts"], report["metrics"]["auc"]["overall"]["n_patients"]
     known = counts["units"] - counts["units_without_label"]
-    text = f"{known} {escape(level)}s" + (f" of {counts['patients']} patients" if level != "patient" else "")
+    text = f"{known} {escape(level)}s" + (f" of {patients} patients" if level != "patient" else "")
     if len(counts["classes"]) == 1:
         (count,) = counts["classes"].values()
         text += f"<br><span class='interval'>{count['positive']} positive, {count['negative']} negative</span>"
