@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,12 +14,8 @@ LABELS = Task("marks", "multilabel", ("a", "b", "c"))
 def patients(count, positive_share=0.4):
     """Two items a patient, both of one label."""
     return [
-        {
-            "image": f"{n}.png",
-            "patient": f"p{n // 2}",
-            "pathology": ("BENIGN", "MALIGNANT")[n // 2 < positive_share * count],
-        }
-        for n in range(2 * count)
+        {"image": f"{2 * n + view}.png", "patient": f"p{n}", "pathology": BINARY.classes[n < positive_share * count]}
+        for n, view in itertools.product(range(count), range(2))
     ]
 
 
@@ -36,7 +34,7 @@ def test_patients_stay_whole_and_their_number_is_the_fraction():
 @pytest.mark.parametrize("seed", range(5))
 def test_smaller_fractions_lie_inside_larger_ones(seed):
     sets = [chosen(patients(50), BINARY, fraction, seed) for fraction in (0.05, 0.1, 0.3, 0.7, 1.0)]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(sets))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5])

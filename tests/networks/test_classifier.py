@@ -26,9 +26,8 @@ TASK = {"name": "pathology", "type": "binary", "classes": ("BENIGN", "MALIGNANT"
 
 
 def classifier(pool="token", num_classes=3, **arguments):
-    network = ViTClassifier(
-        {**ENCODER, **arguments.pop("encoder", {})}, num_classes, pool=pool, head_std=1, **arguments
-    )
+    encoder = {**ENCODER, **arguments.pop("encoder", {})}
+    network = ViTClassifier(encoder, num_classes, pool=pool, head_std=1, **arguments)
     nn.init.normal_(network.classification_head.bias)
     return network
 
