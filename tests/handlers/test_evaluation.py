@@ -14,7 +14,6 @@ from miram.engines.calibration import Calibration
 from miram.engines.inference import Probabilitiesd, items_of_task, load_trained
 from miram.errors import InputError
 from miram.handlers.evaluation import EvaluationHandler, is_generated, without_nan
-from miram.handlers.evaluation_pictures import call_direction, explained_case
 from miram.handlers.predictions import CalibrationHandler, PredictionCollector
 
 from ..classifier_case import as_input, make_classifier, make_crop, make_folder, save_model
@@ -130,32 +129,6 @@ def test_a_missing_prediction_is_an_error():
     collector.found = {0: np.zeros(1), 2: np.zeros(1)}
     with pytest.raises(InputError, match="2 predictions do not belong to 3 images: there is none for image number 1"):
         collector.table()
-
-
-def test_the_map_is_of_what_was_called():
-    binary, margins = Task("p", "binary", ("no", "yes")), Task("m", "multilabel", ("a", "b", "c"))
-    calibration = Calibration(thresholds={"image": {"a": 0.1, "b": 0.5, "c": 0.5, "yes": 0.7}})
-    assert call_direction(np.array([0.8]), binary, calibration).tolist() == [1]
-    assert call_direction(np.array([0.6]), binary, calibration).tolist() == [-1]
-    assert call_direction(np.array([0.2, 0.4, 0.6]), margins, calibration).tolist() == [1, 0, 1]
-    assert call_direction(
-        np.array([0.2, 0.5, 0.3]), Task("d", "multiclass", ("a", "b", "c")), calibration
-    ).tolist() == [
-        0,
-        1,
-        0,
-    ]
-
-
-def test_a_case_of_a_volume_is_the_slice_where_the_map_is_hottest(folder, tmp_path, monkeypatch):
-    trained, _, _ = evaluate(folder, tmp_path, num_cases=0)
-    heat = torch.zeros(1, 2, 2, 3)
-    heat[0, 1, 1, 2] = 1
-    monkeypatch.setattr("miram.handlers.evaluation_pictures.attention_maps", lambda *arguments: heat)
-    volume = torch.arange(6.0).expand(1, 1, 4, 4, 6)
-    case = explained_case(volume, trained, np.array([0.9]), Calibration(), "relevance", "title", "caption")
-    assert np.unique(case.image).tolist() == [5.0]
-    assert case.heat.tolist() == [[0, 0], [0, 1]]
 
 
 def test_what_json_cannot_hold_becomes_none_and_generated_data_are_recognised():

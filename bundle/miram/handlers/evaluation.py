@@ -23,7 +23,8 @@ from miram.data.prediction_table import prediction_table
 from miram.engines.calibration import Calibration, save_calibration
 from miram.engines.inference import TrainedClassifier
 from miram.files import write_text
-from miram.handlers.evaluation_pictures import draw_curves, draw_most_wrong, readable
+from miram.handlers.cases import draw_most_wrong, readable
+from miram.handlers.evaluation_curves import draw_curves
 from miram.handlers.predictions import PredictionCollector
 from miram.handlers.provenance import provenance
 from miram.metrics.aggregate import Level

@@ -22,8 +22,8 @@ from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
 from miram.engines.inference import TrainedClassifier
 from miram.files import write_text
+from miram.handlers.cases import MAP_NOTES, explained_case, readable
 from miram.handlers.evaluation import without_nan
-from miram.handlers.evaluation_pictures import MAP_NOTES, explained_case, readable
 from miram.handlers.predictions import PredictionCollector
 from miram.handlers.provenance import provenance
 from miram.visualize.attention import MapKind

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, from its table of predictions."""
+"""The curves of an evaluation, from its table of predictions."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import Dataset
 
-from miram.data.prediction_table import wrongness
 from miram.data.tasks import Task
-from miram.engines.calibration import Calibration
-from miram.engines.inference import TrainedClassifier
+from miram.handlers.cases import readable
 from miram.metrics.aggregate import Level, aggregate
 from miram.metrics.bootstrap import Bootstrap
 from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
 from miram.metrics.predictions import Predictions, read_predictions
-from miram.visualize.attention import MapKind, attention_maps
 from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
-from miram.visualize.contact_sheet import Case, plot_contact_sheet
 from miram.visualize.report import Picture
-
-MAP_NOTES = {
-    "relevance": "Bright: patches that spoke for what was called (gradient-weighted attention); no segmentation.",
-    "attention": "Bright: where the network attended, whatever it called (attention rollout); no segmentation.",
-}
 
 
 def draw_curves(
@@ -82,114 +71,6 @@ def draw_curves(
             len(units.classes) > 2 and task.type != "multiclass",
         ),
     ]
-
-
-def draw_most_wrong(
-    output_dir: Path,
-    table: pd.DataFrame,
-    trained: TrainedClassifier,
-    dataset: Dataset[dict[str, Any]],
-    calibration: Calibration,
-    device: torch.device,
-    count: int = 12,
-    kind: MapKind = "relevance",
-) -> list[Picture]:
-    """
-    Draw most_wrong.png, the images whose prediction is farthest from their label.
-
-    Args:
-        output_dir: where to.
-        table: the predictions, in the order of the data.
-        trained: the classifier, on `device`.
-        dataset: gives each image.
-        calibration: gives the operating points per image.
-        device: where the network is.
-        count: how many images; 0 draws nothing.
-        kind: of the map laid over them.
-
-    Returns:
-        the picture, or nothing.
-    """
-    worst = wrongness(table, trained.task).head(count)
-    if worst.empty:
-        return []
-    cases = []
-    for index, column in zip(worst.index.to_list(), worst["column"].to_list(), strict=True):
-        image = torch.as_tensor(dataset[index]["image"])[None].to(device)
-        values = table.loc[index]
-        cases.append(
-            explained_case(
-                image,
-                trained,
-                values[[f"prob_{name}" for name in trained.task.scored]].to_numpy(dtype=float),
-                calibration,
-                kind,
-                title=_case_title(values, int(column), trained.task),
-                caption=f"{Path(values['image']).stem[-34:]}",
-            )
-        )
-    note = MAP_NOTES[kind]
-    plot_contact_sheet(cases, output_dir / "most_wrong.png", f"The {len(cases)} most wrong images", note)
-    return [Picture(output_dir / "most_wrong.png", f"The most wrong images, the worst first. {note}", wide=True)]
-
-
-def explained_case(
-    image: torch.Tensor,
-    trained: TrainedClassifier,
-    probabilities: np.ndarray,
-    calibration: Calibration,
-    kind: MapKind,
-    title: str,
-    caption: str,
-) -> Case:
-    """
-    An image with a map of what spoke for the call.
-
-    Args:
-        image: (1, C, *spatial), on the network's device.
-        trained: the classifier.
-        probabilities: (K,).
-        calibration: tells from which probability on a class is called.
-        kind: of the map.
-        title: of the case.
-        caption: of the case.
-    """
-    network = trained.network
-    output = torch.as_tensor(call_direction(probabilities, trained.task, calibration), device=image.device)[None]
-    heat = attention_maps(network, network.encoder, image, output.float(), kind, network.pool == "token")[0]
-    plane, heat = image[0, 0].cpu(), heat
-    if plane.ndim == 3:  # of a volume the slice in which the map is hottest
-        depth = int(heat.sum(dim=(0, 1)).argmax())
-        plane = plane[..., min(int((depth + 0.5) * plane.shape[-1] / heat.shape[-1]), plane.shape[-1] - 1)]
-        heat = heat[..., depth]
-    return Case(plane.numpy(), heat.numpy(), title, caption)
-
-
-def call_direction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> np.ndarray:
-    """
-    How much each logit counts for what was called, (K,).
-
-    Multi-class: 1 for the most probable class. Otherwise 1 for each class that was called; if none was, -1 for all:
-    what spoke against them.
-    """
-    if task.type == "multiclass":
-        return np.eye(len(probabilities))[probabilities.argmax()]
-    limits = calibration.thresholds_at("image", task.scored)
-    called = probabilities >= np.array([limits[name] for name in task.scored])
-    return called.astype(float) if called.any() else -np.ones(len(probabilities))
-
-
-def _case_title(values: pd.Series, column: int, task: Task) -> str:
-    """What the label says, and what was predicted."""
-    name = task.scored[column]
-    short = readable(name)
-    if task.type == "multiclass":
-        top = task.scored[int(values[[f"prob_{name}" for name in task.scored]].astype(float).argmax())]
-        return f"is {short} (p = {values[f'prob_{name}']:.2f}),\npredicted {readable(top)}"
-    truth = short if values[f"label_{name}"] == 1 else f"not {short}"
-    if task.type == "binary" and values[f"label_{name}"] == 0:
-        truth = readable(task.classes[0]) if len(task.classes) == 2 else truth
-    return f"is {truth},\np({short}) = {values[f'prob_{name}']:.2f}"
 
 
 def _bands(
@@ -270,8 +151,3 @@ def _draw_confusion(path: Path, task: Task, report: Mapping[str, Any], title: st
         return
     names = [readable(name) for name in task.classes] if task.type == "binary" else ["no", "yes"]
     plot_confusion(report["confusion"], dict.fromkeys(task.scored, names), path, title)
-
-
-def readable(name: str) -> str:
-    """A class's name as a person would write it."""
-    return name.replace("_", " ").lower()
