@@ -8,6 +8,7 @@ from miram.files import atomic_write, path_inside, write_text
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.csv", "old")
+
     def write_half():
         with atomic_write(tmp_path / "a.csv") as temporary:
             temporary.write_text("half")

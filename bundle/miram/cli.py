@@ -30,11 +30,12 @@ def main_guard(main: Callable[[], int | None]) -> None:
 
 def explain_errors() -> None:
     """
-    Let what a user can mend be the last line of a failed run, also where a library has wrapped it in an error of its own.
+    Let what a user can mend be the last line of a failed run, also where a library has wrapped it in its own error.
 
-    `monai.bundle run` wraps what goes wrong in a config's component in a `RuntimeError` that prints the whole component;
-    call this first in a config's `initialize`. An :class:`InputError` is then one line and nothing else. A `ValueError`,
-    which networks raise for arguments that do not fit as MONAI's do, keeps its traceback, and its message comes last.
+    `monai.bundle run` wraps what goes wrong in a config's component in a `RuntimeError` that prints the component;
+    call this first in a config's `initialize`. An :class:`InputError` is then one line and nothing else. A
+    `ValueError`, which networks raise for arguments that do not fit as MONAI's do, keeps its traceback, and its
+    message comes last.
     """
     sys.excepthook = _print_error
 

@@ -94,3 +94,14 @@ def test_bad_arguments_are_refused(tiny_encoder, arguments, message):
 
 def test_the_cost_of_a_scale_lies_in_its_grid(tiny_encoder):
     assert math.prod(decoder(tiny_encoder, 2).grid) == 4 * math.prod(decoder(tiny_encoder, 1).grid)
+
+
+def test_activation_checkpointing_follows_the_encoder_and_changes_no_gradient(tiny_encoder):
+    tiny_encoder.activation_checkpointing = True
+    saving, plain = decoder(tiny_encoder, 2), decoder(tiny_encoder, 2, activation_checkpointing=False)
+    assert (saving.activation_checkpointing, plain.activation_checkpointing) == (True, False)
+    plain.load_state_dict(saving.state_dict())
+    latent = torch.randn(2, 5, 24)
+    for network in (saving, plain):
+        network(latent, KEEP)[0].square().sum().backward()
+    torch.testing.assert_close(saving.embedding.weight.grad, plain.embedding.weight.grad, atol=1e-5, rtol=1e-5)

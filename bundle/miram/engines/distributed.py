@@ -37,7 +37,7 @@ def start_distributed() -> torch.device:
 
 
 def stop_distributed() -> None:
-    """Leave the process group, all processes together: one that left first would break what the others still exchange."""
+    """Leave the process group, all together: one that left first would break what the others still exchange."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -12,9 +12,9 @@ from ignite.metrics import Average, Metric
 from monai.engines.utils import PrepareBatch
 
 from miram.baselines import baseline_per_image
-from miram.engines.distributed import unwrap
 from miram.losses import MultiScaleReconstructionLoss, downsample
 from miram.networks.miram import MIRAM
+from miram.networks.scale_decoder import ScaleDecoder
 
 
 class PreparePretrainingBatch(PrepareBatch):
@@ -99,7 +99,7 @@ def baseline_losses(
     Returns:
         per scale "val_mean_1x" and "val_interpolation_1x", means over all images of all processes.
     """
-    decoders = unwrap(network).decoders
+    decoders = [cast(ScaleDecoder, decoder) for decoder in network.decoders]
     total: dict[str, torch.Tensor] = {}
     count = torch.zeros(1, device=device)
     for batch in loader:

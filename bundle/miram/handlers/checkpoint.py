@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 class CheckpointHandler:
     """
-    Save a run after each epoch, and continue it from there.
+    Save a run every few epochs, and continue it from there.
 
     The order of samples, their augmentation and their masks follow from the seed and the epoch; so beside the weights a
     checkpoint holds the optimizer, the loss scaler, the epoch, the place in the learning-rate schedule, and torch's
@@ -74,7 +75,7 @@ class CheckpointHandler:
         if not engine.has_event_handler(self.save, Events.EPOCH_COMPLETED):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
-    def save(self, engine: Engine) -> None:
+    def save(self, engine: SupervisedTrainer) -> None:
         """Write the checkpoint, if this epoch is one to be saved."""
         state = engine.state
         if not is_main_process() or (state.epoch % self.interval and state.epoch != state.max_epochs):
@@ -86,7 +87,7 @@ class CheckpointHandler:
         with atomic_write(self.path) as temporary:
             torch.save(content, temporary)
 
-    def load(self, engine: Engine) -> None:
+    def load(self, engine: SupervisedTrainer) -> None:
         """
         Continue from the checkpoint.
 

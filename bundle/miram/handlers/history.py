@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
 from torch.optim import Optimizer
 
 from miram.engines.distributed import is_main_process, world_size
@@ -53,7 +54,7 @@ class HistoryHandler:
         self.images_per_iteration = images_per_iteration
         self.make_constants = constants
         self.constants: dict[str, float] = {}
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[Any, Any]] = []
         self.sums: dict[str, torch.Tensor] = {}
         self.started = 0.0
         self.validated_epoch = 0
@@ -88,7 +89,7 @@ class HistoryHandler:
         self.sums = {}
         self.started = time.perf_counter()
 
-    def add(self, engine: Engine) -> None:
+    def add(self, engine: SupervisedTrainer) -> None:
         """Add an iteration's losses, without waiting for the device."""
         for name, loss in engine.state.output.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
@@ -97,7 +98,7 @@ class HistoryHandler:
         """Remember in which epoch the evaluator's metrics were made."""
         self.validated_epoch = trainer.state.epoch
 
-    def finish_epoch(self, engine: Engine) -> None:
+    def finish_epoch(self, engine: SupervisedTrainer) -> None:
         """Write the row of the epoch."""
         row = self._row(engine)
         if not math.isfinite(row["train_loss"]):
@@ -112,7 +113,7 @@ class HistoryHandler:
             plot_history(table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
 
-    def _row(self, engine: Engine) -> dict[str, Any]:
+    def _row(self, engine: SupervisedTrainer) -> dict[str, Any]:
         """The columns of the epoch."""
         count = engine.state.epoch_length * world_size()
         row: dict[str, Any] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
@@ -134,7 +135,9 @@ class HistoryHandler:
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """The columns in one order in every run: where, losses of training, of validation, of the baselines, the rest."""
     ranks = ["epoch", "iteration", "train_", "val_loss", "val_"]
-    rank = {name: next((i for i, prefix in enumerate(ranks) if name.startswith(prefix)), 9) for name in table.columns}
+    rank: dict[Any, int] = {
+        name: next((i for i, prefix in enumerate(ranks) if str(name).startswith(prefix)), 9) for name in table.columns
+    }
     return table[sorted(table.columns, key=lambda name: rank[name])]
 
 

@@ -29,7 +29,7 @@ class ReconstructionHandler:
         prepare_batch: draws the masks.
         loss_function: tells the scales' sizes and the units of predictions.
         device: where the network is.
-        num_images: rows of the picture, taken evenly from the data set.
+        num_images: rows of the picture, taken evenly from the data set; 0 draws none.
         interval: epochs between two pictures; the last epoch always gives one.
     """
 
@@ -61,7 +61,8 @@ class ReconstructionHandler:
     def draw(self, engine: Engine) -> None:
         """Draw the picture, if this epoch is one for it."""
         epoch, last = engine.state.epoch, engine.state.max_epochs
-        if not is_main_process() or (epoch % self.interval and epoch != last):
+        due = epoch % self.interval == 0 or epoch == last
+        if not (due and self.num_images and is_main_process()):
             return
         step = max(len(self.dataset) // self.num_images, 1)
         batch = list_data_collate([self.dataset[index * step] for index in range(self.num_images)])

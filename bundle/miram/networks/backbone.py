@@ -25,7 +25,7 @@ def backbone_from_encoder(
     Args:
         encoder: the trained encoder.
         preprocessing: how pixels became the encoder's input (what a user must do to new images).
-        provenance: where the weights come from: version, seed, epochs, data.
+        provenance: where the weights come from: versions, seed, epochs, data set.
 
     Returns:
         "network_def", the arguments of a stock `monai.networks.nets.ViT`; "state_dict", exactly its keys; "cls_token",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -41,7 +41,7 @@ class MIRAM(nn.Module):
     @property
     def scales(self) -> list[float]:
         """The decoders' scales, in their order."""
-        return [decoder.scale for decoder in self.decoders]
+        return [cast(ScaleDecoder, decoder).scale for decoder in self.decoders]
 
     def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[torch.Tensor]]:
         """

@@ -71,7 +71,8 @@ class ScaleDecoder(nn.Module):
         mlp_ratio: width of the feed-forward layers over `hidden_size`.
         attention: "exact", "nystromformer", "linformer" or "performer".
         attention_kwargs: further arguments of that attention.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory.
+        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
+            encoder does.
 
     Raises:
         ValueError: if the scale gives no whole grid, or the width fits neither heads nor positions.
@@ -87,7 +88,7 @@ class ScaleDecoder(nn.Module):
         mlp_ratio: float = 4.0,
         attention: str = "exact",
         attention_kwargs: Mapping[str, Any] | None = None,
-        activation_checkpointing: bool = False,
+        activation_checkpointing: bool | None = None,
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -95,7 +96,9 @@ class ScaleDecoder(nn.Module):
         self.encoder_grid = encoder.grid
         self.grid = scaled_grid(encoder.grid, scale)
         self.num_prefix_tokens = 0 if encoder.cls_token is None else 1
-        self.activation_checkpointing = activation_checkpointing
+        self.activation_checkpointing = (
+            encoder.activation_checkpointing if activation_checkpointing is None else activation_checkpointing
+        )
         check_sincos_width(hidden_size, encoder.spatial_dims)
 
         self.embedding = nn.Linear(encoder.hidden_size, hidden_size)
