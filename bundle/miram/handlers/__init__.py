@@ -2,12 +2,13 @@
 
 from miram.handlers.backbone import BackboneHandler
 from miram.handlers.checkpoint import CheckpointHandler
+from miram.handlers.executed_config import save_executed_config
 from miram.handlers.ema import ExponentialMovingAverage
 from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.history import HistoryHandler
 from miram.handlers.model import BestModelHandler
 from miram.handlers.progress import ProgressHandler
-from miram.handlers.provenance import provenance, save_executed_config
+from miram.handlers.provenance import provenance
 from miram.handlers.reconstructions import ReconstructionHandler
 from miram.handlers.summary import SummaryHandler
 
