@@ -10,6 +10,8 @@ import torch
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
+torch.set_num_threads(1)  # the tests run in several processes, a core each
+
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -2,8 +2,8 @@
 
 from miram.handlers.backbone import BackboneHandler
 from miram.handlers.checkpoint import CheckpointHandler
-from miram.handlers.executed_config import save_executed_config
 from miram.handlers.ema import ExponentialMovingAverage
+from miram.handlers.executed_config import save_executed_config
 from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.history import HistoryHandler
 from miram.handlers.model import BestModelHandler

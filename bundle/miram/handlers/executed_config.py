@@ -40,7 +40,7 @@ def running_config() -> dict[str, Any]:
     """
     The config whose expression is being evaluated, unresolved.
 
-    MONAI hands a config's expressions no name for the config itself; it is found as the parser that evaluates this call.
+    MONAI gives a config's expressions no name for the config itself: it is found as the parser that evaluates them.
 
     Raises:
         InputError: if this was not called from a config.
