@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 
 import monai
@@ -17,7 +19,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16
+from miram.data.prepared import write_png16, write_volume
 from miram.errors import InputError
 from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.classifier import load_classifier
@@ -230,3 +232,33 @@ def test_bad_values_end_with_a_message_and_no_checkpoint(change, overrides, mess
 def test_early_stopping_ends_a_run(run):
     table = run(max_epochs=30, base_learning_rate=0.0, early_stopping_patience=3)
     assert table["epoch"].tolist() == [1, 2, 3, 4]  # nothing is learned: the first epoch stays the best
+
+
+def command(labelled, output_dir, *overlays, **overrides):
+    """`monai.bundle run training`, as a user types it."""
+    files = [f"configs/{name}.yaml" for name in ("finetune", *overlays)]
+    arguments = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    small = {name: value for name, value in SMALL.items() if name != "device"}
+    for name, value in {**small, "dataset_dir": labelled, "output_dir": output_dir, **overrides}.items():
+        arguments += [f"--{name}", str(value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(arguments, env=environment, text=True, capture_output=True, timeout=120)
+
+
+def test_on_the_command_line_an_error_is_one_line(labelled, backbone, tmp_path):
+    done = command(labelled, tmp_path / "run", pretrained=backbone, task="stage")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("error: the data list 'small' has no task 'stage'; it has pathology")
+
+
+def test_volumes_are_classified_by_the_same_code(run, tmp_path):
+    items = [{"image": f"images/{n}.nii.gz", "patient": f"p{n}", "kind": "ab"[n % 2]} for n in range(8)]
+    for n, item in enumerate(items):
+        voxels = np.full((34, 34, 34), 20000 + 30000 * (n % 2), dtype=np.uint16)
+        write_volume(tmp_path / "volumes" / item["image"], voxels, (1.0, 1.0, 1.0))
+    splits = {"training": items[:4], "validation": items[4:], "test": []}
+    write_datalist(tmp_path / "volumes/datalist.json", {"label_names": {"kind": ["a", "b"]}, **splits})
+    sizes = {**SIZES, "image_size": [16, 16, 16], "pretrained": "none"}
+    run("volumes", dataset_dir=str(tmp_path / "volumes"), task="kind", max_epochs=1, batch_size=4, **sizes)
+    network, _ = load_classifier(tmp_path / "run/model.pt")
+    assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 1)
