@@ -91,6 +91,7 @@ def test_the_data_list_follows_the_contract(folder: Path) -> None:
     assert read_png16(first["image"]).shape == (32, 32)
     assert datalist["test"] == []
     assert {"name", "modality", "source", "licence", "label_names"} <= set(datalist)
+    assert datalist["generated"] is False
 
 
 def test_no_patient_data_is_left_in_any_output(folder: Path) -> None:

@@ -27,7 +27,7 @@ def write_datalist(path: str | os.PathLike[str], datalist: dict[str, Any]) -> No
     Args:
         path: `datalist.json` in the prepared folder.
         datalist: "training", "validation" and "test" (lists of items, each with "image" and "patient") and anything
-            else that JSON holds ("name", "modality", "source", "licence", "label_names").
+            else that JSON holds ("name", "modality", "source", "licence", "generated", "label_names").
 
     Raises:
         InputError: if a patient or an image is in two splits, or a path leaves the folder.

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, split_by_patient, write_datalist
 from miram.data.image_crops import CropSettings, prepare_image
 from miram.data.labels import Labels, assign_patients, label_names, read_labels
+from miram.data.origin import is_generated
 from miram.data.prepared import ReportRow, run_jobs, write_report
 from miram.data.readers import is_image_file
 from miram.data.records import Record, Records
@@ -91,8 +93,7 @@ def prepare_folder(
     _check(output, rows, records, strict)
     items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]
     splits = _splits(items, validation_fraction, settings.seed)
-    head = {"name": output.resolve().name, "modality": "unknown", "source": "a folder of images", "licence": "unknown"}
-    write_datalist(output / FILE_NAME, head | {"label_names": label_names(items, columns)} | splits)
+    write_datalist(output / FILE_NAME, _describe(root, output) | {"label_names": label_names(items, columns)} | splits)
     return Summary(
         output_dir=output,
         files=files,
@@ -179,6 +180,11 @@ def _items(record: Record, patient: str, labels: dict[str, Labels], columns: Seq
     known = labels.get(record.source, {})
     common = {"mask": None, "patient": patient, "source": record.source} | record.facts
     return [{"image": name} | common | {column: known.get(column) for column in columns} for name in record.outputs]
+
+
+def _describe(root: Path, output: Path) -> dict[str, Any]:
+    head = {"name": output.resolve().name, "modality": "unknown", "source": "a folder of images", "licence": "unknown"}
+    return {**head, "generated": is_generated(root)}
 
 
 def _splits(items: Sequence[Item], validation_fraction: float, seed: int) -> dict[str, list[Item]]:

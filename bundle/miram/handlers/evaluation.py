@@ -179,6 +179,9 @@ def without_nan(value: Any) -> Any:
 
 def is_generated(datalist: Mapping[str, Any]) -> bool:
     """Whether a data list says of itself that its images are generated: figures from them are a demonstration."""
+    if isinstance(datalist.get("generated"), bool):
+        return bool(datalist["generated"])
+    # Lists without the key are older, or a user's own.
     return any("generated" in str(datalist.get(key, "")).lower() for key in ("name", "source"))
 
 

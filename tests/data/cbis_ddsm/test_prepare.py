@@ -85,6 +85,7 @@ def test_item_holds_every_label(miniature: Any) -> None:
     datalist = read_datalist(miniature.output_dir / "datalist.json")
     assert datalist["label_names"] == LABEL_NAMES
     assert (datalist["name"], datalist["modality"], datalist["licence"]) == ("CBIS-DDSM", "MG", "CC BY 3.0")
+    assert datalist["generated"] is False
 
 
 def test_patient_in_both_lists_stays_out_of_training(miniature: Any) -> None:

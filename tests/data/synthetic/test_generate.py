@@ -4,6 +4,9 @@ import json
 import pytest
 
 from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.data.datalist import read_datalist
+from miram.data.folder import prepare_folder
+from miram.data.image_crops import CropSettings
 from miram.data.synthetic import generate
 from miram.data.synthetic.cases import CaseSettings
 from miram.data.synthetic.generate import generate_cbis_ddsm
@@ -91,3 +94,13 @@ def test_prepare_reads_it_as_it_reads_the_real_data(generated, tmp_path):
     assert not any(",error," in line for line in report)
     assert len(items) == sum(",crop," in line for line in report)
     assert any("in a test table" in line for line in report)  # the patient in two lists
+
+
+def test_prepared_it_says_that_it_was_generated(generated, tmp_path):
+    _, data = generated
+    prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path / "crops", crop_size=64, workers=0)
+    prepare_folder(data.dicom_dir, tmp_path / "folder", CropSettings(crop_size=64, crops_per_image=1), workers=0)
+    crops, folder = (read_datalist(tmp_path / name / "datalist.json") for name in ("crops", "folder"))
+    assert (crops["name"], crops["licence"]) == ("miniature CBIS-DDSM (generated)", "CC0-1.0")
+    assert "doi" not in crops["source"]
+    assert crops["generated"] is folder["generated"] is True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from miram.data.origin import GENERATED_MARKER
 from miram.data.prepared import run_jobs
 from miram.data.synthetic.cases import CaseSettings, draw_cases
 from miram.data.synthetic.dicom_files import film_paths, write_film
@@ -138,4 +139,4 @@ def _mark(output_dir: Path, arguments: dict, finished: bool) -> None:
 
 
 def _marker(output_dir: Path) -> Path:
-    return output_dir / "generated.json"
+    return output_dir / GENERATED_MARKER
