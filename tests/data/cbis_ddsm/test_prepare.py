@@ -290,6 +290,34 @@ def test_validation_is_drawn_by_patient(miniature: Any) -> None:
     assert len(load_split(miniature.output_dir, "validation")) == 8
 
 
+def test_every_kind_of_crops_holds_out_the_same_patients(miniature: Any) -> None:
+    for number in range(12):
+        miniature.add(patient=f"P_{number:05d}", pathology="MALIGNANT" if number % 3 else "BENIGN")
+    miniature.add("mass_test", patient="P_00099")
+    held_out = []
+    for crops in ("both", "lesion", "tissue"):
+        miniature.output_dir = miniature.output_dir.with_name(crops)
+        miniature.prepare(crops=crops, crops_per_image=1, validation_fraction=0.3)
+        held_out.append({item["patient"] for item in items(miniature, "validation")})
+    assert len(held_out[0]) == 4
+    assert held_out[0] == held_out[1] == held_out[2]
+
+
+def test_files_that_are_missing_do_not_change_the_split(miniature: Any, caplog: pytest.LogCaptureFixture) -> None:
+    images = {f"P_{number:05d}": miniature.add(patient=f"P_{number:05d}")["image"] for number in range(5)}
+    miniature.prepare()
+    (held_out,) = {item["patient"] for item in items(miniature, "validation")}
+    training = sorted(set(images) - {held_out})
+    images[training[0]].unlink()
+    miniature.prepare()
+    assert {item["patient"] for item in items(miniature, "validation")} == {held_out}
+    assert "cannot validate" not in caplog.text
+    images[held_out].unlink()
+    miniature.prepare()
+    assert [item["patient"] for item in items(miniature)] == training[1:]
+    assert "none of the 1 validation patients has a crop: a run cannot validate" in caplog.text
+
+
 def test_mask_of_another_resolution_is_noted(miniature: Any) -> None:
     mask = np.zeros((48, 40), np.uint8)
     mask[30:40, 10:20] = 255

@@ -11,6 +11,7 @@ from miram.data.cbis_ddsm.tables import (
     absent_test_tables,
     label_names,
     lesion_labels,
+    patient_pathologies,
     patients_in_test,
     read_tables,
 )
@@ -145,6 +146,13 @@ def test_lesion_takes_worst_pathology_and_all_terms(miniature: Any) -> None:
     assert labels["mass_P_00001_LEFT_2"]["pathology"] == "MALIGNANT"
     assert labels["mass_P_00001_LEFT_2"]["mass_margins"] == ["OBSCURED", "SPICULATED"]
     assert labels["mass_P_00001_LEFT_2"]["calc_type"] is None
+
+
+def test_patient_takes_worst_pathology_of_both_types(miniature: Any) -> None:
+    miniature.add("calc_train", patient="P_00002", pathology="BENIGN_WITHOUT_CALLBACK")
+    miniature.add("mass_train", patient="P_00001", pathology="")
+    miniature.add("mass_test", patient="P_00002", pathology="BENIGN")
+    assert list(patient_pathologies(read(miniature)).items()) == [("P_00001", None), ("P_00002", "BENIGN")]
 
 
 def test_unknown_terms_come_after_the_published_ones(miniature: Any) -> None:

@@ -16,7 +16,15 @@ from miram.data.cbis_ddsm.layout import scan_dicom
 from miram.data.cbis_ddsm.lesions import CropSettings, ImageCrops, ImageJob
 from miram.data.cbis_ddsm.plan import Refusal, plan_jobs, tissue_names
 from miram.data.cbis_ddsm.resume import STATE_DIR, check_settings, cut_or_recall, save_settings
-from miram.data.cbis_ddsm.tables import LesionView, absent_test_tables, label_names, lesion_labels, read_tables
+from miram.data.cbis_ddsm.tables import (
+    LesionView,
+    absent_test_tables,
+    label_names,
+    lesion_labels,
+    patient_pathologies,
+    patients_in_test,
+    read_tables,
+)
 from miram.data.datalist import FILE_NAME, SPLITS, split_by_patient, write_datalist
 from miram.data.origin import is_generated
 from miram.data.prepared import run_jobs, write_report
@@ -121,8 +129,8 @@ def prepare_cbis_ddsm(
     start = time.monotonic()
     output = Path(output_dir)
     settings = CropSettings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
-    split_by_patient([], validation_fraction)  # a wrong fraction is told of now, not after an hour's work
     rows = read_tables(csv_dir)
+    held_out = draw_validation(rows, validation_fraction, seed)
     for name in absent_test_tables(csv_dir):
         logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
     check_settings(output, settings)
@@ -136,13 +144,30 @@ def prepare_cbis_ddsm(
     errors = [one.report.reason for one in outcomes if one.report.status == "error"]
     _stop_if_strict(strict, errors)
     description = GENERATED if is_generated(dicom_dir, csv_dir) else PUBLISHED
-    datalist = _datalist(rows, outcomes, validation_fraction, seed, description)
+    datalist = _datalist(rows, outcomes, held_out, description)
     if not any(datalist[split] for split in SPLITS):
         raise InputError(
             f"no crop could be made, {output / 'report.csv'} says why for each row; the first: {errors[0]}"
         )
     write_datalist(output / FILE_NAME, datalist)
     return _summary(output, outcomes, datalist, time.monotonic() - start)
+
+
+def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed: int) -> set[str]:
+    """
+    Draw the validation patients among those in no test table, stratified by their worst pathology.
+
+    Only the tables decide, not which crops there are: folders of lesions and of tissue hold out the same patients, so
+    that a network pretrained on one has not seen the validation patients of the other.
+
+    Raises:
+        InputError: if the fraction is outside [0, 1).
+    """
+    in_test = patients_in_test(rows)
+    pathologies = patient_pathologies(row for row in rows if row.patient not in in_test)
+    patients = [{"patient": patient, "pathology": worst} for patient, worst in pathologies.items()]
+    _, validation = split_by_patient(patients, validation_fraction, seed, "pathology")
+    return {one["patient"] for one in validation}
 
 
 def _cut(
@@ -180,17 +205,16 @@ def _explain(
 def _datalist(
     rows: Sequence[LesionView],
     outcomes: Sequence[Outcome],
-    validation_fraction: float,
-    seed: int,
+    held_out: set[str],
     description: Mapping[str, Any],
 ) -> dict[str, Any]:
-    items: dict[str, dict[str, Item]] = {"training": {}, "test": {}}  # by path: rows share their mammogram's tissue
+    items: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}  # by path: rows share their mammogram's tissue
     for row, one in zip(rows, outcomes, strict=True):
         for item in [one.lesion, *one.tissue] if one.lesion else one.tissue:
-            items[row.split][item["image"]] = item
-    training, validation = split_by_patient(list(items["training"].values()), validation_fraction, seed, "pathology")
-    splits = {"training": training, "validation": validation, "test": list(items["test"].values())}
-    return {**description, "label_names": label_names(rows), **splits}
+            items["validation" if row.patient in held_out else row.split][item["image"]] = item
+    if held_out and items["training"] and not items["validation"]:
+        logger.warning("none of the %d validation patients has a crop: a run cannot validate", len(held_out))
+    return {**description, "label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}
 
 
 def _stop_if_strict(strict: bool, errors: Sequence[str]) -> None:

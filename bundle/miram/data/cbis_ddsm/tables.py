@@ -168,6 +168,14 @@ def lesion_labels(rows: Iterable[LesionView]) -> dict[str, dict[str, Any]]:
     return {lesion: _agree(group) for lesion, group in views.items()}
 
 
+def patient_pathologies(rows: Iterable[LesionView]) -> dict[str, str | None]:
+    """The worst pathology of each patient, in the order of the rows; None where no row of the patient tells any."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.patient, []).extend([row.pathology] if row.pathology else [])
+    return {patient: _worst(pathologies) for patient, pathologies in found.items()}
+
+
 def patients_in_test(rows: Iterable[LesionView]) -> set[str]:
     """The patients in any test table: none of them may be trained on, also if another row is a training row."""
     return {row.patient for row in rows if row.split == "test"}
@@ -175,10 +183,14 @@ def patients_in_test(rows: Iterable[LesionView]) -> set[str]:
 
 def _agree(views: list[LesionView]) -> dict[str, Any]:
     pathologies = [view.pathology for view in views if view.pathology is not None]
-    labels: dict[str, Any] = {"pathology": max(pathologies, key=_SEVERITY.index, default=None)}
+    labels: dict[str, Any] = {"pathology": _worst(pathologies)}
     for task in views[0].descriptors:
         labels[task] = sorted({term for view in views for term in view.descriptors[task] or []}) or None
     return labels
+
+
+def _worst(pathologies: list[str]) -> str | None:
+    return max(pathologies, key=_SEVERITY.index, default=None)
 
 
 def _read_table(path: Path, split: str) -> list[LesionView]:
