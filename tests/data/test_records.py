@@ -59,13 +59,15 @@ def test_other_settings_are_refused_unless_all_is_forgotten(prepared: tuple[Reco
 def test_images_of_another_origin_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/mine.png").touch()
-    with pytest.raises(InputError, match="another origin"):
-        Records(tmp_path).begin({})
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"holds images of another origin .*; give another --output_dir$"):
+            Records(tmp_path).begin({}, overwrite)
     assert (tmp_path / "images/mine.png").exists()
 
 
 def test_the_key_stays_and_differs_between_folders(tmp_path: Path) -> None:
     first, second = Records(tmp_path / "1"), Records(tmp_path / "2")
+    first.begin({})
     key = first.key()
     assert len(key) == 32
     assert first.key() == key != second.key()

@@ -70,17 +70,16 @@ class Records:
             overwrite: forget what was prepared before, crops included.
 
         Raises:
-            InputError: if the folder was prepared with other settings, or holds images that were not prepared here.
+            InputError: if the folder was prepared with other settings, or by another script or hand: then nothing of it
+                is touched, `overwrite` or not.
         """
+        self._check_origin()
         if overwrite:
             self._forget()
+        self.key()
         path = self.folder / "settings.json"
         if path.is_file():
             _compare(self.output_dir, json.loads(path.read_text(encoding="utf-8")), settings)
-        elif any((self.output_dir / "images").glob("*")):
-            raise InputError(
-                f"{self.output_dir} already holds images of another origin; give another --output_dir, or --overwrite"
-            )
         write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path) -> Record | None:
@@ -99,7 +98,7 @@ class Records:
         write_text(self._path(record.source), json.dumps(asdict(record)) + "\n")
 
     def key(self) -> bytes:
-        """The folder's random key, made at first use. Processes share it: call this before they start."""
+        """The folder's random key, which :meth:`begin` makes, and which tells that these records are this module's."""
         path = self.folder / "key"
         if not path.is_file():
             with atomic_write(path) as temporary:
@@ -109,14 +108,25 @@ class Records:
     def _path(self, source: str) -> Path:
         return self.folder / "sources" / f"{source_digest(source)}.json"
 
+    def _check_origin(self) -> None:
+        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
+        names = [self.folder.name, "images", "masks", "datalist.json", "report.csv"]
+        found = [name for name in names if (self.output_dir / name).exists()]
+        if found and not (self.folder / "key").is_file():
+            raise InputError(
+                f"{self.output_dir} holds {', '.join(found)} of another origin (.prepare has no key of prepare_folder.py); "
+                "give another --output_dir"
+            )
+
     def _forget(self) -> None:
         """Remove what this module's records say was written; other files stay."""
         for path in (self.folder / "sources").glob("*.json"):
             for name in json.loads(path.read_text(encoding="utf-8"))["outputs"]:
                 (self.output_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
         for name in ("datalist.json", "report.csv"):
             (self.output_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "sources", ignore_errors=True)
+        (self.folder / "settings.json").unlink(missing_ok=True)  # the key stays: a run that is stopped here can go on
 
 
 def source_digest(source: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
 from miram.data.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
 from miram.data.datalist import load_split, read_datalist
+from miram.data.folder import prepare_folder
 from miram.data.prepared import read_png16
 from miram.errors import InputError
 
@@ -217,6 +218,16 @@ def test_other_settings_need_another_folder(miniature: Any) -> None:
     with pytest.raises(InputError, match="crops was lesion, now both"):
         miniature.prepare(crops="both")
     miniature.prepare(seed=3, crops_per_image=9)  # neither decides a lesion's crop
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_preparing_another_folder_into_it_leaves_it_whole(miniature: Any, overwrite: bool) -> None:
+    miniature.add()
+    miniature.prepare()
+    before = {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"of another origin .*; give another --output_dir$"):
+        prepare_folder(miniature.dicom_dir, miniature.output_dir, workers=0, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()} == before
 
 
 def test_foreign_folder_is_not_written_to(miniature: Any) -> None:
