@@ -58,7 +58,8 @@ def describe(summary: Summary) -> str:
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     lines += [f"every file is in {summary.output_dir / 'report.csv'}", "", "next:"]
-    command = "python -m monai.bundle run training --config_file configs/pretrain.yaml"
+    configs = {2: "configs/pretrain.yaml", 3: "\"['configs/pretrain.yaml','configs/volumes.yaml']\""}
+    command = f"python -m monai.bundle run training --config_file {configs[summary.spatial_dims]}"
     return "\n".join([*lines, f"  {command} --dataset_dir {summary.output_dir}"])
 
 

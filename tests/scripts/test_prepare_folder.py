@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,8 +41,20 @@ def test_it_says_what_was_done_and_what_to_type_next(folder: Path) -> None:
     assert "patients: 1 training, 1 validation" in result.stdout
     assert "2 images: patient from the file name" in result.stdout
     assert "1 of 3 files gave no crop: could not be read" in result.stdout
-    assert f"--dataset_dir {output}" in result.stdout
+    assert f"training --config_file configs/pretrain.yaml --dataset_dir {output}" in result.stdout
     assert "preparing: 100%" in result.stderr
+
+
+def test_volumes_are_trained_on_with_their_own_config(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    volume = np.arange(8000, dtype=np.uint16).reshape(20, 20, 20)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "in/a.nii.gz")
+    output = tmp_path / "out"
+    result = run("--input_dir", tmp_path / "in", "--output_dir", output, "--crop_size", 24, "--workers", 0)
+    assert result.stdout.splitlines()[-1] == (
+        "  python -m monai.bundle run training --config_file \"['configs/pretrain.yaml','configs/volumes.yaml']\" "
+        f"--dataset_dir {output}"
+    )
 
 
 def test_bad_input_is_one_line_and_status_2(folder: Path) -> None:

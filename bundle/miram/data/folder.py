@@ -35,6 +35,7 @@ class Summary:
         origins: images by what named their patient ("csv", "pattern", "dicom", "file").
         reasons: files that gave no crop, by reason.
         dark: images whose brightest pixel is below a quarter of the range.
+        spatial_dims: of the crops: 2, or 3 for volumes.
     """
 
     output_dir: Path
@@ -46,6 +47,7 @@ class Summary:
     origins: dict[str, int]
     reasons: dict[str, int]
     dark: int
+    spatial_dims: int
 
 
 def prepare_folder(
@@ -104,6 +106,7 @@ def prepare_folder(
         origins=dict(origins),
         reasons=dict(Counter(_kind(row) for row in rows if row.status != "crop")),
         dark=sum(record.dark for record in records),
+        spatial_dims=records[0].spatial_dims,
     )
 
 
