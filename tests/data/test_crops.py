@@ -118,6 +118,17 @@ def test_a_breast_narrower_than_a_window_gives_the_fullest_windows() -> None:
     assert all(column == 50 for _, column in centers)
 
 
+@pytest.mark.parametrize("shape", [(30, 400), (400, 30)])
+def test_an_image_thinner_than_a_window_gives_as_many_as_another(shape: tuple[int, int]) -> None:
+    mask = np.zeros(shape, bool)
+    mask[:250, :250] = True
+    centers = tissue_centers(mask, 40, 100, np.random.default_rng(0), min_tissue=0.9)
+    assert len(set(centers)) == 40
+    along = [max(center) for center in centers]
+    assert min(along) < 100
+    assert max(along) <= 250 - 0.9 * 100 + 50, "at least 90 of 100 pixels of the window hold tissue"
+
+
 def test_no_tissue_gives_no_window() -> None:
     assert tissue_centers(np.zeros((100, 100), bool), 4, 32, np.random.default_rng(0)) == []
 

@@ -96,6 +96,25 @@ def test_equal_stems_do_not_collide(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "count", "reason"),
+    [
+        ((20, 400), 4, ""),
+        ((20, 34), 3, "3 of 4 crops: there are no more different windows of tissue"),
+        ((20, 32), 1, "1 of 4 crops: the image is no larger than a crop"),
+    ],
+)
+def test_thin_images_give_all_the_crops_there_are_and_say_if_they_are_few(
+    tmp_path: Path, shape: tuple[int, int], count: int, reason: str
+) -> None:
+    pixels = np.full(shape, 50_000, np.uint16)
+    pixels[:, -1] = 0  # all is tissue but a column of air
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    settings = CropSettings(crop_size=32, crops_per_image=4, min_tissue=0.9)
+    record = prepare_image("a.png", tmp_path, Records(tmp_path / "out"), settings, b"")
+    assert (len(set(record.outputs)), record.reason) == (count, reason)
+
+
+@pytest.mark.parametrize(
     ("pixels", "settings", "reason"),
     [
         (np.full((40, 40), 9, np.uint8), {}, "constant"),

@@ -104,7 +104,7 @@ def tissue_centers(
         count: how many windows are wanted.
         size: of the windows, in pixels, one for all axes or one per axis.
         rng: decides the draw.
-        min_tissue: share of a window that is tissue.
+        min_tissue: share of a window that is tissue, of the part of it that lies in the image where that is smaller.
 
     Returns:
         up to `count` centres (row, column[, slice]) for :func:`crop_at`; none where the mask is empty.
@@ -129,14 +129,14 @@ def _window_starts(length: int, width: int, steps: int = 32) -> np.ndarray:
 
 
 def _window_shares(mask: np.ndarray, starts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
-    """Each window's share of tissue, from cumulative sums along one axis after the other."""
+    """Each window's share of tissue, without its padding, from cumulative sums along one axis after the other."""
     sums = mask.astype(np.int32)
     for axis, (start, width) in enumerate(zip(starts, sizes, strict=True)):
         edges = [(1, 0) if other == axis else (0, 0) for other in range(mask.ndim)]
         cumulative = np.pad(sums.cumsum(axis, dtype=np.int32), edges)
         ends = np.minimum(start + width, mask.shape[axis])
         sums = cumulative.take(ends, axis) - cumulative.take(start, axis)
-    return sums / math.prod(sizes)
+    return sums / math.prod(min(width, length) for width, length in zip(sizes, mask.shape, strict=True))
 
 
 def _otsu(values: np.ndarray, bins: int = 256) -> float:

@@ -90,7 +90,7 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
         status.st_size,
         status.st_mtime_ns,
         outputs=_write(source, records.output_dir, windows, _crop_spacing(image, settings)),
-        reason=reason or ("" if windows else "no tissue found; try --crops whole"),
+        reason=reason or _remark(len(windows), image, settings),
         scaling=image.scaling,
         spatial_dims=image.pixels.ndim,
         dark=int(image.pixels.max()) < 65536 // 4,
@@ -129,6 +129,17 @@ def _reason_to_skip(image: Image, settings: CropSettings) -> str:
     if settings.spatial_dims not in (None, image.pixels.ndim):
         return f"{kinds[image.pixels.ndim]}, while spatial_dims is {settings.spatial_dims}"
     return "constant: every pixel has one value" if image.pixels.min() == image.pixels.max() else ""
+
+
+def _remark(count: int, image: Image, settings: CropSettings) -> str:
+    """Why there are fewer windows than were asked for; "" where there are as many."""
+    if count == 0:
+        return "no tissue found; try --crops whole"
+    if settings.crops == "whole" or count == settings.crops_per_image:
+        return ""
+    fits = max(image.pixels.shape) <= settings.size(image.pixels.ndim)
+    why = "the image is no larger than a crop" if fits else "there are no more different windows of tissue"
+    return f"{count} of {settings.crops_per_image} crops: {why}"
 
 
 def _crop_spacing(image: Image, settings: CropSettings) -> tuple[float, ...] | None:

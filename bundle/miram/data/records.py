@@ -26,7 +26,7 @@ class Record:
         size: of the source in bytes; with `modified` it tells whether the source has changed.
         modified: time of the last change, in ns.
         outputs: crops, relative to the prepared folder; none where the image was skipped.
-        reason: why it was skipped.
+        reason: why it was skipped, or gave fewer crops than were asked for.
         scaling: see :class:`miram.data.image.Image`.
         spatial_dims: 2 or 3.
         dark: whether the brightest pixel is below a quarter of the range.
@@ -114,7 +114,7 @@ class Records:
         found = [name for name in names if (self.output_dir / name).exists()]
         if found and not (self.folder / "key").is_file():
             raise InputError(
-                f"{self.output_dir} holds {', '.join(found)} of another origin (.prepare has no key of prepare_folder.py); "
+                f"{self.output_dir} holds {', '.join(found)} of another origin (its .prepare holds no key); "
                 "give another --output_dir"
             )
 
