@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output_dir", default="runs/demo/cbis_ddsm", help="folder to make (default %(default)s)")
+    parser.add_argument("--output_dir", default="data/generated/cbis_ddsm", help="folder to make (default %(default)s)")
     parser.add_argument("--patients", type=int, default=60, help="how many, at least 5 (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default %(default)s)")
     parser.add_argument("--workers", type=int, help="processes; 0 is this one (default: one per core)")
@@ -38,7 +38,7 @@ def main() -> None:
         print(f"  {name}: {rows} rows")
     print(
         f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {data.dicom_dir} --csv_dir {data.csv_dir} "
-        f"--output_dir {data.dicom_dir.parent.with_name('dataset')}"
+        f"--output_dir {data.dicom_dir.parent.with_name('prepared')}"
     )
 
 
