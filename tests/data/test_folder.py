@@ -234,6 +234,9 @@ def test_volumes(tmp_path: Path) -> None:
         itk.imwrite(itk.image_from_array(picture(16, (20, 10, 20))), str(tmp_path / f"in/b_{suffix}.{suffix}"))
     summary = prepare(tmp_path / "in", settings=CropSettings(crop_size=24, crops_per_image=2))
     assert (summary.images, summary.crops) == (3, 4)  # two windows, and two volumes that fit into one
+    items = load_split(summary.output_dir, "training") + load_split(summary.output_dir, "validation")
+    assert {item["patient"] for item in items} == {"a", "b_mha", "b_nrrd"}
+    assert not [item["image"] for item in items if item["image"].count(".nii") > 1]
     for path in (summary.output_dir / "images").iterdir():
         volume: Any = nibabel.load(path)
         assert (volume.shape, volume.get_data_dtype()) == ((24, 24, 24), np.uint16)

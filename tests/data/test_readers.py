@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.readers import is_image_file, read_image
+from miram.data.readers import is_image_file, read_image, without_suffix
 from miram.errors import InputError
 
 from .image_files import picture, write_dicom
@@ -31,6 +31,21 @@ def test_other_files_are_no_images(tmp_path: Path, name: str) -> None:
     else:
         path.write_text("text")
     assert not is_image_file(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/v0.nii.gz", "a/v0"),
+        ("a/V0.NII.GZ", "a/V0"),
+        ("v0.nii", "v0"),
+        ("case.1.png", "case.1"),
+        ("1.2.840.7", "1.2.840.7"),
+        (".nii.gz", ".nii.gz"),
+    ],
+)
+def test_a_name_loses_a_known_suffix_whole_and_nothing_else(path: str, name: str) -> None:
+    assert without_suffix(path) == Path(name)
 
 
 def test_missing_empty_and_unknown_files_are_refused(tmp_path: Path) -> None:

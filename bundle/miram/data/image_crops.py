@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from miram.data.crops import breast_mask, crop_at, resize_crop, tissue_centers
 from miram.data.image import Image, check_intensity
 from miram.data.prepared import write_png16, write_volume
-from miram.data.readers import read_image
+from miram.data.readers import read_image, without_suffix
 from miram.data.records import Record, Records, hash_patient, source_digest
 from miram.errors import InputError
 
@@ -153,8 +153,7 @@ def _crop_spacing(image: Image, settings: CropSettings) -> tuple[float, ...] | N
 
 def _write(source: str, folder: Path, windows: list[np.ndarray], spacing: tuple[float, ...] | None) -> tuple[str, ...]:
     """Write the crops; their names tell the source's stem, and by a digest of its path tell equal stems apart."""
-    path = PurePosixPath(source)
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", path.name.removesuffix(path.suffix))[:60]
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(source).name)[:60]
     outputs = []
     for number, window in enumerate(windows):
         suffix = "png" if window.ndim == 2 else "nii.gz"

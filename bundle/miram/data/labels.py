@@ -12,6 +12,7 @@ import pandas
 
 from miram.data.datalist import Item
 from miram.data.prepared import ReportRow
+from miram.data.readers import without_suffix
 from miram.data.records import Record
 from miram.errors import InputError
 
@@ -104,7 +105,7 @@ def assign_patients(
             number = numbers.setdefault(record.patient, len(numbers) + 1)
             patient, origin = f"patient_{number:04d}", "dicom"
         else:
-            patient, origin = str(PurePosixPath(record.source).with_suffix("")), "file"
+            patient, origin = without_suffix(record.source).as_posix(), "file"
         patients[record.source] = patient
         origins[origin] += 1
     return patients, origins

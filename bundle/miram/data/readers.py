@@ -12,7 +12,7 @@ from miram.data.raster import read_pillow, read_tiff
 from miram.data.volumes import read_itk, read_nifti
 from miram.errors import InputError
 
-__all__ = ["Image", "is_image_file", "read_image"]
+__all__ = ["Image", "is_image_file", "read_image", "without_suffix"]
 
 Reader = Callable[[str | os.PathLike[str], int, str], Image]
 
@@ -58,6 +58,12 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     if path.name.upper() == "DICOMDIR":
         return False
     return _suffix(path) in READERS or _has_preamble(path)
+
+
+def without_suffix(path: str | os.PathLike[str]) -> Path:
+    """A path without the suffix of a supported format, `.nii.gz` whole; other dots are part of the name."""
+    path, suffix = Path(path), _suffix(Path(path))
+    return path.with_name(path.name[: -len(suffix)]) if suffix in READERS and path.name.lower() != suffix else path
 
 
 def _suffix(path: Path) -> str:
