@@ -169,6 +169,21 @@ def test_strict_stops_with_the_report_written(folder: Path) -> None:
     assert not (folder.parent / "out/datalist.json").exists()
 
 
+def test_a_strict_stop_leaves_no_earlier_data_list_beside_the_new_report(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    crops = files(output)
+    with pytest.raises(InputError, match="--strict"):
+        prepare(folder, strict=True)
+    assert not (output / "datalist.json").exists()
+    assert files(output) == crops, "a run that is not strict needs to cut nothing again"
+
+
+def test_a_wrong_fraction_is_told_of_before_any_work(folder: Path) -> None:
+    with pytest.raises(InputError, match="validation_fraction"):
+        prepare(folder, validation_fraction=1.0)
+    assert not (folder.parent / "out").exists()
+
+
 def test_labels_are_carried_into_the_items(folder: Path) -> None:
     table = folder.parent / "labels.csv"
     table.write_text("image,patient,density,birads\n4.png,patient_0001,C,10\n3.dcm,,B,2\ngone.png,,A,1\n")

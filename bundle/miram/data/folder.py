@@ -72,13 +72,15 @@ def prepare_folder(
         patient_pattern: see :func:`miram.data.labels.assign_patients`.
         validation_fraction: share of the patients held out.
         workers: see :func:`miram.data.prepared.run_jobs`.
-        strict: an image that cannot be read stops the run after the report is written.
+        strict: an image that cannot be read stops the run after the report is written; there is no data list then, also
+            where an earlier run had left one. Crops are kept.
         overwrite: forget what was prepared before.
 
     Raises:
         InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
     """
     settings = settings or CropSettings()
+    split_by_patient([], validation_fraction)  # a wrong fraction is told of now, not after the work
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
     files = len(sources) + len(rows)
@@ -91,6 +93,7 @@ def prepare_folder(
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
+    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
     _check(output, rows, records, strict)
     items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]

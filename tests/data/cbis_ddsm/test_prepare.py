@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.data.cbis_ddsm.items import Outcome
+from miram.data.cbis_ddsm.lesions import ImageCrops
+from miram.data.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
 from miram.data.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
 from miram.data.datalist import load_split, read_datalist
 from miram.data.folder import prepare_folder
-from miram.data.prepared import read_png16
+from miram.data.prepared import ReportRow, read_png16
 from miram.errors import InputError
 
 
@@ -143,6 +145,22 @@ def test_strict_stops(miniature: Any, broken: str) -> None:
         path.write_bytes(content[:-1000])
     with pytest.raises(InputError, match="1 rows have no crop and strict is set"):
         miniature.prepare(strict=True)
+    assert not (miniature.output_dir / "datalist.json").exists()
+
+
+def test_strict_stop_leaves_report_and_list_of_one_run(miniature: Any) -> None:
+    miniature.add(patient="P_00001")
+    path = miniature.add(patient="P_00002")["image"]
+    miniature.prepare()
+    before, content = written(miniature), path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match="strict"):
+        miniature.prepare(strict=True)
+    assert written(miniature) == before, "missing files are found before anything is written"
+    path.write_bytes(content[:-1000])
+    with pytest.raises(InputError, match="strict"):
+        miniature.prepare(strict=True)
+    assert [row["status"] for row in report(miniature)] == ["crop", "error"]
     assert not (miniature.output_dir / "datalist.json").exists()
 
 
@@ -339,6 +357,15 @@ def test_mask_of_another_resolution_is_noted(miniature: Any) -> None:
     full = np.frombuffer(path.read_bytes()[-96 * 80 * 2 :], np.uint16).reshape(96, 80)
     crop = read_png16(miniature.output_dir / items(miniature)[0]["image"])
     assert np.array_equal(crop, full[54:86, 14:46]), "around row 70, column 30 of the mammogram"
+
+
+@pytest.mark.parametrize(
+    ("status", "outputs", "told"),
+    [("crop", (), "1 crops were made and .* name 0"), ("error", ("images/a.png",), "row 1 has no crop and no reason")],
+)
+def test_a_row_or_crop_that_is_not_accounted_for_is_a_bug(status: str, outputs: tuple[str, ...], told: str) -> None:
+    with pytest.raises(RuntimeError, match=told):
+        _account([Outcome(ReportRow("row 1", status, outputs=outputs))], {"1.2": ImageCrops({"a": 1.0})})
 
 
 def test_outputs_hold_no_header_data(miniature: Any) -> None:

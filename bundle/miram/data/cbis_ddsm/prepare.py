@@ -121,7 +121,8 @@ def prepare_cbis_ddsm(
         validation_fraction: share of the patients that are in no test table.
         seed: of the validation draw and of the tissue crops' places.
         workers: processes; None is one per core, 0 is this process.
-        strict: stop at rows whose files are missing or unfit, instead of only listing them in `report.csv`.
+        strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no data
+            list), instead of only listing them in `report.csv`.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.
@@ -140,6 +141,7 @@ def prepare_cbis_ddsm(
     save_settings(output, settings)
     results = _cut(jobs, Path(dicom_dir), output, settings, workers)
     outcomes = _explain(rows, results, refusals, settings)
+    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", [one.report for one in outcomes])
     errors = [one.report.reason for one in outcomes if one.report.status == "error"]
     _stop_if_strict(strict, errors)
@@ -185,7 +187,7 @@ def _cut(
 def _explain(
     rows: Sequence[LesionView], results: dict[str, ImageCrops], refusals: dict[str, Refusal], settings: CropSettings
 ) -> list[Outcome]:
-    """One outcome for each row; rows in = crops out + rows explained."""
+    """One outcome for each row."""
     labels = lesion_labels(rows)
     wants_lesion = settings.crops != "tissue"
     outcomes = [
@@ -194,12 +196,19 @@ def _explain(
         else outcome(row, results[row.image_series], wants_lesion, tissue_names(row, settings), labels[row.lesion])
         for row in rows
     ]
-    made = sum(len(set(crops.zooms)) for crops in results.values())
-    told = {path for one in outcomes for path in one.report.outputs if path.startswith("images/")}
-    assert len(outcomes) == len(rows), "every row of the tables has one outcome"
-    assert len(told) == made, "every crop belongs to a row"
-    assert all(one.report.reason for one in outcomes if one.report.status != "crop"), "every other row is explained"
+    _account(outcomes, results)
     return outcomes
+
+
+def _account(outcomes: Sequence[Outcome], results: dict[str, ImageCrops]) -> None:
+    """Check that rows in = crops out + rows explained; anything else is a bug, and must not be written."""
+    made = sum(len(crops.zooms) for crops in results.values())
+    told = {path for one in outcomes for path in one.report.outputs if path.startswith("images/")}
+    if len(told) != made:
+        raise RuntimeError(f"{made} crops were made and the rows of the report name {len(told)}")
+    silent = [one.report.source for one in outcomes if one.report.status != "crop" and not one.report.reason]
+    if silent:
+        raise RuntimeError(f"{silent[0]} has no crop and no reason")
 
 
 def _datalist(
