@@ -41,6 +41,8 @@ def test_uncompressed_values_are_exact(tmp_path: Path, syntax: str, bits: int) -
     result.file_meta.TransferSyntaxUID = syntax
     image = read_dicom(save(tmp_path / "a.dcm", result), LIMIT)
     np.testing.assert_array_equal(image.pixels, stretched(stored, bits))
+    names = {8: "8 bit x 257", 10: "10 bit x 65535/1023", 12: "12 bit x 65535/4095", 14: "14 bit x 65535/16383"}
+    assert image.scaling == names.get(bits, "16 bit as stored")
 
 
 def test_big_endian_values_are_exact(tmp_path: Path) -> None:

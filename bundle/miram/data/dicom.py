@@ -166,7 +166,7 @@ def _has_window(header: Dataset) -> bool:
 def _name(bits: int, windowed: bool) -> str:
     if windowed:
         return "window of the header"
-    return {8: "8 bit x 257", 16: "16 bit as stored"}.get(bits, f"{bits} bit stretched")
+    return {8: "8 bit x 257", 16: "16 bit as stored"}.get(bits, f"{bits} bit x 65535/{2**bits - 1}")
 
 
 def _spacing(header: Dataset) -> tuple[float, ...] | None:
