@@ -12,7 +12,7 @@ from miram.data.idc import free_space
 EXPLANATION = """\
 First get the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,
 calc_case_description_train_set.csv, calc_case_description_test_set.csv) from The Cancer Imaging Archive,
-https://www.cancerimagingarchive.net/collection/cbis-ddsm/, into one folder, the csv_dir.
+https://www.cancerimagingarchive.net/collection/cbis-ddsm/, into one folder, the --csv_dir.
 With fewer tables, fewer series are downloaded.
 
 Everything is 163.5 GB: 102.6 GB of full mammograms, 60.9 GB of masks and cropped images. Lesion crops need both

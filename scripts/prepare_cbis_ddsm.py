@@ -8,13 +8,13 @@ from miram.cli import main_guard
 from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
 
 EXPLANATION = """\
-dicom_dir: the DICOM files in any layout: The Cancer Imaging Archive's (folders named by UIDs or descriptions), the
+--dicom_dir: the DICOM files in any layout: The Cancer Imaging Archive's (folders named by UIDs or descriptions), the
   Imaging Data Commons' (scripts/download_cbis_ddsm.py), or your own. Files are found by the series UID in the headers.
   Full mammograms are needed for every crop, masks for lesion crops. The cropped images of the data set are not used:
   they have no context. With only the masks on disk every row is an error that says so.
-csv_dir: the four tables *_case_description_*_set.csv, or some of them. Give the test tables too: patients in them are
+--csv_dir: the four tables *_case_description_*_set.csv, or some of them. Give the test tables too: patients in them are
   kept out of training, which the training tables alone cannot tell.
-output_dir: gets datalist.json (splits and labels), images/ and masks/ (16-bit PNG, same pixels), and report.csv: for
+--output_dir: gets datalist.json (splits and labels), images/ and masks/ (16-bit PNG, same pixels), and report.csv: for
   every row of the tables what became of it.
 
 A lesion's crop is centred on it and shows at least --context times its size: at native resolution if that fits into

@@ -20,26 +20,39 @@ ORIGINS = {
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--input_dir", required=True, help="folder of images, searched with its subfolders")
     add("--output_dir", required=True, help="folder to make; the same command continues an interrupted run")
-    add("--crops", choices=CROPS, default="tissue", help="random windows of tissue, or the whole image made small")
-    add("--crop_size", type=int, help="pixels a side; 512 for images and 96 for volumes unless given")
-    add("--crops_per_image", type=int, default=32, help="windows of an image that is larger than a crop")
-    add("--min_tissue", type=float, default=0.5, help="share of a window that is tissue")
-    add("--spatial_dims", type=int, choices=(2, 3), help="keep images (2) or volumes (3) only")
     add(
-        "--intensity", choices=INTENSITIES, default="stored", help="keep stored levels, or stretch percentiles 0.5-99.5"
+        "--crops",
+        choices=CROPS,
+        default="tissue",
+        help="random windows of tissue, or the whole image made small (default %(default)s)",
     )
-    add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error")
+    add("--crop_size", type=int, help="pixels a side (default: 512 for images, 96 for volumes)")
+    add(
+        "--crops_per_image",
+        type=int,
+        default=32,
+        help="windows of an image that is larger than a crop (default %(default)s)",
+    )
+    add("--min_tissue", type=float, default=0.5, help="share of a window that is tissue (default %(default)s)")
+    add("--spatial_dims", type=int, choices=(2, 3), help="keep images (2) or volumes (3) only (default: what there is)")
+    add(
+        "--intensity",
+        choices=INTENSITIES,
+        default="stored",
+        help="keep stored levels (default), or stretch percentiles 0.5-99.5",
+    )
+    add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error (default %(default)s)")
     add("--labels_csv", help="CSV with a column image, optionally patient; other columns are labels")
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
-    add("--validation_fraction", type=float, default=0.2, help="share of the patients held out")
-    add("--seed", type=int, default=0, help="of the windows and the split")
-    add("--workers", type=int, help="processes; all cores unless given, 0 for none")
+    add("--validation_fraction", type=float, default=0.2, help="share of the patients held out (default %(default)s)")
+    add("--seed", type=int, default=0, help="of the windows and the split (default %(default)s)")
+    add("--workers", type=int, help="processes; 0 is this one (default: one per core)")
     add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
-    add("--overwrite", action="store_true", help="forget what was prepared in output_dir before")
+    add("--overwrite", action="store_true", help="forget what was prepared in --output_dir before")
     return parser.parse_args(arguments)
 
 

@@ -42,4 +42,4 @@ def test_prepares_generated_data_and_strict_stops(tmp_path: Path) -> None:
     next(path for path in (tmp_path / "demo/dicom").rglob("*.dcm") if path.is_file()).unlink()
     strict = run(*folders, "--output_dir", tmp_path / "strict", "--workers", 0, "--strict")
     assert strict.returncode == 2
-    assert "strict is set" in strict.stderr
+    assert "--strict is set" in strict.stderr

@@ -89,7 +89,7 @@ def check_space(wanted: Iterable[Series], output_dir: str | Path) -> None:
     if need > free:
         raise InputError(
             f"{need / 1e9:.1f} GB are to be downloaded and {output_dir} has {free / 1e9:.1f} GB free; "
-            "give an output_dir on a larger disk, or download less"
+            "give an --output_dir on a larger disk, or download less"
         )
 
 

@@ -75,7 +75,7 @@ def test_small_disk_stops_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr("miram.data.idc.free_space", lambda folder: 10)
     plan = plan_download(miniature.csv_dir, tmp_path / "download", "all", offered)
-    with pytest.raises(InputError, match="give an output_dir on a larger disk"):
+    with pytest.raises(InputError, match="give an --output_dir on a larger disk"):
         run_download(plan, tmp_path / "download", "http://127.0.0.1:9", attempts=1)
     assert not (tmp_path / "download").exists()
 

@@ -67,5 +67,5 @@ def test_image_smaller_than_the_crop_is_padded() -> None:
     ],
 )
 def test_wrong_settings_are_named(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"^{name} is "):
+    with pytest.raises(InputError, match=f"^--{name} is "):
         CropSettings(**{name: value})

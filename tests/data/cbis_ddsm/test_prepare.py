@@ -17,6 +17,7 @@ from miram.data.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
 from miram.data.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
 from miram.data.datalist import load_split, read_datalist
 from miram.data.folder import prepare_folder
+from miram.data.image_crops import CropSettings as FolderSettings
 from miram.data.prepared import ReportRow, read_png16
 from miram.errors import InputError
 
@@ -143,7 +144,7 @@ def test_strict_stops(miniature: Any, broken: str) -> None:
     path.unlink()
     if broken == "truncated":
         path.write_bytes(content[:-1000])
-    with pytest.raises(InputError, match="1 rows have no crop and strict is set"):
+    with pytest.raises(InputError, match="1 rows have no crop and --strict is set"):
         miniature.prepare(strict=True)
     assert not (miniature.output_dir / "datalist.json").exists()
 
@@ -231,9 +232,11 @@ def test_interrupted_run_continues_to_the_same_result(miniature: Any, monkeypatc
 def test_other_settings_need_another_folder(miniature: Any) -> None:
     miniature.add()
     miniature.prepare()
-    with pytest.raises(InputError, match="was made with other settings \\(crop_size was 32, now 48\\)"):
+    with pytest.raises(
+        InputError, match="was made with other settings \\(--crop_size was 32, now 48\\); give another --output_dir"
+    ):
         miniature.prepare(crop_size=48)
-    with pytest.raises(InputError, match="crops was lesion, now both"):
+    with pytest.raises(InputError, match=r"\(--crops was lesion, now both\)"):
         miniature.prepare(crops="both")
     miniature.prepare(seed=3, crops_per_image=9)  # neither decides a lesion's crop
 
@@ -255,6 +258,15 @@ def test_foreign_folder_is_not_written_to(miniature: Any) -> None:
     with pytest.raises(InputError, match="is not empty and was not made from CBIS-DDSM"):
         miniature.prepare()
     assert [path.name for path in miniature.output_dir.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_of_the_other_script_is_not_written_to(miniature: Any) -> None:
+    miniature.add()
+    prepare_folder(miniature.dicom_dir, miniature.output_dir, FolderSettings(crop_size=32), workers=0)
+    before = written(miniature)
+    with pytest.raises(InputError, match="was not made from CBIS-DDSM; give a new folder as --output_dir"):
+        miniature.prepare(crops="tissue", crops_per_image=32)
+    assert written(miniature) == before
 
 
 @pytest.mark.parametrize("crops", ["lesion", "tissue", "both"])

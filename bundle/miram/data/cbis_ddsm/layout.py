@@ -81,7 +81,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     """
     root = Path(dicom_dir)
     if not root.is_dir():
-        raise InputError(f"{root} is no folder; give the folder of the downloaded DICOM files as dicom_dir")
+        raise InputError(f"{root} is no folder; give the folder of the downloaded DICOM files as --dicom_dir")
     known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
     found = list(_walk(root))
     new = [file for file in found if (file.path, file.size, file.modified) not in known]

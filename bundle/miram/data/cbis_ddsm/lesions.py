@@ -40,7 +40,7 @@ class CropSettings:
 
     def __post_init__(self) -> None:
         if self.crops not in ("lesion", "tissue", "both"):
-            raise InputError(f"crops is {self.crops!r}; give lesion, tissue or both")
+            raise InputError(f"--crops is {self.crops!r}; give lesion, tissue or both")
         for name, least in {
             "crop_size": 16,
             "context": 1,
@@ -49,7 +49,7 @@ class CropSettings:
             "seed": 0,
         }.items():
             if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; give {least} or more")
+                raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
 
 
 @dataclass(frozen=True)

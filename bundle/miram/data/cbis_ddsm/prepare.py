@@ -121,8 +121,8 @@ def prepare_cbis_ddsm(
         validation_fraction: share of the patients that are in no test table.
         seed: of the validation draw and of the tissue crops' places.
         workers: processes; None is one per core, 0 is this process.
-        strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no data
-            list), instead of only listing them in `report.csv`.
+        strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
+            data list), instead of only listing them in `report.csv`.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.
@@ -228,7 +228,7 @@ def _datalist(
 
 def _stop_if_strict(strict: bool, errors: Sequence[str]) -> None:
     if strict and errors:
-        raise InputError(f"{len(errors)} rows have no crop and strict is set; the first: {errors[0]}")
+        raise InputError(f"{len(errors)} rows have no crop and --strict is set; the first: {errors[0]}")
 
 
 def _summary(output: Path, outcomes: Sequence[Outcome], datalist: dict[str, Any], seconds: float) -> Summary:

@@ -27,19 +27,18 @@ def check_settings(output_dir: Path, settings: CropSettings) -> None:
     """
     if not output_dir.exists() or not {path.name for path in output_dir.iterdir()} - {STATE_DIR}:
         return
-    try:
-        before = json.loads((output_dir / _SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    before, now = _read_settings(output_dir), _decisive(settings)
+    if not before or not before.keys() <= asdict(settings).keys():
         raise InputError(
-            f"{output_dir} is not empty and was not made from CBIS-DDSM; give a new folder as output_dir"
-        ) from error
-    now = _decisive(settings)
+            f"{output_dir} is not empty and was not made from CBIS-DDSM; give a new folder as --output_dir"
+        )
+    # Other --crops have other settings of their own; only those that both have can differ.
     changed = [
-        f"{key} was {before.get(key)}, now {now.get(key)}" for key in before | now if before.get(key) != now.get(key)
+        f"--{key} was {before[key]}, now {now[key]}" for key in before if before[key] != now.get(key, before[key])
     ]
     if changed:
         raise InputError(
-            f"{output_dir} was made with other settings ({', '.join(changed)}); give another output_dir or delete it"
+            f"{output_dir} was made with other settings ({', '.join(changed)}); give another --output_dir or delete it"
         )
 
 
@@ -74,6 +73,14 @@ def _recall(record: Path, output_dir: Path, job: ImageJob) -> ImageCrops | None:
     ]
     whole = not crops.problems and all((output_dir / path).is_file() for path in written)
     return crops if whole else None
+
+
+def _read_settings(output_dir: Path) -> dict[str, Any]:
+    """The settings that a folder was made with; empty where it has none."""
+    try:
+        return dict(json.loads((output_dir / _SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _decisive(settings: CropSettings) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def read_tables(csv_dir: str | Path) -> list[LesionView]:
     folder = Path(csv_dir)
     present = [name for name in TABLES if (folder / name).is_file()]
     if not present:
-        raise InputError(f"{folder} holds none of the tables {', '.join(TABLES)}; give their folder as csv_dir")
+        raise InputError(f"{folder} holds none of the tables {', '.join(TABLES)}; give their folder as --csv_dir")
     return [row for name in present for row in _read_table(folder / name, TABLES[name])]
 
 
