@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import operator
 import os
+import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,9 +106,20 @@ def test_workers_use_one_thread_each_and_no_more_than_there_are_jobs() -> None:
     assert run_jobs(jobs, operator.call, 9) == [1, 1]
 
 
-def test_a_worker_that_dies_names_the_remedy() -> None:
+def test_a_worker_that_dies_names_the_remedy(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="fewer workers"):
         run_jobs([9, 9], os._exit, 2)
+    assert "100%" not in capfd.readouterr().err, "jobs given up are not done"
+
+
+def test_ctrl_c_stops_with_the_bar_where_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
+    jobs = [interrupt, *[partial(time.sleep, 0.2)] * 20]
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, operator.call, 2, "napping")
+    lines = capfd.readouterr().err.split("\n")
+    assert lines[0].endswith("napping:   0% (0 of 21 it) in 00:00, ? left")
+    assert "100%" not in "".join(lines), "the jobs given up are not counted"
 
 
 def test_no_jobs_and_a_wrong_number_of_workers() -> None:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
+from miram.data.progress import progress_bar
 from miram.errors import InputError
 
 UNFINISHED = ".unfinished"  # hidden, so that no prepare step reads what is in it
@@ -123,7 +123,7 @@ def download_series(
     failures: dict[str, str] = {}
     command = [_s5cmd(), "--no-sign-request", "--endpoint-url", endpoint_url, "--log", "error"]
     command += ["--retry-count", "3", "--numworkers", str(connections), "run"]
-    with tqdm(total=sum(series.size for series in left), desc="Downloading", unit="B", unit_scale=True) as bar:
+    with progress_bar(sum(series.size for series in left), "Downloading", unit="B", unit_scale=True) as bar:
         for _ in range(attempts):
             tried, left, failures = left, [], {}
             for start in range(0, len(tried), batch_size):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TypeVar
 
 import nibabel
@@ -18,6 +19,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from miram.data.progress import progress_bar
 from miram.errors import InputError
 from miram.files import atomic_write
 
@@ -144,7 +146,7 @@ def run_jobs(
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give 0 (this process), a positive number, or none (all cores)")
     count = min(available_cores() if workers is None else workers, len(jobs))
-    with tqdm(total=len(jobs), desc=description, disable=not jobs) as bar:
+    with progress_bar(len(jobs), description) as bar:
         if count <= 1:
             return [_in_this_process(work, job, bar) for job in jobs]
         return _in_a_pool(work, jobs, count, bar)
@@ -168,12 +170,18 @@ def _in_a_pool(work: Callable[[Job], Result], jobs: Sequence[Job], count: int, b
     try:
         futures: list[Future[Result | InputError]] = [pool.submit(_attempt, work, job) for job in jobs]
         for future in futures:
-            future.add_done_callback(lambda done: None if done.cancelled() else bar.update())
+            future.add_done_callback(partial(_count, bar))
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise InputError("a worker process died, as a rule for want of memory; try again with fewer workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _count(bar: tqdm, done: Future) -> None:
+    """Move the bar on; not for jobs given up after Ctrl-C or an error, which end cancelled or with its exception."""
+    if not done.cancelled() and done.exception() is None:
+        bar.update()
 
 
 def _attempt(work: Callable[[Job], Result], job: Job) -> Result | InputError:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pydicom
 from pydicom.errors import InvalidDicomError
-from tqdm import tqdm
 
+from miram.data.progress import progress_bar
 from miram.errors import InputError
 from miram.files import write_text
 
@@ -87,7 +87,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     new = [file for file in found if (file.path, file.size, file.modified) not in known]
     with ThreadPoolExecutor() as pool:
         headers = pool.map(lambda file: _read_header(root, file), new)
-        read = list(tqdm(headers, total=len(new), desc="Reading DICOM headers", unit="file", disable=not new))
+        read = list(progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers))
     known |= {(file.path, file.size, file.modified): file for file in read}
     files = sorted(known[file.path, file.size, file.modified] for file in found)
     if not any(file.series for file in files):

@@ -1,0 +1,43 @@
+"""A progress bar for a terminal, a line now and then for a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(
+    total: int,
+    description: str,
+    unit: str = "it",
+    unit_scale: bool = False,
+    iterable: Iterable[Any] | None = None,
+    log_seconds: float = 30.0,
+) -> tqdm:
+    """
+    A `tqdm` bar on standard error; where that is no terminal, a line of text every `log_seconds`.
+
+    Args:
+        total: when all is done; nothing is shown for 0.
+        description: stands before the bar.
+        unit: of `total`.
+        unit_scale: write large numbers as 1.5k, 2.0G.
+        iterable: what to go through, instead of calling `update`.
+        log_seconds: least time between two lines of a log.
+    """
+    terminal = sys.stderr.isatty()
+    line = "{desc}: {percentage:3.0f}% ({n_fmt} of {total_fmt} {unit}) in {elapsed}, {remaining} left\n"
+    return tqdm(
+        iterable,
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit_scale,
+        disable=not total,
+        bar_format=None if terminal else line,
+        mininterval=0.1 if terminal else log_seconds,
+        maxinterval=10.0 if terminal else log_seconds,
+    )
