@@ -134,7 +134,8 @@ def make_loader(
     if shuffle and smallest_share < batch_size:
         raise InputError(
             f"the training set has {len(dataset)} images, fewer than one batch of {batch_size} x "
-            f"{sampler.num_replicas} process(es): set batch_size to {max(smallest_share, 1)} or less, or prepare more images"
+            f"{sampler.num_replicas} process(es): set batch_size to {max(smallest_share, 1)} or less, "
+            "or prepare more images"
         )
     return _EqualLengthLoader(
         dataset,
@@ -153,4 +154,5 @@ class _EqualLengthLoader(DataLoader):
     def __len__(self) -> int:
         if not self.drop_last:
             return super().__len__()
-        return len(self.dataset) // self.sampler.num_replicas // self.batch_size  # type: ignore[union-attr,arg-type,operator]
+        assert isinstance(self.sampler, SeededSampler)  # make_loader gives no other
+        return len(self.dataset) // self.sampler.num_replicas // self.batch_size  # type: ignore[arg-type,operator]
