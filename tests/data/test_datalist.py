@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from miram.data.datalist import load_split, read_datalist, split_by_patient, write_datalist
+from miram.data.datalist import describe, load_split, read_datalist, split_by_patient, write_datalist
 from miram.errors import InputError
 
 
@@ -19,6 +19,16 @@ def item(patient: str, number: int = 0, **values: Any) -> dict[str, Any]:
 
 def datalist(**splits: Any) -> dict[str, Any]:
     return {"name": "x", "training": [], "validation": [], "test": []} | splits
+
+
+def test_a_description_names_the_data_and_changes_with_it(tmp_path: Path) -> None:
+    hashes = set()
+    for patient in ("a", "b"):
+        write_datalist(tmp_path / "datalist.json", datalist(training=[item(patient)], generated=True))
+        facts = describe(tmp_path)
+        assert (facts["name"], facts["source"], facts["generated"]) == ("x", None, True)
+        hashes.add(facts["sha256"])
+    assert len(hashes) == 2
 
 
 def test_what_is_written_is_read_with_unknown_keys(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -79,6 +80,19 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
             "run the prepare script again, it writes what is missing"
         )
     return items
+
+
+def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    What a checkpoint should tell of the data it was made from: name, source, whether generated, and a hash of the list.
+
+    Raises:
+        InputError: if the data list is missing or breaks the contract.
+    """
+    path = Path(dataset_dir) / FILE_NAME
+    datalist = read_datalist(path)
+    facts = {key: datalist.get(key) for key in ("name", "source", "generated")}
+    return {**facts, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def split_by_patient(
