@@ -38,10 +38,24 @@ def _plot_scale(axis: Axes, history: pd.DataFrame, scale: str) -> None:
     if column in history and history[column].notna().any():
         validated = history[history[column].notna()]
         axis.plot(validated["epoch"], validated[column], label="validation", color="tab:orange", marker=".")
-    for name, style in (("mean", ":"), ("interpolation", "--")):
+    for name, label, style in (("mean", "each patch's mean", ":"), ("interpolation", "interpolated", "--")):
         baseline = history.get(f"val_{name}_{scale}")
         if baseline is not None and baseline.notna().any():
-            label = {"mean": "each patch's mean", "interpolation": "interpolated"}[name]
-            axis.axhline(baseline.dropna().iloc[-1], linestyle=style, color="black", linewidth=1, label=label)
+            value = baseline.dropna().iloc[-1]
+            axis.axhline(value, linestyle=style, color="black", linewidth=1, label=f"{label}: {value:.3f}")
+    axis.set_ylim(*_loss_limits(history, scale))
     axis.set(xlabel="epoch", ylabel="loss of hidden patches", title=f"reconstruction at {scale}")
     axis.legend(fontsize="small")
+
+
+def _loss_limits(history: pd.DataFrame, scale: str) -> tuple[float, float]:
+    """
+    What to show of the losses: the later two thirds of the run and each patch's mean, which is the line to fall below.
+
+    The first epochs and the interpolated baseline can be many times as high and would flatten everything else.
+    """
+    names = [f"{kind}_{scale}" for kind in ("train_loss", "val_loss", "val_mean")]
+    later = history[[name for name in names if name in history]].iloc[len(history) // 3 :]
+    low, high = later.min().min(), later.max().max()
+    margin = 0.1 * (high - low) + 1e-3
+    return low - margin, high + margin
