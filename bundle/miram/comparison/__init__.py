@@ -1,0 +1,1 @@
+"""A comparison of methods: pretrained, fine-tuned and evaluated alike, on the same data, labels and seeds."""

@@ -1,0 +1,94 @@
+"""What training cost, from the tables that runs keep of their epochs, and what is still to come."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miram.comparison.plan import Step, effective_config
+from miram.comparison.run import is_finished
+from miram.comparison.settings import Settings
+
+
+def training_seconds(
+    plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float
+) -> dict[str, float]:
+    """The mean over seeds of the seconds of pretraining and of fine-tuning; 0 for a stage that a method has not."""
+    own = [step for step in plan if step.method == method]
+    tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
+    return {
+        "pretraining_seconds": _mean_seconds([step for step in own if step.stage == "pretrain"], settings),
+        "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", "floor")], settings),
+    }
+
+
+def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> str:
+    """The steps, which of them are finished, and an estimate of the time of the others where one was measured."""
+    lines, total, unknown = [], 0.0, 0
+    for number, step in enumerate(plan, 1):
+        if is_finished(step, settings):
+            state = "finished"
+        else:
+            seconds = estimate_seconds(step, plan, settings, datalist)
+            total += 0 if seconds is None else seconds
+            unknown += seconds is None
+            state = "time unknown" if seconds is None else f"about {seconds / 60:.1f} min"
+        lines.append(f"{number:3}/{len(plan)} {step.name}: {state}")
+    rest = f", and {unknown} steps of unknown time (nothing like them has run yet)" if unknown else ""
+    return "\n".join([*lines, f"still to run: about {total / 60:.1f} min{rest}"])
+
+
+def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> float | None:
+    """
+    Estimate a step's time from those like it that have run, at least for an epoch: of its method, else of any.
+
+    Returns:
+        seconds: in training, those of an optimizer step times the steps, else the mean; None if nothing was measured.
+    """
+    alike = [other for other in plan if other.stage == step.stage]
+    for others in ([other for other in alike if other.method == step.method], alike):
+        if step.stage in ("pretrain", "finetune"):
+            rates = [rate for other in others if (rate := _seconds_per_iteration(other, settings)) is not None]
+            factor = iterations(step, datalist)
+        else:
+            rates = [_finished_seconds(other, settings) for other in others if is_finished(other, settings)]
+            factor = 1
+        if rates:
+            return float(np.mean(rates)) * factor
+    return None
+
+
+def iterations(step: Step, datalist: dict[str, Any]) -> int:
+    """About how many batches a training step takes: unknown labels and early stopping make it fewer."""
+    config = effective_config(step)
+    images = len(datalist["training"]) * (step.label_fraction or 1.0)
+    return int(config["max_epochs"]) * max(math.ceil(images / int(config["batch_size"])), 1)
+
+
+def _mean_seconds(steps: Sequence[Step], settings: Settings) -> float:
+    """The mean of the steps' training times; of what keeps no table of epochs, of its whole time."""
+    seconds = []
+    for step in steps:
+        table = _history(step, settings)
+        seconds.append(_finished_seconds(step, settings) if table is None else float(table["seconds"].sum()))
+    return round(float(np.mean(seconds)), 3) if seconds else 0.0
+
+
+def _seconds_per_iteration(step: Step, settings: Settings) -> float | None:
+    table = _history(step, settings)
+    return None if table is None else float(table["seconds"].sum() / table["iteration"].max())
+
+
+def _history(step: Step, settings: Settings) -> pd.DataFrame | None:
+    path = settings.output_dir / step.name / "history.csv"
+    return pd.read_csv(path) if path.is_file() else None
+
+
+def _finished_seconds(step: Step, settings: Settings) -> float:
+    content = json.loads((settings.output_dir / step.name / "finished.json").read_text(encoding="utf-8"))
+    return float(content["seconds"])

@@ -1,0 +1,106 @@
+"""A classical floor: brightness, size and a thumbnail of a lesion, and a logistic regression on them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from miram.data.datalist import FILE_NAME, Item, load_split, read_datalist
+from miram.data.labelled import load_labelled
+from miram.data.prediction_table import prediction_table
+from miram.data.tasks import Task, applicable_items, find_task, targets
+from miram.files import write_text
+
+logger = logging.getLogger(__name__)
+
+
+def run_floor(
+    dataset_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    task: str,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    thumbnail_size: int = 8,
+    strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
+) -> None:
+    """
+    Fit on the training split, choose the regularisation on the validation split, and predict the test split.
+
+    Args:
+        dataset_dir: a prepared folder of 2D images.
+        output_dir: gets predictions.csv, of the same images as an evaluation.
+        task: of the data list.
+        label_fraction: share of the training patients, the same patients as fine-tuning takes.
+        seed: of that share.
+        thumbnail_size: side of the thumbnail in pixels.
+        strengths: inverse regularisations (scikit-learn's C) to choose from.
+    """
+    found = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
+    training = load_labelled(dataset_dir, "training", found, label_fraction, seed)
+    validation = load_labelled(dataset_dir, "validation", found)
+    test = applicable_items(load_split(dataset_dir, "test"), found)
+    inputs = [features(items, thumbnail_size) for items in (training, validation, test)]
+    labels, held_out = targets(training, found), targets(validation, found)
+    predicted = {c: _predict(inputs[0], labels, inputs[1], found, c) for c in strengths}
+    best = max(strengths, key=lambda c: _mean_auc(held_out, predicted[c]))
+    logger.info("floor: C %g of %s is the best on the validation split", best, list(strengths))
+    table = prediction_table(test, _predict(inputs[0], labels, inputs[2], found, best), found, dataset_dir)
+    write_text(Path(output_dir) / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+
+
+def features(items: Sequence[Item], thumbnail_size: int = 8) -> np.ndarray:
+    """
+    Describe images by what needs no learning.
+
+    Args:
+        items: with absolute paths of images and, where there are, of lesion masks.
+        thumbnail_size: side of the thumbnail in pixels.
+
+    Returns:
+        (N, 3 + thumbnail_size^2): mean intensity, logarithms of the lesion's area in pixels of the crop and of the
+        crop's zoom (0 where unknown: a linear model makes the true area of both), and the thumbnail, from 0 to 1.
+    """
+    return np.stack([_describe(item, thumbnail_size) for item in items])
+
+
+def _describe(item: Item, size: int) -> np.ndarray:
+    with Image.open(item["image"]) as image:
+        pixels = np.asarray(image, dtype=np.float32) / 65535
+    area = 0
+    if item.get("mask") is not None:
+        with Image.open(item["mask"]) as mask:
+            area = int(np.count_nonzero(np.asarray(mask)))
+    thumbnail = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(pixels)[None], size).numpy().ravel()
+    zoom = item.get("zoom") or 1.0
+    return np.concatenate([[pixels.mean(), np.log1p(area), np.log(zoom)], thumbnail])
+
+
+def _predict(inputs: np.ndarray, labels: np.ndarray, others: np.ndarray, task: Task, strength: float) -> np.ndarray:
+    """(N, K) probabilities; of a multi-class task they sum to one."""
+    columns = [_predict_class(inputs, label, others, strength) for label in labels.T]
+    table = np.stack(columns, axis=1)
+    return table / table.sum(axis=1, keepdims=True) if task.type == "multiclass" else table
+
+
+def _predict_class(inputs: np.ndarray, label: np.ndarray, others: np.ndarray, strength: float) -> np.ndarray:
+    """(N,) probabilities of one class against the rest; its share where the labels hold only one of both."""
+    if np.unique(label).size < 2:
+        return np.full(len(others), (label.sum() + 1) / (label.size + 2))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000))
+    return np.asarray(model.fit(inputs, label).predict_proba(others)[:, 1])
+
+
+def _mean_auc(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean over the classes that both have and have not."""
+    both = [column for column in range(labels.shape[1]) if np.unique(labels[:, column]).size == 2]
+    return float(np.mean([roc_auc_score(labels[:, column], predicted[:, column]) for column in both]))

@@ -1,0 +1,113 @@
+"""What a comparison is asked to do, checked before anything runs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from miram.data.datalist import FILE_NAME, read_datalist
+from miram.data.tasks import find_task
+from miram.errors import InputError
+
+PRETRAINED = ("miram", "mae")
+METHODS = (*PRETRAINED, "scratch", "floor")
+STAGES = ("pretrain", "mae", "finetune", "evaluate")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What is compared.
+
+    Args:
+        dataset_dir: a prepared folder with a test split.
+        output_dir: gets a folder a step, and the table.
+        methods: of miram, mae, scratch (no pretraining) and floor (classical features).
+        tasks: of the data list.
+        seeds: each trains every method anew; a seed also decides which patients a label fraction keeps.
+        label_fractions: shares of the training patients whose labels are used.
+        overlays: config files for all stages, behind the stage's own.
+        overrides: config values by stage: "pretrain" (of miram and mae), "mae" (its pretraining alone), "finetune" and
+            "evaluate".
+    """
+
+    dataset_dir: Path
+    output_dir: Path
+    methods: Sequence[str] = METHODS[:3]
+    tasks: Sequence[str] = ("pathology",)
+    seeds: Sequence[int] = (0, 1, 2)
+    label_fractions: Sequence[float] = (0.1, 1.0)
+    overlays: Sequence[Path] = ()
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what needs no file of a config."""
+        _check_members("methods", self.methods, METHODS)
+        for name in ("tasks", "seeds", "label_fractions"):
+            _check_members(name, getattr(self, name))
+        wrong = [share for share in self.label_fractions if not 0 < share <= 1]
+        if wrong:
+            raise InputError(f"label fraction {wrong[0]} is not above 0 and at most 1")
+        missing = [path for path in self.overlays if not path.is_file()]
+        if missing:
+            raise InputError(f"there is no overlay {missing[0]}; give the path of a config file")
+
+
+def check_data(settings: Settings) -> dict[str, Any]:
+    """
+    Check that the prepared folder has the tasks and a test split, of patients who are in no other split.
+
+    Returns:
+        the data list.
+
+    Raises:
+        InputError: if a task or the test split is missing, or a patient is in two splits.
+    """
+    path = settings.dataset_dir / FILE_NAME
+    datalist = read_datalist(path)  # refuses a patient in two splits
+    for task in settings.tasks:
+        find_task(datalist, task)
+    for split in ("validation", "test"):
+        if not datalist[split]:
+            raise InputError(f"the {split} split of {path} is empty; a comparison needs one: prepare the data with it")
+    return datalist
+
+
+def parse_assignments(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """
+    Read `key=value` texts; a value is what Python or YAML reads in it (1e-3, true, null, [1, 2]), else text.
+
+    Raises:
+        InputError: if a text has no key or no "=".
+    """
+    found = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not key or not separator:
+            raise InputError(f"{option} {text!r} is not of the form key=value, such as max_epochs=20")
+        found[key] = _parse_value(value)
+    return found
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _check_members(name: str, values: Sequence[Any], allowed: Sequence[Any] | None = None) -> None:
+    if not values or len(set(values)) != len(values):
+        raise InputError(f"{name} {list(values)}: give at least one, and each once")
+    unknown = [value for value in values if allowed is not None and value not in allowed]
+    if unknown:
+        raise InputError(f"{name}: {unknown[0]!r} is none of {', '.join(map(str, allowed or ()))}")

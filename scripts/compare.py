@@ -1,0 +1,105 @@
+"""Compare ways to pretrain: each is pretrained, fine-tuned and evaluated alike, and one table holds what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from miram.cli import main_guard
+from miram.comparison.cost import describe_plan
+from miram.comparison.plan import make_plan
+from miram.comparison.report import write_comparison
+from miram.comparison.results import comparison_table
+from miram.comparison.run import check_arguments, run_plan
+from miram.comparison.settings import METHODS, STAGES, Settings, check_data, parse_assignments
+
+EXPLANATION = """\
+miram is configs/pretrain.yaml, mae is that with configs/mae.yaml, scratch is not pretrained, and floor is a logistic
+regression on brightness, lesion size and a thumbnail. Pretraining runs once a method and seed, on the training split.
+
+Every step is a run of its own, in a folder of its own with its log. The same command continues an interrupted
+comparison; with more seeds, tasks, fractions or methods it adds to a finished one.
+
+  python scripts/compare.py --dataset_dir data/cbis_ddsm --tasks pathology,mass_margins --output_dir results --dry_run
+  python scripts/compare.py --dataset_dir runs/demo/data --overlays configs/demo.yaml --set max_epochs=20 \\
+      --mae_set "decoders=[{'scale': 1, 'hidden_size': 96, 'num_layers': 4, 'num_heads': 3}]" --output_dir results
+"""
+
+
+def main() -> None:
+    """Plan, run what is not finished, and write the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the step that is running, too
+    arguments = _parser().parse_args()
+    settings = _settings(arguments)
+    datalist = check_data(settings)
+    plan = make_plan(settings)
+    if arguments.dry_run:
+        check_arguments(plan, settings)
+        print(describe_plan(plan, settings, datalist))
+        return
+    run_plan(plan, settings)
+    table = comparison_table(plan, settings, arguments.level, arguments.margin)
+    for path in write_comparison(table, settings.output_dir, datalist, arguments.level, arguments.margin):
+        print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dataset_dir", type=Path, required=True, help="prepared folder with a test split")
+    add("--output_dir", type=Path, default=Path("results"), help="gets all runs and the table (default %(default)s)")
+    add("--methods", type=_names, default="miram,mae,scratch", help=f"of {', '.join(METHODS)} (default %(default)s)")
+    add("--tasks", type=_names, default="pathology", help="of the data list (default %(default)s)")
+    add("--seeds", type=_integers, default="0,1,2", help="of training (default %(default)s)")
+    add(
+        "--label_fractions",
+        type=_shares,
+        default="0.1,1.0",
+        help="shares of the training patients (default %(default)s)",
+    )
+    add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
+    for stage in STAGES:
+        what = "MAE's pretraining alone" if stage == "mae" else f"{stage} alone"
+        add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values of {what}")
+    add("--level", default="lesion", choices=("image", "lesion", "patient"), help="one unit (default %(default)s)")
+    add("--margin", type=float, default=0.02, help="of non-inferiority, in AUC (default %(default)s)")
+    add("--dry_run", action="store_true", help="print the steps and how long they may take, and run nothing")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    overrides = {stage: parse_assignments(getattr(arguments, f"{stage}_set"), f"--{stage}_set") for stage in STAGES}
+    both = parse_assignments(arguments.set, "--set")
+    for stage in ("pretrain", "finetune"):
+        overrides[stage] = both | overrides[stage]
+    return Settings(
+        dataset_dir=arguments.dataset_dir,
+        output_dir=arguments.output_dir,
+        methods=arguments.methods,
+        tasks=arguments.tasks,
+        seeds=arguments.seeds,
+        label_fractions=arguments.label_fractions,
+        overlays=arguments.overlays,
+        overrides=overrides,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _shares(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    main_guard(main)
