@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from monai.networks.nets import ViT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miram.data.datalist import read_datalist, write_datalist
 
@@ -60,7 +61,7 @@ def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
         for kind in ("train_loss", "val_loss", "val_mean", "val_interpolation")
         for scale in ("1x", "2x")
     }
-    assert columns <= set(table.columns)
+    assert columns | {"rank"} <= set(table.columns)
     assert table.notna().all().all()
     # base rate x global batch / 256, reached at the end of the warm-up epoch
     assert table["learning_rate"][0] == pytest.approx(1.5e-4 * 4 / 256)
@@ -76,6 +77,19 @@ def test_the_backbone_loads_into_a_stock_vit(prepared, workflow_of, tmp_path):
     assert network(torch.zeros(1, 1, 32, 32))[0].shape == (1, 4, 24)
     assert backbone["preprocessing"] == {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     assert backbone["provenance"]["epoch"] == 2
+
+
+def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, tmp_path):
+    datalist = read_datalist(prepared / "datalist.json")
+    for split in ("training", "validation"):
+        datalist[split] = [{**item, "kind": "ab"[n % 2]} for n, item in enumerate(datalist[split])]
+    write_datalist(prepared / "datalist.json", {**datalist, "label_names": {"kind": ["a", "b"]}})
+    run_here(workflow_of(dataset_dir=str(prepared), monitor_task="kind", monitor_interval=2))
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table[["rank", "knn_auc", "knn_ap"]].notna().to_numpy().tolist() == [[False] * 3, [True] * 3]
+    assert 1 <= table["rank"][1] <= 4  # validation images
+    events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("rank")] == [(2, pytest.approx(table["rank"][1], rel=1e-5))]
 
 
 def weights_of(run):

@@ -10,7 +10,7 @@ from miram.handlers.history import HistoryHandler, describe_row
 def make(tmp_path, losses, start_epoch=0, validate_every=2):
     """A trainer whose losses are given, and an evaluator that runs every second epoch."""
     values = iter(losses)
-    trainer = Engine(lambda engine, batch: {"loss": torch.tensor(next(values)), "loss_1x": torch.tensor(0.5)})
+    trainer = Engine(lambda engine, batch: [{"loss": torch.tensor(next(values)), "loss_1x": torch.tensor(0.5)}])
     evaluator = Engine(lambda engine, batch: None)
     evaluator.add_event_handler(Events.COMPLETED, lambda e: e.state.metrics.update(val_loss_1x=0.25))
     trainer.add_event_handler(Events.EPOCH_COMPLETED(every=validate_every), lambda _: evaluator.run([0]))
@@ -55,6 +55,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(InputError, match=r"training loss of epoch 2 is nan.*base_learning_rate"):
         make(tmp_path, [1.0, 1.0, 1.0, float("nan")]).run([0, 0], max_epochs=3)
     assert pd.read_csv(tmp_path / "history.csv")["epoch"].tolist() == [1]
+
+
+def make_monitored(tmp_path, epochs, start_epoch=0):
+    """A trainer that has the metric "rank" after every second epoch."""
+    trainer = make(tmp_path, [1.0] * 2 * epochs, start_epoch)
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda e: e.state.metrics.clear())
+    handlers = trainer._event_handlers[Events.EPOCH_COMPLETED]
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(every=2), lambda e: e.state.metrics.update(rank=e.state.epoch))
+    handlers.insert(0, handlers.pop())  # before the history
+    return trainer
+
+
+def test_metrics_of_the_trainer_are_columns_that_a_resumed_run_keeps(tmp_path):
+    make_monitored(tmp_path, 3).run([0, 0], max_epochs=3)
+    make_monitored(tmp_path, 2, start_epoch=3).run([0, 0], max_epochs=5)
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table["rank"].fillna(0).tolist() == [0, 2, 0, 4, 0]
+    assert list(table.columns).index("rank") == list(table.columns).index("val_mean_1x") + 1
 
 
 def test_an_epoch_is_one_line():

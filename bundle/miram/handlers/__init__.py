@@ -10,6 +10,7 @@ from miram.handlers.model import BestModelHandler
 from miram.handlers.progress import ProgressHandler
 from miram.handlers.provenance import provenance
 from miram.handlers.reconstructions import ReconstructionHandler
+from miram.handlers.representation import NeighborProbe, RepresentationMonitor
 from miram.handlers.summary import SummaryHandler
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "ExponentialMovingAverage",
     "FiniteLossHandler",
     "HistoryHandler",
+    "NeighborProbe",
     "ProgressHandler",
     "ReconstructionHandler",
+    "RepresentationMonitor",
     "SummaryHandler",
     "provenance",
     "save_executed_config",

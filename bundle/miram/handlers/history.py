@@ -29,6 +29,8 @@ class HistoryHandler:
     """
     Write `history.csv` and `loss.png` after each epoch. A resumed run goes on with the rows up to its epoch.
 
+    Metrics that the trainer has at the end of an epoch are columns too, empty in the epochs where it has none.
+
     Args:
         output_dir: the folder of the run.
         optimizer: tells the learning rate.
@@ -65,7 +67,7 @@ class HistoryHandler:
         return self.output_dir / "history.csv"
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, after the checkpoint and the validation handler."""
+        """Attach to a trainer, after the checkpoint and validation handlers and those that set metrics."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
@@ -91,7 +93,7 @@ class HistoryHandler:
 
     def add(self, engine: SupervisedTrainer) -> None:
         """Add an iteration's losses, without waiting for the device."""
-        for name, loss in engine.state.output.items():
+        for name, loss in engine.state.output[0].items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
 
     def note_validation(self, evaluator: Engine, trainer: Engine) -> None:
@@ -125,6 +127,7 @@ class HistoryHandler:
         if self.evaluator is not None:
             fresh = self.validated_epoch == engine.state.epoch
             row |= {name: value if fresh else None for name, value in self.evaluator.state.metrics.items()}
+        row |= engine.state.metrics
         row |= self.constants
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = round(seconds, 3)
@@ -133,8 +136,8 @@ class HistoryHandler:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns in one order in every run: where, losses of training, of validation, of the baselines, the rest."""
-    ranks = ["epoch", "iteration", "train_", "val_loss", "val_"]
+    """The columns in one order in every run: where, losses of training, validation, baselines, monitors, the rest."""
+    ranks = ["epoch", "iteration", "train_", "val_loss", "val_", "rank", "knn_"]
     rank: dict[Any, int] = {
         name: next((i for i, prefix in enumerate(ranks) if str(name).startswith(prefix)), 9) for name in table.columns
     }
@@ -143,7 +146,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def describe_row(row: dict[str, Any], max_epochs: int) -> str:
     """An epoch in a line for the log."""
-    shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap")]
+    shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap", "rank", "knn_auc")]
     figures = [f"{name} {row[name]:.4f}" for name in shown if row[name] is not None]
     return (
         f"epoch {row['epoch']}/{max_epochs}: {', '.join(figures)}; learning rate {row['learning_rate']:.2e}; "

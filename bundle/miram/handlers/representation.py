@@ -1,0 +1,168 @@
+"""How good a representation is while it is learnt: its rank, and what neighbours in it have in common."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.transforms import Compose
+from torch.utils.data import DataLoader, Dataset
+
+from miram.data.datalist import FILE_NAME, load_split, read_datalist
+from miram.data.seeded import SeededDataset
+from miram.data.tasks import find_task, targets
+from miram.engines.distributed import is_main_process
+from miram.engines.pretraining import PreparePretrainingBatch
+from miram.metrics.classification import roc_auc
+from miram.metrics.knn import knn_scores, mean_over_classes
+from miram.metrics.rank import effective_rank
+from miram.networks.vit_encoder import ViTEncoder
+
+logger = logging.getLogger(__name__)
+
+
+class NeighborProbe:
+    """
+    What a k-NN of the labelled training images says of the validation images; unknown labels are left out of both.
+
+    Args:
+        dataset_dir: a prepared folder with labels.
+        task: name of a task of its data list.
+        preprocessing: of the validation images, without augmentation, from "label", the image's path.
+        neighbors: how many.
+
+    Raises:
+        InputError: if the data list lacks the task.
+    """
+
+    def __init__(
+        self, dataset_dir: str | os.PathLike[str], task: str, preprocessing: Compose, neighbors: int = 20
+    ) -> None:
+        self.task = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
+        self.neighbors = neighbors
+        items = load_split(dataset_dir, "training")
+        table = targets(items, self.task)
+        known = ~np.isnan(table).any(axis=1)
+        self.targets = table[known]
+        images = [{"label": item["image"]} for item, kept in zip(items, known, strict=True) if kept]
+        self.dataset = SeededDataset(images, preprocessing)
+        self.held_out_targets = targets(load_split(dataset_dir, "validation", required=False), self.task)
+
+    @property
+    def defined(self) -> bool:
+        """Whether there are training labels, and both answers to some question in the validation split."""
+        aucs = [roc_auc(column, np.zeros(len(column))) for column in self.held_out_targets.T]
+        return len(self.targets) > 0 and not np.isnan(mean_over_classes(aucs))
+
+    def scores(self, features: np.ndarray, held_out_features: np.ndarray) -> dict[str, float]:
+        """
+        "knn_auc" and "knn_ap" of the validation images.
+
+        Args:
+            features: (N, D) of :attr:`dataset`.
+            held_out_features: (M, D) of the validation images, in the data list's order.
+        """
+        return knn_scores(features, self.targets, held_out_features, self.held_out_targets, self.neighbors)
+
+
+class RepresentationMonitor:
+    """
+    Every few epochs, encode the whole validation images and set the trainer's metrics "rank" (RankMe) and "knn_...".
+
+    They are there from the end of that epoch to the start of the next, for the history and for TensorBoard. Rank 0
+    alone computes, in single precision; the other processes wait for it where they next exchange gradients or losses.
+
+    Args:
+        encoder: the encoder that is trained, without wrappers.
+        dataset: the validation images.
+        prepare_batch: reduces images to the encoder's size.
+        device: where the encoder is.
+        batch_size: images encoded at once.
+        num_workers: loader processes; 0 loads in this process.
+        interval: epochs between two looks.
+        probe: asks for labels; None has the rank only.
+    """
+
+    def __init__(
+        self,
+        encoder: ViTEncoder,
+        dataset: Dataset[Any],
+        prepare_batch: PreparePretrainingBatch,
+        device: torch.device,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        interval: int = 1,
+        probe: NeighborProbe | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.dataset = dataset
+        self.prepare_batch = prepare_batch
+        self.device = device
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.interval = interval
+        self.probe = probe
+        self.names: set[str] = set()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, before the history."""
+        engine.add_event_handler(Events.STARTED, self.check)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.forget)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.look)
+
+    def check(self, engine: Engine) -> None:
+        """Say if the labels define nothing, and then do without them."""
+        if self.probe is not None and not self.probe.defined:
+            logger.warning(
+                "monitor_task %s: the training split has no known label or the validation split has one class only, "
+                "so there is no knn_auc; choose another task, or null",
+                self.probe.task.name,
+            )
+            self.probe = None
+
+    def forget(self, engine: Engine) -> None:
+        """Remove the last look's metrics: they are not those of the new epoch."""
+        for name in self.names:
+            engine.state.metrics.pop(name, None)
+
+    def look(self, engine: Engine) -> None:
+        """Set the metrics, if this epoch is one for it."""
+        if engine.state.epoch % self.interval == 0 and is_main_process():
+            metrics = self._metrics()
+            self.names |= metrics.keys()
+            engine.state.metrics.update(metrics)
+
+    def _metrics(self) -> dict[str, float]:
+        features = self._encode(self.dataset)
+        if not np.isfinite(features).all():
+            logger.warning("the encoder's features are not finite: there is no rank in this epoch")
+            return {}
+        metrics = {"rank": effective_rank(features)}
+        if self.probe is not None:
+            metrics |= self.probe.scores(self._encode(self.probe.dataset), features)
+        return metrics
+
+    @torch.no_grad()
+    def _encode(self, dataset: Dataset[Any]) -> np.ndarray:
+        """The class token of each image, or where there is none the mean of its patches, (N, D)."""
+        # with a generator of its own: a loader draws a seed, which would change what training draws from the global one
+        loader: DataLoader[Any] = DataLoader(
+            dataset, self.batch_size, num_workers=self.num_workers, generator=torch.Generator()
+        )
+        was_training = self.encoder.training
+        self.encoder.eval()
+        try:
+            return np.concatenate([self._features(batch) for batch in loader])
+        finally:
+            self.encoder.train(was_training)
+
+    def _features(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
+        image, *_ = self.prepare_batch(batch, self.device)
+        tokens = self.encoder(image)  # (B, [1 +] N, D)
+        pooled = tokens.mean(dim=1) if self.encoder.cls_token is None else tokens[:, 0]
+        return pooled.float().cpu().numpy()
