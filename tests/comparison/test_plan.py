@@ -23,7 +23,8 @@ def test_pretraining_runs_once_a_method_and_seed(settings) -> None:
         f"pretrain/{method}/seed_{seed}" for seed in (0, 1) for method in ("miram", "mae")
     ]
     assert sum(step.stage == "finetune" for step in plan) == 3 * 2 * 2
-    assert sum(step.is_result for step in plan) == 4 * 2 * 2
+    assert sum(step.is_result for step in plan) == 4 * 1 * 2 * 2
+    assert "floor/pathology/fraction_0.5/seed_1" in names
     assert all(names.index(step.after.name) < names.index(step.name) for step in plan if step.after)
 
 
@@ -62,11 +63,12 @@ def test_mae_stays_mae_behind_overlays(settings, repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "split"), [("train#items#split", "test"), ("validate#items#split", "test"), ("train#items#split", None)]
+    ("key", "value"),
+    [("train#items#split", "test"), ("validate#items#split", "test"), ("train#items#dataset_dir", "elsewhere")],
 )
-def test_pretraining_never_reads_the_test_split(settings, key: str, split: str | None) -> None:
+def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) -> None:
     with pytest.raises(InputError, match="must not see a test patient"):
-        make_plan(replace(settings, overrides={"pretrain": {key: split}}))
+        make_plan(replace(settings, overrides={"pretrain": {key: value}}))
 
 
 def test_a_misspelt_option_is_refused(settings) -> None:
@@ -88,3 +90,8 @@ def test_the_identity_holds_what_decides_the_result(settings, tmp_path: Path) ->
     path = settings.dataset_dir / "datalist.json"
     path.write_text(path.read_text() + " ")
     assert made() != before
+
+
+def test_fine_tuning_needs_a_validation(settings) -> None:
+    with pytest.raises(InputError, match="no validation"):
+        make_plan(replace(settings, overrides={"finetune": {"max_epochs": 1, "val_interval": 2}}))

@@ -32,6 +32,7 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
         ({"methods": ("miram", "dino")}, "'dino' is none of miram, mae, scratch, floor"),
         ({"seeds": (0, 0)}, "each once"),
         ({"tasks": ()}, "at least one"),
+        ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is decided by the comparison"),
         ({"label_fractions": (0.0,)}, "label fraction 0.0 is not above 0"),
     ],
 )

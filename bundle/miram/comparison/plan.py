@@ -54,7 +54,7 @@ class Step:
     @property
     def name(self) -> str:
         """Its folder in the comparison's: stage/method/task/fraction/seed."""
-        parts = [self.stage, self.method, self.task]
+        parts = [self.stage, None if self.method == self.stage else self.method, self.task]
         parts.append(None if self.label_fraction is None else f"fraction_{self.label_fraction:g}")
         return "/".join(part for part in [*parts, f"seed_{self.seed}"] if part)
 
@@ -134,7 +134,7 @@ def _classify(
         overrides |= {"pretrained": "none"} | {name: config[name] for name in ENCODER}
     overrides |= settings.overrides.get("finetune", {})
     tuned = Step("finetune", method, seed, task, share, _configs(settings, "finetune"), overrides, pretrained)
-    judged = {"task": task, "split": "test", **settings.overrides.get("evaluate", {})}
+    judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
     return [tuned, Step("evaluate", method, seed, task, share, _configs(settings, "evaluate"), judged, tuned)]
 
 
@@ -156,16 +156,28 @@ def _check(step: Step) -> None:
         raise InputError(f"{unknown[0]!r} is no option of {step.stage}; options are the top-level ids of its config")
     if step.stage == "pretrain":
         _check_pretraining(step)
+    if step.stage == "finetune":
+        _check_fine_tuning(step)
+
+
+def _check_fine_tuning(step: Step) -> None:
+    config = effective_config(step)
+    if config["max_epochs"] < config["val_interval"]:
+        raise InputError(
+            f"{step.name}: of max_epochs {config['max_epochs']} and val_interval {config['val_interval']} comes no "
+            "validation, and so no best epoch to keep; lower val_interval with --finetune_set"
+        )
 
 
 def _check_pretraining(step: Step) -> None:
     config = effective_config(step)
-    for section, split in (("train", "training"), ("validate", "validation")):
-        found = config[section]["items"].get("split")
-        if found != split:
+    own = _merged((ROOT / "configs/pretrain.yaml",))
+    for section in ("train", "validate"):
+        found, items = config[section]["items"], own[section]["items"]
+        if found != items:
             raise InputError(
-                f"{step.name}: {section}#items#split is {found!r}; pretraining must not see a test patient: it reads "
-                f"the {split} split, take the override out"
+                f"{step.name}: {section}#items is {found}; pretraining must not see a test patient and reads the "
+                f"{items['split']} split only, take the override out"
             )
     decoders = config["decoders"]
     if step.method == "mae" and [decoder.get("scale") for decoder in decoders] != [1]:

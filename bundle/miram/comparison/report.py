@@ -37,7 +37,7 @@ def write_comparison(
     write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
     write_text(paths[1], markdown(table, str(datalist.get("name", "")), banner, level, margin))
     own = table[table["reference"] == ""]
-    title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)} seeds"
+    title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
     return paths
 
@@ -48,7 +48,7 @@ def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: fl
     if banner:
         lines += [f"**{banner}**", ""]
     lines += [
-        f"Test split of {data}, per {level}. Means over {_seeds(table)} seeds, with 95 % intervals over patients and "
+        f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
         "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
         f"inferior (above -{margin:g}), inferior (below -{margin:g}), else inconclusive. Times are of training, mean "
         "over seeds.",
@@ -63,6 +63,7 @@ def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: fl
             "",
             *_rows(cell),
             "",
+            *_notes(cell),
         ]
     return "\n".join(lines)
 
@@ -77,20 +78,28 @@ def _rows(cell: pd.DataFrame) -> list[str]:
     for method, own in cell.groupby("method", sort=False):
         found = {(row["reference"], row["metric"]): row for _, row in own.iterrows()}
         texts = [_text(found[key]) if key in found else "" for key in columns]
-        times = [f"{own.iloc[0][name]:.0f} s" for name in ("pretraining_seconds", "finetuning_seconds")]
+        times = [f"{own.iloc[0][name]:.1f} s" for name in ("pretraining_seconds", "finetuning_seconds")]
         rows.append([str(method), *texts, *times])
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _text(row: pd.Series) -> str:
-    """An estimate as text: value, interval or why there is none, verdict."""
+    """An estimate as text: value, interval, verdict."""
     if math.isnan(row["value"]):
-        return str(row["reason"])
+        return "undefined"
     sign = "+" if row["reference"] else ""
-    parts = [f"{row['value']:{sign}.3f}"]
-    parts.append(str(row["reason"]) if math.isnan(row["low"]) else f"[{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]")
-    return " ".join(part for part in (*parts, row["verdict"]) if part)
+    value = f"{row['value']:{sign}.3f}"
+    if math.isnan(row["low"]):
+        return f"{value} (no interval)"
+    return f"{value} [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}] {row['verdict']}".strip()
 
 
-def _seeds(table: pd.DataFrame) -> int:
-    return int(table["seeds"].iloc[0])
+def _notes(cell: pd.DataFrame) -> list[str]:
+    """Why values or intervals are missing."""
+    reasons = [str(reason) for reason in cell["reason"].unique() if reason]
+    return [f"No interval: {'; '.join(reasons)}.", ""] if reasons else []
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    count = int(table["seeds"].iloc[0])
+    return "1 seed" if count == 1 else f"{count} seeds"

@@ -17,6 +17,18 @@ from miram.errors import InputError
 PRETRAINED = ("miram", "mae")
 METHODS = (*PRETRAINED, "scratch", "floor")
 STAGES = ("pretrain", "mae", "finetune", "evaluate")
+# What the plan itself decides, step by step.
+PLANNED = (
+    "dataset_dir",
+    "label_fraction",
+    "model",
+    "output_dir",
+    "prepare_data",
+    "pretrained",
+    "seed",
+    "split",
+    "task",
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,9 @@ class Settings:
         wrong = [share for share in self.label_fractions if not 0 < share <= 1]
         if wrong:
             raise InputError(f"label fraction {wrong[0]} is not above 0 and at most 1")
+        planned = [key for values in self.overrides.values() for key in values if key in PLANNED]
+        if planned:
+            raise InputError(f"{planned[0]!r} is decided by the comparison's own options; take it out of the overrides")
         missing = [path for path in self.overlays if not path.is_file()]
         if missing:
             raise InputError(f"there is no overlay {missing[0]}; give the path of a config file")
