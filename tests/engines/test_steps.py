@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
+from monai.handlers import from_engine
 from torch import nn
 
 from miram.engines.steps import TrainingStep, ValidationStep, autocast
@@ -44,8 +45,13 @@ def batches_of(*targets):
 def test_each_batch_is_a_step_by_default():
     weight, trainer = train(TrainingStep(), batches_of(1, 1))
     assert weight == pytest.approx(0.1 + 0.1 * 0.9)
-    assert trainer.state.output["loss"].item() == pytest.approx(0.5 * 0.9**2)
-    assert not trainer.state.output["loss"].requires_grad
+    assert trainer.state.output[0]["loss"].item() == pytest.approx(0.5 * 0.9**2)
+    assert not trainer.state.output[0]["loss"].requires_grad
+
+
+def test_monais_handlers_can_read_the_loss():
+    _, trainer = train(TrainingStep(), batches_of(1))
+    assert from_engine(["loss"], first=True)(trainer.state.output).item() == pytest.approx(0.5)
 
 
 def test_accumulated_gradients_are_those_of_one_large_batch():

@@ -10,7 +10,7 @@ NAN = float("nan")
 
 def run(losses, interval):
     """One batch of two items a loss; how many iterations there were, and whether the epoch ended."""
-    engine = Engine(lambda engine, batch: {"loss": batch["loss"]})
+    engine = Engine(lambda engine, batch: [{"loss": batch["loss"]}])
     ended = []
     FiniteLossHandler(lambda index: f"crop_{index}.png", interval).attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: ended.append(engine.state.epoch))

@@ -64,12 +64,13 @@ class TrainingStep:
         self.clip_grad_norm = clip_grad_norm
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "float16")
 
-    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
         """
         Train on a batch.
 
         Returns:
-            the losses of the batch by name, detached and on the device: reading them would wait for it.
+            the losses of the batch by name, detached and on the device: reading them would wait for it. They are the
+            one item of a list, the form in which MONAI's handlers (`from_engine`, MLflow, TensorBoard) take outputs.
         """
         inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         position, size = self._group(engine.state.iteration, engine.state.epoch_length)
@@ -85,7 +86,7 @@ class TrainingStep:
         if last:
             self._update(engine)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {name: loss.detach() for name, loss in losses.items()}
+        return [{name: loss.detach() for name, loss in losses.items()}]
 
     def _group(self, iteration: int, epoch_length: int) -> tuple[int, int]:
         """The place of an iteration (from 1) in its group of accumulated batches, and the group's size."""

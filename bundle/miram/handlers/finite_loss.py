@@ -42,7 +42,7 @@ class FiniteLossHandler:
     def remember(self, engine: Engine) -> None:
         """Remember a batch's loss on its device, and look at all remembered ones when it is time."""
         state: Any = engine.state
-        self.batches.append((state.iteration, state.output["loss"], state.batch["index"]))
+        self.batches.append((state.iteration, state.output[0]["loss"], state.batch["index"]))
         if state.iteration % self.interval == 0 or state.iteration % state.epoch_length == 0:
             self.check()
 
