@@ -36,7 +36,9 @@ def test_a_further_seed_adds_to_what_is_there(settings, stub) -> None:
 def test_runs_of_other_arguments_are_not_mixed(settings, stub) -> None:
     run.run_plan(make_plan(settings), settings, stub())
     other, runner = replace(settings, overrides={"pretrain": {"mask_ratio": 0.5}}), stub()
-    with pytest.raises(InputError, match=r"begun with other arguments.*pretrain/miram/seed_0"):
+    with pytest.raises(
+        InputError, match=r"begun with other arguments.*pretrain/miram/seed_0, whose overrides, config changed"
+    ):
         run.run_plan(make_plan(other), other, runner)
     assert runner.names == []
 

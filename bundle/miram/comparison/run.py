@@ -63,16 +63,25 @@ def check_arguments(plan: Sequence[Step], settings: Settings) -> None:
     Raises:
         InputError: naming the folders of steps that were begun with other configs, overrides or data.
     """
-    stale = []
+    stale: dict[Path, str] = {}
     for step in plan:
         path = _folder(step, settings) / "arguments.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != identity(step, settings):
-            stale.append(str(path.parent))
+        changed = _changes(json.loads(path.read_text(encoding="utf-8")), step, settings) if path.is_file() else ""
+        if changed:
+            stale[path.parent] = changed
     if stale:
+        folder, changed = next(iter(stale.items()))
         raise InputError(
-            f"{len(stale)} steps were begun with other arguments, configs or data, the first is {stale[0]}; give "
-            "another --output_dir, or remove these folders to make them anew"
+            f"{len(stale)} steps were begun with other arguments, configs or data, the first is {folder}, whose "
+            f"{changed} changed since; give another --output_dir, or remove these folders to make them anew"
         )
+
+
+def _changes(old: dict[str, Any], step: Step, settings: Settings) -> str:
+    """In words, what of a step's identity is another now."""
+    words = {"config_sha256": "config", "datalist_sha256": "data list", "after": "step before"}
+    new = identity(step, settings)
+    return ", ".join(words.get(key, key) for key in new if new[key] != old.get(key))
 
 
 def is_finished(step: Step, settings: Settings) -> bool:
