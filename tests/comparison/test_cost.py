@@ -23,6 +23,9 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
     half = next(step for step in plan if step.stage == "finetune" and step.label_fraction == 0.5)
     assert iterations(plan[0], datalist) == 3 * 5  # 24 images
     assert iterations(half, datalist) == 3 * 3
+    for item in datalist["training"][:14]:
+        item["pathology"] = None
+    assert iterations(half, datalist) == 3 * 1  # 10 labelled images
     assert estimate_seconds(plan[0], plan, short, datalist) is None
     assert f"{len(plan)} steps of unknown time" in describe_plan(plan, short, datalist)
     with pytest.raises(KeyboardInterrupt):

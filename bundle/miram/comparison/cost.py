@@ -13,6 +13,7 @@ import pandas as pd
 from miram.comparison.plan import Step, effective_config
 from miram.comparison.run import is_finished
 from miram.comparison.settings import Settings
+from miram.data.tasks import applicable_items, find_task
 
 
 def training_seconds(
@@ -64,9 +65,13 @@ def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datal
 
 
 def iterations(step: Step, datalist: dict[str, Any]) -> int:
-    """About how many batches a training step takes: unknown labels and early stopping make it fewer."""
+    """About how many batches a training step takes; early stopping makes it fewer."""
     config = effective_config(step)
-    images = len(datalist["training"]) * (step.label_fraction or 1.0)
+    images = len(datalist["training"]) * 1.0
+    if step.task is not None and step.label_fraction is not None:
+        task = find_task(datalist, step.task)
+        labelled = [item for item in applicable_items(datalist["training"], task) if item.get(task.key) is not None]
+        images = len(labelled) * step.label_fraction
     return int(config["max_epochs"]) * max(math.ceil(images / int(config["batch_size"])), 1)
 
 
