@@ -60,6 +60,11 @@ def test_a_run_that_was_stopped_stays_stopped(tmp_path):
     assert not (tmp_path / "model.pt").exists()
 
 
+def test_a_run_that_leaves_no_model_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"no model.pt was written: in 2 epochs val_auc was never a number"):
+        Run(tmp_path, [float("nan"), float("nan")])
+
+
 def test_patience_is_positive(tmp_path):
     with pytest.raises(InputError, match="early_stopping_patience"):
         BestModelHandler(tmp_path, content, Engine(lambda engine, batch: None), patience=0)

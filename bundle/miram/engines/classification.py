@@ -11,12 +11,11 @@ import torch.distributed as dist
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator
-from monai.engines.utils import IterationEvents, PrepareBatch
+from monai.engines.utils import PrepareBatch
 
 from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
-from miram.engines.distributed import unwrap
-from miram.engines.steps import autocast
+from miram.engines.steps import ValidationStep
 from miram.losses import downsample
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
@@ -73,7 +72,7 @@ class PrepareClassificationBatch(PrepareBatch):
         return downsample(crop, self.image_size), label, (), {}
 
 
-class ClassificationStep:
+class ClassificationStep(ValidationStep):
     """
     One iteration of validation: forward without gradients.
 
@@ -84,9 +83,8 @@ class ClassificationStep:
     """
 
     def __init__(self, task: Task, loss_function: ClassificationLoss, precision: str = "float32") -> None:
+        super().__init__(loss_function, precision)
         self.task = task
-        self.loss_function = loss_function
-        self.precision = precision
 
     def __call__(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """
@@ -95,13 +93,7 @@ class ClassificationStep:
         Returns:
             "pred", the probabilities (B, K); "label" (B, K); "per_image", the losses (B, 1).
         """
-        image, label, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
-        network = unwrap(engine.network).eval()
-        with torch.no_grad():
-            with autocast(engine.state.device, self.precision):
-                logits = engine.inferer(image, network, *args, **kwargs)
-            per_image = self.loss_function.per_image(logits, label)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        logits, label, per_image = self.forward(engine, batch)
         return {"pred": probabilities(logits, self.task), "label": label, "per_image": per_image}
 
 

@@ -123,6 +123,11 @@ class ValidationStep:
         Returns:
             "per_image", the unweighted losses (B, S).
         """
+        _, _, per_image = self.forward(engine, batch)
+        return {"per_image": per_image}
+
+    def forward(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> tuple[Any, Any, torch.Tensor]:
+        """The network's output, the targets, and the losses (B, S) of a batch."""
         inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         network = unwrap(engine.network).eval()
         with torch.no_grad():
@@ -130,7 +135,7 @@ class ValidationStep:
                 output = engine.inferer(inputs, network, *args, **kwargs)
             per_image = self.loss_function.per_image(output, targets)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {"per_image": per_image}
+        return output, targets, per_image
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[Any]:

@@ -78,9 +78,18 @@ class BestModelHandler:
             trainer.terminate()
 
     def conclude(self, trainer: Engine) -> None:
-        """Say which epoch was kept."""
-        if self.best_epoch:
-            logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, self.best)
+        """
+        Say which epoch was kept.
+
+        Raises:
+            InputError: if none was, since no epoch was validated or the key metric never was a number.
+        """
+        if not self.best_epoch:
+            raise InputError(
+                f"no {self.path.name} was written: in {trainer.state.epoch} epochs {self.key_metric} was never a "
+                "number; set val_interval to max_epochs or less, and see that validation holds both classes"
+            )
+        logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, self.best)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
