@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from miram.cli import main_guard
+from miram.data.synthetic.cases import CaseSettings
 from miram.data.synthetic.generate import generate_cbis_ddsm
 
 EXPLANATION = """\
@@ -30,8 +31,17 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=60, help="how many, at least 5 (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default %(default)s)")
     parser.add_argument("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    parser.add_argument(
+        "--test_fraction", type=float, default=0.3, help="share of the patients in the test tables (default %(default)s)"
+    )
     arguments = parser.parse_args()
-    data = generate_cbis_ddsm(arguments.output_dir, arguments.patients, arguments.seed, arguments.workers)
+    data = generate_cbis_ddsm(
+        arguments.output_dir,
+        arguments.patients,
+        arguments.seed,
+        arguments.workers,
+        CaseSettings(test_fraction=arguments.test_fraction),
+    )
     state = f"{data.new_films} drawn now" if data.new_films else "all there already"
     print(f"{data.patients} patients, {data.films} mammograms ({state})")
     for name, rows in sorted(data.rows.items()):
