@@ -1,0 +1,124 @@
+"""The network in the formats of other runtimes, each compared with the network itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser, ckpt_export, onnx_export
+from torch import nn
+
+from miram.errors import InputError
+from miram.packaging.weights import load_weights
+
+Format = Literal["ts", "onnx", "pt2"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+_NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+_DYNAMIC = {"image": {0: "batch"}, "pred": {0: "batch"}}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """
+    Check that the formats are known and can be written here.
+
+    Raises:
+        InputError: naming the format, or the package that it needs.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"--formats: {name!r} is none of {', '.join(FORMATS)}")
+        missing = [package for package in _NEEDED.get(name, ()) if importlib.util.find_spec(package) is None]
+        if missing:
+            raise InputError(
+                f"--formats {name} needs the package {', '.join(missing)}: pip install -c constraints.txt -e '.[export]'"
+            )
+
+
+def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequence[int] = (1, 3)) -> Path:
+    """
+    Write a bundle's network in another format, by the functions behind MONAI's own commands, and compare the outputs.
+
+    Args:
+        bundle: its folder.
+        name: "ts", "onnx" or "pt2".
+        tolerance: largest absolute difference of a logit.
+        batch_sizes: of the comparison; the batch is free in every format.
+
+    Returns:
+        the file, `models/model.<name>`.
+
+    Raises:
+        RuntimeError: if the outputs differ by more.
+    """
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs/inference.json"))
+    network = load_weights(parser.get_parsed_content("network_def"), bundle / "models/model.pt").eval()
+    size = image_size(parser, bundle)
+    path = bundle / f"models/model.{name}"
+    _WRITERS[name](bundle, network, size, path)
+    run = _READERS[name](path)
+    for batch_size in batch_sizes:
+        image = torch.randn(batch_size, *size, generator=torch.Generator().manual_seed(batch_size))
+        with torch.no_grad():
+            difference = (run(image) - network(image)).abs().max().item()
+        if not difference <= tolerance:
+            raise RuntimeError(f"{path.name} differs from the network by {difference:.2g} at a batch of {batch_size}")
+    return path
+
+
+def image_size(parser: ConfigParser, bundle: Path) -> list[int]:
+    """(C, *spatial) of the network's input, from the bundle's metadata."""
+    parser.read_meta(str(bundle / "configs/metadata.json"))
+    image = parser["_meta_#network_data_format#inputs#image"]
+    return [image["num_channels"], *image["spatial_shape"]]
+
+
+def _of_bundle(bundle: Path) -> dict[str, Any]:
+    """What MONAI's export commands are told of a bundle."""
+    return {
+        "net_id": "network_def",
+        "ckpt_file": str(bundle / "models/model.pt"),
+        "meta_file": str(bundle / "configs/metadata.json"),
+        "config_file": str(bundle / "configs/inference.json"),
+    }
+
+
+def _write_torchscript(bundle: Path, network: nn.Module, size: list[int], path: Path) -> None:
+    ckpt_export(**_of_bundle(bundle), filepath=str(path), use_trace=True, input_shape=[1, *size])
+
+
+def _write_onnx(bundle: Path, network: nn.Module, size: list[int], path: Path) -> None:
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": _DYNAMIC}
+    onnx_export(
+        **_of_bundle(bundle), filepath=str(path), use_trace=True, input_shape=[2, *size], converter_kwargs=names
+    )
+
+
+def _write_export(bundle: Path, network: nn.Module, size: list[int], path: Path) -> None:
+    batch = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(network, (torch.zeros(2, *size),), dynamic_shapes=batch), path)
+
+
+def _read_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    import onnxruntime  # an extra
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        (pred,) = session.run(None, {"image": image.numpy()})
+        return torch.from_numpy(np.asarray(pred))
+
+    return run
+
+
+_WRITERS = {"ts": _write_torchscript, "onnx": _write_onnx, "pt2": _write_export}
+_READERS: dict[str, Callable[[Path], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "ts": lambda path: torch.jit.load(str(path)),
+    "onnx": _read_onnx,
+    "pt2": lambda path: torch.export.load(path).module(),
+}

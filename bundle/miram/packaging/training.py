@@ -1,0 +1,55 @@
+"""What a packaged bundle's training does otherwise than ours: it starts from the bundle's weights and replaces them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ignite.engine import Engine
+from torch import nn
+
+from miram.files import atomic_write
+from miram.handlers.model import BestModelHandler
+from miram.packaging.weights import load_weights, saved_bytes
+
+
+def start_from(network: nn.Module, path: str | os.PathLike[str] | None) -> None:
+    """
+    Load what training starts from, and leave out what it cannot reach.
+
+    Args:
+        network: as the bundle defines it, changed in place.
+        path: of a bundle's `model.pt`; None or "none" starts from random weights.
+    """
+    load_weights(network, path)
+    for name, parameter in network.named_parameters():
+        if ".norm_cross_attn." in name:  # MONAI's blocks have it and never use it: DDP would wait for its gradient
+            parameter.requires_grad_(False)
+
+
+class PackagedModelHandler(BestModelHandler):
+    """
+    After each validation whose key metric is the best so far, write the weights alone, as a bundle's `model.pt` is.
+
+    Args:
+        path: the file.
+        network: whose weights to keep.
+        evaluator: of validation.
+        key_metric: name of one of its metrics, higher is better.
+        patience: validations in a row without a better one after which training stops; None never stops.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        network: nn.Module,
+        evaluator: Engine,
+        key_metric: str = "val_auc",
+        patience: int | None = None,
+    ) -> None:
+        super().__init__(path, dict, evaluator, key_metric, patience)
+        self.network = network
+
+    def _write(self, evaluator: Engine) -> None:
+        with atomic_write(self.path) as temporary:
+            Path(temporary).write_bytes(saved_bytes(self.network.state_dict()))

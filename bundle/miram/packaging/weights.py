@@ -1,0 +1,173 @@
+"""A classifier as a bundle holds it: a network that other tools build, its weights, and the facts that go with them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from miram.data.tasks import Task
+from miram.engines.calibration import Calibration, calibration_of_model
+from miram.engines.inference import TrainedClassifier
+from miram.errors import InputError
+from miram.networks.backbone import load_weights_file
+from miram.networks.classifier import ViTClassifier, stock_classifier
+
+# Names in a stock network, and in ours.
+_STOCK_NAMES = {"features.": "encoder.", "fc.": "classification_head."}
+
+
+def network_definition(network: ViTClassifier) -> dict[str, Any]:
+    """
+    The network as a config defines it, for tools that know nothing of this package where that is possible.
+
+    A classifier that pools the class token is a stock ViT. That gives a tuple, of which MONAI's `NetAdapter` takes the
+    logits: verification and export want one tensor. Other pooling, and layer norms of public weights, need our class.
+
+    Args:
+        network: the classifier.
+
+    Returns:
+        a `_target_` with plain values.
+    """
+    if not is_stock(network):
+        return {"_target_": "miram.networks.classifier.ViTClassifier", **network.network_def}
+    vit = {**network.encoder.network_def, "classification": True, "num_classes": network.num_classes}
+    return {
+        "_target_": "monai.networks.nets.NetAdapter",
+        "model": {"_target_": "monai.networks.nets.ViT", **vit, "post_activation": ""},
+        "num_classes": network.num_classes,
+        "dim": network.encoder.spatial_dims,
+        "pool": None,
+        "fc_name": "classification_head",
+    }
+
+
+def is_stock(network: ViTClassifier) -> bool:
+    """Whether :func:`network_definition` needs nothing of this package."""
+    return network.pool == "token" and network.network_def["layer_norm_eps"] == nn.LayerNorm(1).eps
+
+
+def packaged_state(network: ViTClassifier) -> dict[str, torch.Tensor]:
+    """The weights by the keys of what :func:`network_definition` defines."""
+    if not is_stock(network):
+        return dict(network.state_dict())
+    state = stock_classifier(network).state_dict()
+    head = "classification_head."
+    return {
+        f"fc.{key.removeprefix(head)}" if key.startswith(head) else f"features.{key}": value
+        for key, value in state.items()
+    }
+
+
+def saved_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
+    """What `torch.save` writes of a plain state dictionary; the same weights give the same bytes."""
+    stream = io.BytesIO()  # a file's name would become part of the content
+    torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, stream)
+    return stream.getvalue()
+
+
+def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weights: bytes) -> dict[str, Any]:
+    """
+    What a packaged config says of its classifier besides the network, in plain values.
+
+    Args:
+        trained: the classifier.
+        calibration: its temperature and operating points.
+        weights: content of the packaged `model.pt`; for other weights the calibration does not hold.
+    """
+    definition = dict(trained.network.network_def)
+    if is_stock(trained.network):
+        definition["feature_norm"] = False  # folded into the head
+    return {
+        "network_def": definition,
+        "task": {"name": trained.task.name, "type": trained.task.type, "classes": list(trained.task.classes)},
+        "preprocessing": trained.preprocessing,
+        "temperature": calibration.temperature,
+        "thresholds": calibration.thresholds,
+        "provenance": _without_folders(trained.provenance),
+        "model_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+
+
+def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> TrainedClassifier:
+    """
+    Load a bundle's classifier as :func:`miram.engines.inference.load_trained` loads that of a run.
+
+    Args:
+        path: the bundle's `model.pt`, packaged or trained since.
+        facts: what :func:`classifier_facts` gave. Temperature and operating points are left out for other weights
+            than those that they were fitted for.
+
+    Raises:
+        InputError: if the file is missing or damaged, or does not fit.
+    """
+    path = Path(path)
+    state = {_own_name(key): value for key, value in read_state(path).items()}
+    network = ViTClassifier(**facts["network_def"])
+    _load_strictly(network, state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    same = digest == facts["model_sha256"]
+    task = facts["task"]
+    return TrainedClassifier(
+        path=path,
+        sha256=digest,
+        network=network.eval(),
+        task=Task(task["name"], task["type"], tuple(task["classes"])),
+        preprocessing=dict(facts["preprocessing"]),
+        calibration=calibration_of_model(facts if same else {}, digest),
+        provenance=dict(facts["provenance"]) if same else {},
+    )
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """
+    Load a bundle's `model.pt` into the network that its config defines.
+
+    Args:
+        network: changed in place.
+        path: of the file; None or "none" leaves the network as it is.
+
+    Returns:
+        the network.
+
+    Raises:
+        InputError: if the file is missing or damaged, or does not fit.
+    """
+    if str(path).strip().lower() != "none":
+        _load_strictly(network, read_state(path), path)
+    return network
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The weights in a `model.pt`: a plain state dictionary, or one under "model", as MONAI Label writes it."""
+    content = load_weights_file(path)
+    return content.get("model", content)
+
+
+def _without_folders(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths of the machine that trained are nobody else's business: their last part is kept."""
+    return {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in provenance.items()
+    }
+
+
+def _own_name(key: str) -> str:
+    stock = next((name for name in _STOCK_NAMES if key.startswith(name)), None)
+    return key if stock is None else _STOCK_NAMES[stock] + key.removeprefix(stock)
+
+
+def _load_strictly(network: nn.Module, state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} holds weights of another network than the bundle's config defines: {str(error)[:300]}"
+        ) from error
