@@ -13,11 +13,12 @@ from miram.comparison.plan import make_plan
 from miram.comparison.report import write_comparison
 from miram.comparison.results import comparison_table
 from miram.comparison.run import check_arguments, run_plan
-from miram.comparison.settings import METHODS, STAGES, Settings, check_data, parse_assignments
+from miram.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
-miram is configs/pretrain.yaml, mae is that with configs/mae.yaml, scratch is not pretrained, and floor is a logistic
-regression on brightness, lesion size and a thumbnail. Pretraining runs once a method and seed, on the training split.
+miram is configs/pretrain.yaml, mae and barlow_twins (contrastive) are that with the overlay of their name, scratch is
+not pretrained, and floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once a
+method and seed, on the training split.
 
 Every step is a run of its own, in a folder of its own with its log. The same command continues an interrupted
 comparison; with more seeds, tasks, fractions or methods it adds to a finished one.
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
-        what = "MAE's pretraining alone" if stage == "mae" else f"{stage} alone"
+        what = f"{stage}'s pretraining alone" if stage in BASELINES else f"{stage} alone"
         add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values of {what}")
     add("--level", default="lesion", choices=("image", "lesion", "patient"), help="one unit (default %(default)s)")
     add("--margin", type=float, default=0.02, help="of non-inferiority, in AUC (default %(default)s)")

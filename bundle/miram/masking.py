@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import torch
 
-# splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): increment and multipliers,
-# written as the signed 64-bit numbers that torch has.
-_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-_MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-_MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
+from miram.counter_random import random_bits
 
 
 class RandomMasking:
@@ -61,29 +57,9 @@ class RandomMasking:
         Returns:
             (B, V) int64: the visible patches of each image in ascending order.
         """
-        index = index.to(device=device, dtype=torch.int64, non_blocking=True)
-        token = torch.arange(num_tokens, device=index.device)
-        stream = _mix(_mix(index + _int64(self.seed * _GAMMA)) + _int64(epoch * _GAMMA))
-        score = _mix(stream[:, None] + (token[None] + 1) * _GAMMA)
+        score = random_bits(self.seed, epoch, index, num_tokens, device)
         visible = score.argsort(dim=1)[:, : self.num_visible(num_tokens)]
         return visible.sort(dim=1).values
-
-
-def _int64(value: int) -> int:
-    """A whole number of any size wrapped to 64 bits, as the tensors' own arithmetic wraps."""
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
-def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift: torch's is arithmetic and would keep the sign."""
-    return (value >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(value: torch.Tensor) -> torch.Tensor:
-    """The finaliser of splitmix64: every input bit flips every output bit with probability near one half."""
-    value = (value ^ _shift(value, 30)) * _MULTIPLIER_1
-    value = (value ^ _shift(value, 27)) * _MULTIPLIER_2
-    return value ^ _shift(value, 31)
 
 
 def hidden_mask(keep: torch.Tensor, num_tokens: int) -> torch.Tensor:

@@ -58,8 +58,19 @@ def test_mae_stays_mae_behind_overlays(settings, repository: Path) -> None:
     assert effective_config(own[1])["decoders"] == decoders
     assert effective_config(own[0])["decoders"] != decoders
     two = {"pretrain": {"decoders": [*decoders, {**decoders[0], "scale": 2}]}}
-    with pytest.raises(InputError, match="MAE has one decoder"):
+    with pytest.raises(InputError, match=r"mae has decoders at the scales \[1\]"):
         make_plan(replace(settings, overrides={**two, "mae": two["pretrain"]}))
+
+
+def test_barlow_twins_has_no_decoder_and_its_own_network(settings, repository: Path) -> None:
+    demo = replace(settings, methods=("barlow_twins",), overlays=[repository / "configs/demo.yaml"])
+    config = effective_config(make_plan(demo)[0])
+    assert config["decoders"] == []
+    assert config["network_def"]["_target_"] == "miram.networks.two_views.TwoViewNetwork"
+    assert config["hidden_size"] == 192  # the overlay's encoder
+    decoders = {"decoders": [{"scale": 1, "hidden_size": 32, "num_layers": 1, "num_heads": 2}]}
+    with pytest.raises(InputError, match="--barlow_twins_set"):
+        make_plan(replace(demo, overrides={"pretrain": decoders, "barlow_twins": decoders}))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("miram", "dino")}, "'dino' is none of miram, mae, scratch, floor"),
+        ({"methods": ("miram", "dino")}, "'dino' is none of miram, mae, barlow_twins, scratch, floor"),
         ({"seeds": (0, 0)}, "each once"),
         ({"tasks": ()}, "at least one"),
         ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is decided by the comparison"),

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from miram.data.datalist import read_datalist, write_datalist
 
-OVERLAYS = ["demo", "mae", "paper", "multi_gpu", "volumes", "model_tiny", "model_small", "model_large"]
+OVERLAYS = ["demo", "mae", "barlow_twins", "paper", "multi_gpu", "volumes", "model_tiny", "model_small", "model_large"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,9 @@ def test_every_property_of_a_training_workflow_is_there(prepared, workflow_of):
 def test_overlays_change_only_what_the_base_has(overlay):
     base = yaml.safe_load(Path("configs/pretrain.yaml").read_text())
     changes = yaml.safe_load(Path(f"configs/{overlay}.yaml").read_text())
-    own = {"demo_patients"}  # ids of its own, which it reads itself
-    assert changes.keys() - own <= base.keys()
+    own = {"demo_patients", "projection_sizes", "redundancy_weight"}  # ids of its own, which it reads itself
+    known = base.keys() | {f"{section}#{key}" for section in ("train", "validate") for key in base[section]}
+    assert changes.keys() - own <= known
 
 
 @pytest.mark.parametrize(("overlay", "millions"), [("model_tiny", 5.5), ("model_small", 21.6), (None, 85.6)])
@@ -154,6 +155,16 @@ def test_variants_run(overlay, prepared, workflow_of, tmp_path):
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert ("val_loss_2x" in table) == (overlay == "paper")
     assert table["val_loss_1x"].notna().all()
+
+
+def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, tmp_path):
+    own = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_size": 2, "max_epochs": 1}
+    run_here(workflow_of("barlow_twins", dataset_dir=str(prepared), **own))
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table[["train_loss_barlow_twins", "val_loss_barlow_twins"]].notna().all(axis=None)
+    assert not [name for name in table if name.startswith("val_mean")]
+    backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
+    ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)
 
 
 def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):

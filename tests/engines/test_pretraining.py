@@ -2,9 +2,11 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from miram.engines.pretraining import PreparePretrainingBatch, baseline_losses, validation_metrics
+from miram.engines.pretraining import PreparePretrainingBatch, PrepareTwoViews, baseline_losses, validation_metrics
+from miram.errors import InputError
 from miram.losses import MultiScaleReconstructionLoss, downsample
 from miram.masking import RandomMasking
+from miram.transforms.views import RandomView
 
 CPU = torch.device("cpu")
 
@@ -30,6 +32,26 @@ def test_the_image_is_reduced_from_the_label_and_masks_follow_the_samples():
     assert torch.equal(label, batch["label"])
     assert torch.equal(keep, RandomMasking(0.75, seed=1)(2, torch.tensor([5, 6, 7]), 16))
     assert arguments == {}
+
+
+def test_two_different_views_are_made_of_each_image():
+    prepare = PrepareTwoViews(RandomView(seed=1), (32, 32))
+    batch = batch_of(3, first=5)
+    first, label, (second,), arguments = prepare(batch, CPU)
+    assert torch.equal(label, batch["label"])
+    assert first.shape == second.shape == (3, 1, 32, 32)
+    assert not torch.allclose(first, second)
+    # no image's second view is drawn like another one's first
+    drawn = [RandomView(seed=1)(label[:1], 2, torch.tensor([number])) for number in range(10, 16)]
+    assert len(torch.stack(drawn).flatten(1).unique(dim=0)) == 6
+    torch.testing.assert_close(first[0], downsample(drawn[0], (32, 32))[0])
+    torch.testing.assert_close(second[0], downsample(drawn[1], (32, 32))[0])
+    assert arguments == {}
+
+
+def test_a_batch_of_one_image_cannot_be_compared():
+    with pytest.raises(InputError, match="batch_size"):
+        PrepareTwoViews(RandomView(), (32, 32))(batch_of(1), CPU)
 
 
 def test_validation_means_are_over_images_whatever_the_batches(loss_function):

@@ -8,11 +8,9 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose, Lambdad
 
 from miram.data.datalist import write_datalist
-from miram.engines.pretraining import PreparePretrainingBatch
 from miram.errors import InputError
 from miram.handlers import representation
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
-from miram.masking import RandomMasking
 from miram.metrics.rank import effective_rank
 
 CLASSES = {"kind": ["a", "b"]}
@@ -52,8 +50,7 @@ def dataset(count):
 
 def monitor(encoder, images, **options):
     """A monitor and an engine that notes the metrics of each epoch."""
-    prepare_batch = PreparePretrainingBatch(RandomMasking(), (32, 32), 16)
-    handler = RepresentationMonitor(encoder, images, prepare_batch, torch.device("cpu"), batch_size=4, **options)
+    handler = RepresentationMonitor(encoder, images, (32, 32), torch.device("cpu"), batch_size=4, **options)
     engine, seen = Engine(lambda engine, batch: None), []
     handler.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(dict(e.state.metrics)))

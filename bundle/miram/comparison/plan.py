@@ -15,12 +15,13 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 import miram
-from miram.comparison.settings import PRETRAINED, Settings
+from miram.comparison.settings import BASELINES, PRETRAINED, Settings
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
 
 ROOT = Path(miram.__file__).parents[2]
 OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
+_SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # of the decoders of the baselines
 # What an encoder without pretraining must share with the pretrained ones.
 _IMAGES = ("image_size", "patch_size", "in_channels", "spatial_dims")
 ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "num_heads", "class_token")
@@ -70,7 +71,7 @@ def make_plan(settings: Settings) -> list[Step]:
 
     Raises:
         InputError: if an override is of a value that no config has, pretraining would read another split than the
-            training one, or MAE would have other decoders than one at the encoder's scale.
+            training one, or a baseline would have other decoders than its own.
     """
     steps: list[Step] = []
     for seed in settings.seeds:
@@ -116,9 +117,9 @@ def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
 def _pretrain(settings: Settings, method: str, seed: int) -> Step:
     overrides = {"seed": seed, "progress": False, **settings.overrides.get("pretrain", {})}
     configs = _configs(settings, "pretrain")
-    if method == "mae":  # behind the overlays, which may hold the decoders of several scales
-        configs += (ROOT / "configs/mae.yaml",)
-        overrides |= settings.overrides.get("mae", {})
+    if method in BASELINES:  # behind the overlays, which may hold the decoders of several scales
+        configs += (ROOT / f"configs/{method}.yaml",)
+        overrides |= settings.overrides.get(method, {})
     return Step("pretrain", method, seed, None, None, configs, overrides)
 
 
@@ -180,8 +181,9 @@ def _check_pretraining(step: Step) -> None:
                 f"{items['split']} split only, take the override out"
             )
     decoders = config["decoders"]
-    if step.method == "mae" and [decoder.get("scale") for decoder in decoders] != [1]:
+    needed = _SCALES.get(step.method)
+    if needed is not None and [decoder.get("scale") for decoder in decoders] != needed:
         raise InputError(
-            f"{step.name}: MAE has one decoder, at scale 1, but the overrides give {decoders}; give MAE's own with "
-            "--mae_set \"decoders=[{'scale': 1, ...}]\""
+            f"{step.name}: {step.method} has decoders at the scales {needed}, but the overrides give {decoders}; give "
+            f'its own with --{step.method}_set "decoders={[{"scale": scale} for scale in needed]}"'
         )

@@ -20,7 +20,7 @@ from miram.metrics.comparison import Method, average_over_seeds, compare, verdic
 from miram.metrics.scores import Key
 
 METRICS: Mapping[str, Key] = {"AUC": ("auc", ""), "AP": ("average_precision", "")}
-REFERENCES = ("mae", "scratch")
+REFERENCES = ("mae", "barlow_twins", "scratch")
 
 
 def comparison_table(
@@ -31,7 +31,7 @@ def comparison_table(
     bootstrap: Bootstrap | None = None,
 ) -> pd.DataFrame:
     """
-    Every method's metrics, and its differences to MAE and to no pretraining.
+    Every method's metrics, and its differences to the baselines and to no pretraining.
 
     Args:
         plan: the finished steps.

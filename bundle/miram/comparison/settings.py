@@ -14,9 +14,10 @@ from miram.data.datalist import FILE_NAME, read_datalist
 from miram.data.tasks import find_task
 from miram.errors import InputError
 
-PRETRAINED = ("miram", "mae")
+BASELINES = ("mae", "barlow_twins")  # each has an overlay of its name and overrides of its own
+PRETRAINED = ("miram", *BASELINES)
 METHODS = (*PRETRAINED, "scratch", "floor")
-STAGES = ("pretrain", "mae", "finetune", "evaluate")
+STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
 # What the plan itself decides, step by step.
 PLANNED = (
     "dataset_dir",
@@ -39,18 +40,18 @@ class Settings:
     Args:
         dataset_dir: a prepared folder with a test split.
         output_dir: gets a folder a step, and the table.
-        methods: of miram, mae, scratch (no pretraining) and floor (classical features).
+        methods: of miram, mae, barlow_twins, scratch (no pretraining) and floor (classical features).
         tasks: of the data list.
         seeds: each trains every method anew; a seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.
         overlays: config files for all stages, behind the stage's own.
-        overrides: config values by stage: "pretrain" (of miram and mae), "mae" (its pretraining alone), "finetune" and
-            "evaluate".
+        overrides: config values by stage: "pretrain" (of all methods), "mae" and "barlow_twins" (their pretraining
+            alone), "finetune" and "evaluate".
     """
 
     dataset_dir: Path
     output_dir: Path
-    methods: Sequence[str] = METHODS[:3]
+    methods: Sequence[str] = ("miram", "mae", "scratch")
     tasks: Sequence[str] = ("pathology",)
     seeds: Sequence[int] = (0, 1, 2)
     label_fractions: Sequence[float] = (0.1, 1.0)

@@ -12,6 +12,7 @@ from ignite.metrics import Average, Metric
 from monai.engines.utils import PrepareBatch
 
 from miram.baselines import baseline_per_image
+from miram.errors import InputError
 from miram.losses import MultiScaleReconstructionLoss, downsample
 from miram.networks.miram import MIRAM
 from miram.networks.scale_decoder import ScaleDecoder
@@ -53,6 +54,49 @@ class PreparePretrainingBatch(PrepareBatch):
         # the epoch is the same in the whole batch and lies on the CPU: reading it waits for nothing
         keep = self.masking(int(batchdata["epoch"][0]), batchdata["index"], self.num_tokens, device)
         return image, label, (keep,), {}
+
+
+class PrepareTwoViews(PrepareBatch):
+    """
+    Bring a batch to the device and make two views of each crop there, at the encoder's size.
+
+    Args:
+        view: e.g. :class:`miram.transforms.views.RandomView`.
+        image_size: size of the encoder's image in pixels, one per spatial dimension.
+    """
+
+    def __init__(self, view: Callable[..., torch.Tensor], image_size: Sequence[int]) -> None:
+        self.view = view
+        self.image_size = tuple(image_size)
+
+    def __call__(  # type: ignore[override]
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor], dict[str, Any]]:
+        """
+        Args:
+            batchdata: "label" (B, C, *spatial), "index" (B,) and "epoch" (B,).
+            device: where the network runs.
+            non_blocking: whether copies from pinned memory may overlap with computing.
+
+        Returns:
+            a view (B, C, *image_size), the label, (another view,), and no keyword arguments.
+
+        Raises:
+            InputError: if the batch is a single image, in which nothing is correlated.
+        """
+        if len(batchdata["label"]) < 2:
+            raise InputError(
+                "two views are compared over the images of a batch, and the last batch of this split has only one; "
+                "choose another batch_size"
+            )
+        label = batchdata["label"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
+        epoch, index = int(batchdata["epoch"][0]), batchdata["index"]
+        first, second = (self.view(label, epoch, 2 * index + number) for number in (0, 1))
+        return downsample(first, self.image_size), label, (downsample(second, self.image_size),), {}
 
 
 def validation_metrics(loss_function: MultiScaleReconstructionLoss, device: torch.device) -> dict[str, Metric]:

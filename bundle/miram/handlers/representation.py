@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from miram.data.datalist import FILE_NAME, load_split, read_datalist
 from miram.data.seeded import SeededDataset
 from miram.data.tasks import find_task, targets
 from miram.engines.distributed import is_main_process
-from miram.engines.pretraining import PreparePretrainingBatch
+from miram.losses import downsample
 from miram.metrics.classification import roc_auc
 from miram.metrics.knn import knn_scores, mean_over_classes
 from miram.metrics.rank import effective_rank
@@ -80,7 +81,7 @@ class RepresentationMonitor:
     Args:
         encoder: the encoder that is trained, without wrappers.
         dataset: the validation images.
-        prepare_batch: reduces images to the encoder's size.
+        image_size: the encoder's, in pixels, to which images are reduced.
         device: where the encoder is.
         batch_size: images encoded at once.
         num_workers: loader processes; 0 loads in this process.
@@ -92,7 +93,7 @@ class RepresentationMonitor:
         self,
         encoder: ViTEncoder,
         dataset: Dataset[Any],
-        prepare_batch: PreparePretrainingBatch,
+        image_size: Sequence[int],
         device: torch.device,
         batch_size: int = 32,
         num_workers: int = 0,
@@ -101,7 +102,7 @@ class RepresentationMonitor:
     ) -> None:
         self.encoder = encoder
         self.dataset = dataset
-        self.prepare_batch = prepare_batch
+        self.image_size = image_size
         self.device = device
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -162,7 +163,5 @@ class RepresentationMonitor:
             self.encoder.train(was_training)
 
     def _features(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
-        image, *_ = self.prepare_batch(batch, self.device)
-        tokens = self.encoder(image)  # (B, [1 +] N, D)
-        pooled = tokens.mean(dim=1) if self.encoder.cls_token is None else tokens[:, 0]
-        return pooled.float().cpu().numpy()
+        image = downsample(batch["label"].to(self.device, torch.float32), self.image_size)
+        return self.encoder.pool(self.encoder(image)).float().cpu().numpy()

@@ -151,6 +151,10 @@ class ViTEncoder(nn.Module):
             tokens = run_block(block, tokens, self.activation_checkpointing and self.training)
         return self.norm(tokens)
 
+    def pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """One vector per image, (B, D), of tokens (B, [1 +] N, D): the class token, or without one the patches' mean."""
+        return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
+
 
 def run_block(block: nn.Module, tokens: torch.Tensor, checkpointing: bool) -> torch.Tensor:
     """Run a block, or with `checkpointing` keep its input only and run it again in the backward pass."""

@@ -1,0 +1,63 @@
+"""
+Random numbers of a sample that follow from (seed, epoch, sample) alone, drawn for a whole batch on its device.
+
+A counter-based generator has no state: nothing to save, nothing that depends on the batch, the process, the worker, the
+device or a restart.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): increment and multipliers,
+# written as the signed 64-bit numbers that torch has.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def random_bits(
+    seed: int, epoch: int, index: torch.Tensor, count: int, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """
+    Draw 64 random bits, `count` times for each sample.
+
+    Args:
+        seed: another seed gives other bits.
+        epoch: the epoch.
+        index: (B,) integer indices of the samples in their data set.
+        count: how many of each.
+        device: where the result is wanted; by default where `index` is.
+
+    Returns:
+        (B, count) int64
+    """
+    index = index.to(device=device, dtype=torch.int64, non_blocking=True)
+    counter = torch.arange(1, count + 1, device=index.device)
+    stream = _mix(_mix(index + _int64(seed * _GAMMA)) + _int64(epoch * _GAMMA))
+    return _mix(stream[:, None] + counter[None] * _GAMMA)
+
+
+def random_uniform(
+    seed: int, epoch: int, index: torch.Tensor, count: int, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Draw `count` numbers in [0, 1) for each sample, (B, count) in float32; arguments as :func:`random_bits`."""
+    bits = random_bits(seed, epoch, index, count, device)
+    return _shift(bits, 40).to(torch.float32) * 2.0**-24  # as many bits as a float32 holds, so that 1 is not reached
+
+
+def _int64(value: int) -> int:
+    """A whole number of any size wrapped to 64 bits, as the tensors' own arithmetic wraps."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift: torch's is arithmetic and would keep the sign."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(value: torch.Tensor) -> torch.Tensor:
+    """The finaliser of splitmix64: every input bit flips every output bit with probability near one half."""
+    value = (value ^ _shift(value, 30)) * _MULTIPLIER_1
+    value = (value ^ _shift(value, 27)) * _MULTIPLIER_2
+    return value ^ _shift(value, 31)
