@@ -6,10 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from miram.comparison.cost import describe_plan, estimate_seconds, iterations, training_seconds
+from miram.benchmark.step_cost import training_step_cost
+from miram.comparison.cost import (
+    describe_plan,
+    estimate_seconds,
+    iterations,
+    pretraining_flops,
+    training_seconds,
+)
 from miram.comparison.plan import make_plan
 from miram.comparison.run import run_plan
 from miram.comparison.settings import check_data
+from miram.losses import MultiScaleReconstructionLoss
+from miram.networks.miram import MIRAM
+from miram.networks.vit_encoder import ViTEncoder
 
 
 @pytest.fixture
@@ -43,3 +53,27 @@ def test_cost_is_read_from_the_histories(short, stub) -> None:
     found = training_seconds(plan, short, "miram", "pathology", 1.0)
     assert found == {"pretraining_seconds": 8.0, "finetuning_seconds": 8.0}
     assert training_seconds(plan, short, "scratch", "pathology", 1.0)["pretraining_seconds"] == 0
+
+
+def test_operations_are_those_of_a_step_times_images_and_epochs(settings, repository) -> None:
+    sizes = {
+        "image_size": [32, 32],
+        "patch_size": [8, 8],
+        "hidden_size": 48,
+        "mlp_dim": 96,
+        "num_layers": 2,
+        "num_heads": 2,
+    }
+    own = {"decoders": [{"scale": 1, "hidden_size": 16, "num_layers": 1, "num_heads": 2}]}
+    overrides = {"pretrain": {**sizes, "max_epochs": 3}, "mae": own, "barlow_twins": {"projection_sizes": [32, 16]}}
+    methods = ("miram", "mae", "barlow_twins", "scratch")
+    plan = make_plan(replace(settings, methods=methods, overrides=overrides))
+    datalist = check_data(settings)
+    found = {method: pretraining_flops(plan, method, datalist) for method in methods}
+    encoder = ViTEncoder(1, (32, 32), (8, 8), hidden_size=48, mlp_dim=96, num_layers=2, num_heads=2)
+    loss_function = MultiScaleReconstructionLoss((32, 32), (8, 8), [1])
+    cost = training_step_cost(MIRAM(encoder, own["decoders"]), loss_function, (1, 64, 64), mask_ratio=0.75)
+    assert found["mae"] == cost.flops * 24 * 3  # 24 training images
+    assert found["miram"] > found["mae"]  # two decoders, and larger ones
+    assert found["barlow_twins"] > found["mae"]  # whole images, twice
+    assert found["scratch"] == 0

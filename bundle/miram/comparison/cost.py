@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
 
+from miram.benchmark.step_cost import step_cost, training_step_cost
 from miram.comparison.plan import Step, effective_config
 from miram.comparison.run import is_finished
 from miram.comparison.settings import Settings
 from miram.data.tasks import applicable_items, find_task
+from miram.networks.two_views import TwoViewNetwork
 
 
 def training_seconds(
@@ -26,6 +31,47 @@ def training_seconds(
         "pretraining_seconds": _mean_seconds([step for step in own if step.stage == "pretrain"], settings),
         "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", "floor")], settings),
     }
+
+
+def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any]) -> float:
+    """
+    The floating-point operations of a method's whole pretraining, counted exactly; 0 for one that has none.
+
+    Forward and backward passes on every training image in every epoch; validation is not in it.
+    """
+    step = next((step for step in plan if step.method == method and step.stage == "pretrain"), None)
+    if step is None:
+        return 0.0
+    config = effective_config(step)
+    return float(_flops_per_image(config)) * len(datalist["training"]) * int(config["max_epochs"])
+
+
+def _flops_per_image(config: dict[str, Any]) -> int:
+    """Of a training step of the config's own network and loss."""
+    parser = ConfigParser(config)
+    parser.get_parsed_content("imports")
+    names = ("network_def", "loss_function", "label_size", "in_channels", "mask_ratio")
+    network, loss_function, size, channels, mask_ratio = (parser.get_parsed_content(name) for name in names)
+    if isinstance(network, TwoViewNetwork):
+        shape = (channels, *config["image_size"])
+        return step_cost(_TwoViewStep(network), lambda count: (torch.zeros(count, *shape),)).flops
+    return training_step_cost(network, loss_function, (channels, *size), mask_ratio).flops
+
+
+class _TwoViewStep(nn.Module):
+    """
+    The correlations of a batch of images, each compared with itself: what the pixels are does not change the count.
+
+    MONAI's loss selects by a mask, whose size depends on values that a count has not; its product is the same.
+    """
+
+    def __init__(self, network: TwoViewNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, second = self.network(image, image)
+        return (first.T @ second).sum()
 
 
 def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: fl
         f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
         "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
         f"inferior (above -{margin:g}), inferior (below -{margin:g}), else inconclusive. Times are of training, mean "
-        "over seeds.",
+        "over seeds; operations are counted, not measured.",
         "",
     ]
     for _, cell in table.groupby(["task", "label_fraction"], sort=False):
@@ -73,13 +73,13 @@ def _rows(cell: pd.DataFrame) -> list[str]:
     references = [name for name in cell["reference"].unique() if name]
     columns = [("", "AUC"), ("", "AP"), *((name, metric) for name in sorted(references) for metric in ("AUC", "AP"))]
     names = [f"{metric} - {name}" if name else metric for name, metric in columns]
-    header = ["method", *names, "pretraining", "fine-tuning"]
+    header = ["method", *names, "pretraining", "fine-tuning", "pretraining operations"]
     rows = [header, ["---"] * len(header)]
     for method, own in cell.groupby("method", sort=False):
         found = {(row["reference"], row["metric"]): row for _, row in own.iterrows()}
         texts = [_text(found[key]) if key in found else "" for key in columns]
         times = [f"{own.iloc[0][name]:.1f} s" for name in ("pretraining_seconds", "finetuning_seconds")]
-        rows.append([str(method), *texts, *times])
+        rows.append([str(method), *texts, *times, f"{own.iloc[0]['pretraining_flops'] / 1e15:.3g} PFLOP"])
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from miram.comparison.cost import training_seconds
+from miram.comparison.cost import pretraining_flops, training_seconds
 from miram.comparison.plan import Step
 from miram.comparison.settings import Settings
 from miram.data.datalist import FILE_NAME, read_datalist
@@ -44,9 +44,11 @@ def comparison_table(
         one row for each task, label fraction, method, reference and metric: `reference` is empty for the method's own
         mean over seeds, else the row is the paired difference method - reference; `value`, `low`, `high`, `reason`
         (why a value or interval is missing), `verdict` (of AUC differences), `seeds`, `units` (images, lesions or
-        patients), `patients`, and the mean seconds of training, `pretraining_seconds` and `finetuning_seconds`.
+        patients), `patients`, the mean seconds of training, `pretraining_seconds` and `finetuning_seconds`, and the
+        counted operations of a pretraining, `pretraining_flops`.
     """
     datalist = read_datalist(settings.dataset_dir / FILE_NAME)
+    flops = {step.method: pretraining_flops(plan, step.method, datalist) for step in plan if step.stage == "pretrain"}
     rows: list[dict[str, object]] = []
     for name, share in product(settings.tasks, settings.label_fractions):
         task = find_task(datalist, name)
@@ -54,6 +56,7 @@ def comparison_table(
             about: dict[str, object] = {"task": name, "label_fraction": share, "method": method, "reference": reference}
             about["seeds"] = len(settings.seeds)
             cost = training_seconds(plan, settings, method, name, share)
+            cost["pretraining_flops"] = flops.get(method, 0.0)
             for metric, key in METRICS.items():
                 judged = verdict(found[key], margin) if reference and metric == "AUC" else ""
                 rows.append({**about, "metric": metric, **_columns(found[key]), "verdict": judged, **cost})
