@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,7 +37,8 @@ def check_formats(formats: Sequence[str]) -> None:
         missing = [package for package in _NEEDED.get(name, ()) if importlib.util.find_spec(package) is None]
         if missing:
             raise InputError(
-                f"--formats {name} needs the package {', '.join(missing)}: pip install -c constraints.txt -e '.[export]'"
+                f"--formats {name} needs what is not installed: {', '.join(missing)}; "
+                "pip install -c constraints.txt -e '.[export]'"
             )
 
 
@@ -60,7 +63,8 @@ def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequen
     network = load_weights(parser.get_parsed_content("network_def"), bundle / "models/model.pt").eval()
     size = image_size(parser, bundle)
     path = bundle / f"models/model.{name}"
-    _WRITERS[name](bundle, network, size, path)
+    with _quiet("onnx_ir", "onnxscript"):
+        _WRITERS[name](bundle, network, size, path)
     run = _READERS[name](path)
     for batch_size in batch_sizes:
         image = torch.randn(batch_size, *size, generator=torch.Generator().manual_seed(batch_size))
@@ -76,6 +80,19 @@ def image_size(parser: ConfigParser, bundle: Path) -> list[int]:
     parser.read_meta(str(bundle / "configs/metadata.json"))
     image = parser["_meta_#network_data_format#inputs#image"]
     return [image["num_channels"], *image["spatial_shape"]]
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Without what these loggers inform of: a line for each node that they simplify."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _of_bundle(bundle: Path) -> dict[str, Any]:
@@ -95,7 +112,11 @@ def _write_torchscript(bundle: Path, network: nn.Module, size: list[int], path: 
 def _write_onnx(bundle: Path, network: nn.Module, size: list[int], path: Path) -> None:
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": _DYNAMIC}
     onnx_export(
-        **_of_bundle(bundle), filepath=str(path), use_trace=True, input_shape=[2, *size], converter_kwargs=names
+        **_of_bundle(bundle),
+        filepath=str(path),
+        use_trace=True,
+        input_shape=[2, *size],  # of 1, the exporter would take the batch for fixed
+        converter_kwargs={**names, "verbose": False},
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+# In the order in which MONAI Label 0.8.5 looks for them in a bundle's folder name.
+LABEL_TASKS = ("deepedit", "deepgrow", "detection", "segmentation", "classification")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -14,17 +17,27 @@ class Kind:
     A bundle.
 
     Args:
-        folder: its name. MONAI Label reads the task from it: the first of deepedit, deepgrow, detection, segmentation
-            and classification that it holds.
+        folder: its name, from which MONAI Label takes what it does.
+        label_task: what MONAI Label must take it for.
         readme: of the bundle, in `docs/`.
         configs: {name in the bundle: files in `configs/` that it is made of, the workflow first}.
-        metadata: what its metadata say otherwise than the repository's, by id.
+        metadata: what its metadata say otherwise than the repository's and than the classifier, by id.
+
+    Raises:
+        ValueError: if MONAI Label would take the name for another task.
     """
 
     folder: str
+    label_task: str
     readme: str
     configs: Mapping[str, tuple[str, ...]]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        taken = next((task for task in LABEL_TASKS if task in self.folder.lower()), "segmentation")
+        if taken != self.label_task:
+            raise ValueError(f"MONAI Label would take {self.folder!r} for {taken}, not {self.label_task}.")
 
 
 _TRAINING = {
@@ -36,11 +49,16 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "classification": Kind(
             folder="breast_lesion_classification",
+            label_task="classification",
             readme="bundle_classification.md",
             configs={
                 **_TRAINING,
                 "inference": ("inference", "package_inference"),
                 "evaluate": ("evaluate", "package_evaluate"),
+            },
+            metadata={
+                "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
+                "lesions in crops of mammograms.",
             },
         ),
     }

@@ -19,26 +19,39 @@ def make_metadata(base: Path, changes: Mapping[str, Any], trained: TrainedClassi
     Args:
         base: the repository's metadata.json: versions, changelog, authors, references.
         changes: what the bundle says otherwise, by top-level or nested id.
-        trained: gives the size of the image, the classes and the figures of its validation.
+        trained: gives the size of the image, the classes, where the weights come from and how they validated.
+
+    Returns:
+        the content.
     """
     parser = ConfigParser(json.loads(base.read_text(encoding="utf-8")))
-    for key, value in (changes | _of_classifier(trained)).items():
+    for key, value in {**_of_classifier(trained), **changes}.items():
         parser[key] = value
     return parser.get()
 
 
 def _of_classifier(trained: TrainedClassifier) -> dict[str, Any]:
-    """The network's input and output, and the metrics of its best epoch."""
-    encoder = trained.network.encoder
-    validation = trained.provenance.get("validation", {})
-    classes = ", ".join(trained.task.scored)
+    encoder, task = trained.network.encoder, trained.task
     changes: dict[str, Any] = {
         "network_data_format#inputs#image#num_channels": encoder.in_channels,
         "network_data_format#inputs#image#spatial_shape": list(encoder.img_size),
-        "network_data_format#outputs#pred#num_channels": trained.network.num_classes,
-        "network_data_format#outputs#pred#channel_def": {str(k): name for k, name in enumerate(trained.task.scored)},
-        "pred_classes": f"{trained.task.name} ({trained.task.type}): probability of {classes}",
+        "pred_classes": f"{task.name} ({task.type}): probability of {', '.join(task.scored)}",
+        "data_source": _data_source(trained.provenance),
     }
+    for stage in ("outputs", "post_processed_outputs"):
+        pred = f"network_data_format#{stage}#pred"
+        changes[f"{pred}#num_channels"] = trained.network.num_classes
+        changes[f"{pred}#channel_def"] = {str(index): name for index, name in enumerate(task.scored)}
+    validation = trained.provenance.get("validation")
     if validation:
-        changes["eval_metrics"] = {f"validation {name}": round(value, 4) for name, value in validation.items()}
+        changes["eval_metrics"] = {f"{name} of the epoch kept": round(value, 4) for name, value in validation.items()}
     return changes
+
+
+def _data_source(provenance: Mapping[str, Any]) -> str:
+    """What the weights were made from, as far as their file tells."""
+    images = provenance.get("training_images")
+    labelled = "an unknown number of" if images is None else images
+    pretraining = (provenance.get("pretrained_provenance") or {}).get("dataset") or {}
+    unlabelled = pretraining.get("source") or pretraining.get("name") or "not recorded, or none"
+    return f"fine-tuned on {labelled} labelled images of who packaged it; data of pretraining: {unlabelled}"

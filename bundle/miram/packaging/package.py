@@ -66,7 +66,12 @@ def package_bundle(
 def _read(
     checkpoint: str | os.PathLike[str], calibration: str | os.PathLike[str] | None
 ) -> tuple[TrainedClassifier, Calibration]:
-    trained = load_trained(checkpoint)
+    if not Path(checkpoint).is_file():
+        raise InputError(f"there is no checkpoint {checkpoint}: give the model.pt of a fine-tuning run")
+    try:
+        trained = load_trained(checkpoint)
+    except (RuntimeError, TypeError, KeyError) as error:  # its own description does not build what it holds
+        raise InputError(f"{checkpoint} is no classifier that this version can build: {error}") from error
     if trained.network.encoder.spatial_dims != 2:
         raise InputError(f"{checkpoint} classifies volumes; the bundles are of images")
     if calibration is None:

@@ -126,7 +126,7 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     )
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.Module:
     """
     Load a bundle's `model.pt` into the network that its config defines.
 
@@ -140,7 +140,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     Raises:
         InputError: if the file is missing or damaged, or does not fit.
     """
-    if str(path).strip().lower() != "none":
+    if path is not None and str(path).strip().lower() != "none":
         _load_strictly(network, read_state(path), path)
     return network
 
