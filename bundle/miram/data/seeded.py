@@ -98,8 +98,12 @@ class SeededSampler(DistributedSampler):
         generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
         )
-        order = torch.randperm(count, generator=generator)[self.rank :: self.num_replicas]
+        order = self.shuffled(generator)[self.rank :: self.num_replicas]
         return iter([(self.epoch, index) for index in order.tolist()])
+
+    def shuffled(self, generator: torch.Generator) -> torch.Tensor:
+        """All indices in the order of an epoch, the same in every process."""
+        return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """The number of samples of this process."""
@@ -130,13 +134,8 @@ def make_loader(
         InputError: if the data set is too small for one training batch.
     """
     sampler = SeededSampler(len(dataset), shuffle, dataset.seed)
-    smallest_share = len(dataset) // sampler.num_replicas
-    if shuffle and smallest_share < batch_size:
-        raise InputError(
-            f"the training set has {len(dataset)} images, fewer than one batch of {batch_size} x "
-            f"{sampler.num_replicas} process(es): set batch_size to {max(smallest_share, 1)} or less, "
-            "or prepare more images"
-        )
+    if shuffle:
+        check_batch_size(len(dataset), batch_size, sampler.num_replicas)
     return _EqualLengthLoader(
         dataset,
         batch_size=batch_size,
@@ -146,6 +145,21 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
     )
+
+
+def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> None:
+    """
+    Check that every process gets one training batch at least.
+
+    Raises:
+        InputError: if not.
+    """
+    smallest_share = num_images // num_replicas
+    if smallest_share < batch_size:
+        raise InputError(
+            f"the training set has {num_images} images, fewer than one batch of {batch_size} x {num_replicas} "
+            f"process(es): set batch_size to {max(smallest_share, 1)} or less, or prepare more images"
+        )
 
 
 class _EqualLengthLoader(DataLoader):
