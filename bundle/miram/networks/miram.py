@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from miram.networks.scale_decoder import ScaleDecoder
+from miram.networks.decoder import Decoder
+from miram.networks.decoder_factory import make_decoder
 from miram.networks.vit_encoder import ViTEncoder
 
 
@@ -21,17 +22,18 @@ class MIRAM(nn.Module):
 
     Args:
         encoder: the encoder that is pretrained.
-        decoders: one per scale; or the arguments of one :class:`ScaleDecoder` each, `encoder` left out.
+        decoders: one per scale; or the arguments of :func:`miram.networks.decoder_factory.make_decoder` each, `encoder`
+            left out.
 
     Raises:
         ValueError: if there is no decoder, or two have the same scale.
     """
 
-    def __init__(self, encoder: ViTEncoder, decoders: Sequence[ScaleDecoder | Mapping[str, Any]]) -> None:
+    def __init__(self, encoder: ViTEncoder, decoders: Sequence[Decoder | Mapping[str, Any]]) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoders = nn.ModuleList(
-            ScaleDecoder(encoder, **decoder) if isinstance(decoder, Mapping) else decoder for decoder in decoders
+            make_decoder(encoder, **decoder) if isinstance(decoder, Mapping) else decoder for decoder in decoders
         )
         if not self.decoders:
             raise ValueError("MIRAM needs at least one decoder.")
@@ -41,7 +43,7 @@ class MIRAM(nn.Module):
     @property
     def scales(self) -> list[float]:
         """The decoders' scales, in their order."""
-        return [cast(ScaleDecoder, decoder).scale for decoder in self.decoders]
+        return [cast(Decoder, decoder).scale for decoder in self.decoders]
 
     def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[torch.Tensor]]:
         """

@@ -156,9 +156,9 @@ class ViTEncoder(nn.Module):
         return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
 
 
-def run_block(block: nn.Module, tokens: torch.Tensor, checkpointing: bool) -> torch.Tensor:
-    """Run a block, or with `checkpointing` keep its input only and run it again in the backward pass."""
-    return checkpoint(block, tokens, use_reentrant=False) if checkpointing else block(tokens)
+def run_block(block: nn.Module, tokens: torch.Tensor, checkpointing: bool, *context: torch.Tensor) -> torch.Tensor:
+    """Run a block, or with `checkpointing` keep its inputs only and run it again in the backward pass."""
+    return checkpoint(block, tokens, *context, use_reentrant=False) if checkpointing else block(tokens, *context)
 
 
 def check_sincos_width(hidden_size: int, spatial_dims: int, pos_embed_type: str = "sincos") -> None:

@@ -18,12 +18,14 @@ KWARGS: dict[str, dict[str, Any]] = {
     "nystromformer": {"num_landmarks": 8, "conv_kernel_size": 5},
     "linformer": {"proj_size": 8},
     "performer": {"num_features": 32, "seed": 0},
+    "windowed": {"grid": (6, 6), "window_size": 3},
 }
 OWN_STATE = {
     "exact": set(),
     "nystromformer": {"conv.weight"},
     "linformer": {"key_projection", "value_projection"},
     "performer": {"features"},
+    "windowed": set(),
 }
 PROJECTIONS = {"qkv.weight", "qkv.bias", "out_proj.weight", "out_proj.bias"}
 every_kind = pytest.mark.parametrize("kind", KWARGS)
@@ -51,7 +53,8 @@ def test_values_are_averaged_as_sablock_orders_its_heads(kind: str) -> None:
     weights = block.state_dict()
     weights["qkv.weight"][: 2 * HIDDEN_SIZE] = 0
     weights["qkv.bias"][: 2 * HIDDEN_SIZE] = 0
-    attention = make(kind, **({"conv_kernel_size": None} if kind == "nystromformer" else {})).double()
+    whole = {"nystromformer": {"conv_kernel_size": None}, "windowed": {"window_size": 6}}
+    attention = make(kind, **whole.get(kind, {})).double()
     assert attention.load_state_dict(weights, strict=False).unexpected_keys == []
     if isinstance(attention, LinformerAttention) and attention.value_projection is not None:
         nn.init.constant_(attention.value_projection, 1 / SEQ_LEN)
@@ -133,7 +136,7 @@ def test_exact_equals_plain_attention() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "flash"}, "should be one of exact, nystromformer, linformer, performer, got 'flash'"),
+        ({"kind": "flash"}, "should be one of exact, nystromformer, linformer, performer, windowed, got 'flash'"),
         ({"kind": "exact", "num_landmarks": 8}, "'exact' has no argument num_landmarks; it has: none"),
         ({"kind": "performer", "proj_size": 8}, "no argument proj_size; it has: num_features, seed, eps"),
     ],

@@ -1,4 +1,4 @@
-"""Self-attention in one interface: exact, and three kinds whose cost grows linearly with the number of tokens."""
+"""Self-attention in one interface: exact, and four kinds whose cost grows linearly with the number of tokens."""
 
 from miram.networks.attention.base import SelfAttention
 from miram.networks.attention.exact import ExactAttention
@@ -6,6 +6,7 @@ from miram.networks.attention.factory import make_attention
 from miram.networks.attention.linformer import LinformerAttention
 from miram.networks.attention.nystrom import NystromAttention
 from miram.networks.attention.performer import PerformerAttention
+from miram.networks.attention.windowed import WindowedAttention
 
 __all__ = [
     "ExactAttention",
@@ -13,5 +14,6 @@ __all__ = [
     "NystromAttention",
     "PerformerAttention",
     "SelfAttention",
+    "WindowedAttention",
     "make_attention",
 ]

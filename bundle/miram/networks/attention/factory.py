@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,27 +12,36 @@ from miram.networks.attention.exact import ExactAttention
 from miram.networks.attention.linformer import LinformerAttention
 from miram.networks.attention.nystrom import NystromAttention
 from miram.networks.attention.performer import PerformerAttention
+from miram.networks.attention.windowed import WindowedAttention
 
 KINDS: dict[str, type[nn.Module]] = {
     "exact": ExactAttention,
     "nystromformer": NystromAttention,
     "linformer": LinformerAttention,
     "performer": PerformerAttention,
+    "windowed": WindowedAttention,
 }
 
 
 def make_attention(
-    kind: str, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True, **attention_kwargs: Any
+    kind: str,
+    hidden_size: int,
+    num_heads: int,
+    seq_len: int,
+    qkv_bias: bool = True,
+    grid: Sequence[int] | None = None,
+    **attention_kwargs: Any,
 ) -> nn.Module:
     """
     Make a self-attention module: (B, N, D) to (B, N, D).
 
     Args:
-        kind: "exact", "nystromformer", "linformer" or "performer".
+        kind: "exact", "nystromformer", "linformer", "performer" or "windowed".
         hidden_size: width D of a token.
         num_heads: number of heads; it divides `hidden_size`.
         seq_len: number of tokens N.
         qkv_bias: whether the query, key and value projections have a bias.
+        grid: the grid that the last tokens lie on, for the kinds that ask for it.
         attention_kwargs: further arguments of that kind.
 
     Returns:
@@ -43,10 +53,13 @@ def make_attention(
     if kind not in KINDS:
         raise ValueError(f"attention should be one of {', '.join(KINDS)}, got {kind!r}.")
     shared = inspect.signature(make_attention).parameters
-    own = [name for name in inspect.signature(KINDS[kind]).parameters if name not in shared]
+    parameters = inspect.signature(KINDS[kind]).parameters
+    own = [name for name in parameters if name not in shared]
     unknown = sorted(set(attention_kwargs) - set(own))
     if unknown:
         raise ValueError(
             f"attention {kind!r} has no argument {', '.join(unknown)}; it has: {', '.join(own) or 'none'}."
         )
+    if "grid" in parameters:
+        attention_kwargs["grid"] = grid
     return KINDS[kind](hidden_size, num_heads, seq_len, qkv_bias, **attention_kwargs)
