@@ -6,7 +6,14 @@ import torch
 from monai.networks.nets import ViT
 
 from miram.errors import InputError
-from miram.networks.backbone import backbone_from_encoder, load_backbone, save_backbone, vit_from_backbone
+from miram.networks.backbone import (
+    backbone_from_encoder,
+    load_backbone,
+    resize_backbone,
+    save_backbone,
+    vit_from_backbone,
+)
+from miram.networks.positions import positions_on_grid
 from miram.networks.vit_encoder import ViTEncoder
 
 STOCK = """
@@ -57,6 +64,56 @@ def test_a_classifier_needs_a_class_token():
     encoder = ViTEncoder(1, 32, 8, 24, 48, 1, 2, class_token=False)
     with pytest.raises(InputError, match="class token"):
         vit_from_backbone(backbone_from_encoder(encoder, {}, {}), num_classes=2)
+
+
+def test_weights_of_another_network_are_refused(backbone):
+    del backbone["state_dict"]["norm.weight"]
+    with pytest.raises(InputError, match=r"not those of its network_def.*norm\.weight"):
+        vit_from_backbone(backbone)
+
+
+@pytest.mark.parametrize(
+    ("size", "new_size"), [((32, 32), (48, 24)), ((32, 16), (16, 32)), ((16, 16, 32), (32, 24, 16))]
+)
+@pytest.mark.parametrize("kind", ["sincos", "learnable"])
+def test_a_resized_backbone_is_that_of_an_encoder_of_the_new_size(kind, size, new_size):
+    def encoder_of(size):
+        return ViTEncoder(1, size, 8, 24, 48, 1, 2, pos_embed_type=kind, spatial_dims=len(size))
+
+    encoder, resized = encoder_of(size), encoder_of(new_size).eval()
+    backbone = backbone_from_encoder(encoder, {}, {})
+    found = resize_backbone(backbone, new_size)
+    assert backbone["network_def"]["img_size"] == list(size)  # it is left as it is
+    state = encoder.state_dict()
+    key = "patch_embedding.position_embeddings"
+    grids = [[n // 8 for n in sides] for sides in (size, new_size)]
+    state[key] = positions_on_grid(state[key], kind, *grids)
+    resized.load_state_dict(state)
+    image = torch.randn(1, 1, *new_size)
+    logits, _ = vit_from_backbone(found, num_classes=3).eval()(image)
+    assert logits.shape == (1, 3)
+    expected = vit_from_backbone(backbone_from_encoder(resized, {}, {})).eval()(image)[0]
+    assert torch.equal(vit_from_backbone(found).eval()(image)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((30, 32), "not a multiple of patch_size"),
+        ((32,), "differ in dimensions"),
+        ((32, 32, 32), "differ in dimensions"),
+        ((0, 32), "not a multiple of patch_size"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused(size, says, backbone):
+    with pytest.raises(InputError, match=rf"cannot take images of .* pixels: .*{says}"):
+        resize_backbone(backbone, size)
+
+
+def test_positions_that_are_not_those_of_its_own_size_are_refused(backbone):
+    backbone["network_def"]["img_size"] = [32, 64]
+    with pytest.raises(InputError, match="16 positions are no grid"):
+        resize_backbone(backbone, (32, 32))
 
 
 def test_files_that_are_no_backbone_are_refused_by_name(tmp_path, backbone):

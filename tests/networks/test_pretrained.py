@@ -5,6 +5,7 @@ import torch
 
 from miram.errors import InputError
 from miram.networks.backbone import backbone_from_encoder, save_backbone
+from miram.networks.positions import positions_on_grid, resize_position_embeddings
 from miram.networks.pretrained import (
     compare_field_of_view,
     compare_preprocessing,
@@ -12,7 +13,6 @@ from miram.networks.pretrained import (
     load_encoder,
     pretrained_classifier,
     read_pretrained,
-    resize_position_embeddings,
 )
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -91,25 +91,12 @@ def test_learned_positions_are_interpolated_for_another_size(pretrained_of):
     assert torch.equal(network.encoder.patch_embedding.position_embeddings, expected)
 
 
-@pytest.mark.parametrize(("grid", "new_grid"), [((4, 4), (8, 6)), ((2, 2, 4), (4, 4, 4))])
-def test_a_linear_ramp_of_positions_stays_one(grid, new_grid):
-    """Away from the border, where there is nothing to interpolate between."""
-    axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in grid], indexing="ij")
-    new_axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in new_grid], indexing="ij")
-    positions = torch.stack([axis.flatten() for axis in axes], dim=1)[None]
-    expected = torch.stack(new_axes, dim=-1)
-    found = resize_position_embeddings(positions, grid, new_grid).reshape(expected.shape)
-    if len(grid) == 2:
-        inner = (slice(3, 5), slice(2, 4))
-        # torch's bicubic kernel (a = -0.75) bends a ramp by up to 5 % of a patch's side, here 1/4
-        torch.testing.assert_close(found[inner], expected[inner], atol=0.05 / 4, rtol=0)
-    else:
-        torch.testing.assert_close(found[:, :, 1:3, 2], expected[:, :, 1:3, 2])
-
-
-def test_positions_that_are_no_grid_are_refused():
-    with pytest.raises(ValueError, match="15 positions are no grid"):
-        resize_position_embeddings(torch.zeros(1, 15, 8), (4, 4), (8, 8))
+@pytest.mark.parametrize("kind", ["sincos", "learnable"])
+def test_positions_follow_the_grid_where_only_its_sides_are_swapped(kind, pretrained_of):
+    encoder, pretrained = pretrained_of(img_size=(64, 32), pos_embed_type=kind)
+    network = pretrained_classifier(encoder_arguments(pretrained, [32, 64], DEFAULTS), 1, pretrained)
+    expected = positions_on_grid(encoder.patch_embedding.position_embeddings, kind, (8, 4), (4, 8))
+    assert torch.equal(network.encoder.patch_embedding.position_embeddings, expected)
 
 
 def test_weights_that_match_too_little_stop_with_their_keys(pretrained_of):

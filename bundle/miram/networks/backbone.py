@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from monai.networks.nets import ViT
 
 from miram.errors import InputError
 from miram.files import atomic_write
+from miram.networks.patches import patch_grid
+from miram.networks.positions import POSITIONS, positions_on_grid
 from miram.networks.vit_encoder import ViTEncoder
 
 _KEYS = {"network_def", "state_dict", "cls_token", "preprocessing", "provenance"}
@@ -82,6 +84,34 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dict[str, Any]:
+    """
+    Make a backbone for images of another size: only its positions change.
+
+    Fixed (sincos) positions are computed for the new grid of patches, so that neighbours stay as far apart;
+    learned ones are interpolated (:func:`miram.networks.positions.positions_on_grid`).
+
+    Args:
+        backbone: what :func:`load_backbone` gives; it is left as it is.
+        img_size: in pixels, one per spatial dimension, each a multiple of its patch size.
+
+    Returns:
+        a backbone whose `network_def` and `state_dict` are of that size.
+
+    Raises:
+        InputError: if the size does not fit the patches or the dimensions, or the positions are not those of the
+            backbone's own size.
+    """
+    definition, state = backbone["network_def"], dict(backbone["state_dict"])
+    try:
+        grid = patch_grid(definition["img_size"], definition["patch_size"])
+        new_grid = patch_grid(img_size, definition["patch_size"])
+        state[POSITIONS] = positions_on_grid(state[POSITIONS], definition["pos_embed_type"], grid, new_grid)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"this backbone cannot take images of {list(img_size)} pixels: {error}") from error
+    return {**backbone, "network_def": {**definition, "img_size": list(img_size)}, "state_dict": state}
+
+
 def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = None) -> ViT:
     """
     Build a stock MONAI ViT with the trained weights.
@@ -94,16 +124,23 @@ def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = Non
         `ViT(classification=False)`, or with `num_classes` `ViT(classification=True)` without a final activation.
 
     Raises:
-        InputError: if a classifier is wanted of a backbone that was trained without a class token.
+        InputError: if the weights are not those of its `network_def`, or a classifier is wanted of a backbone that was
+            trained without a class token.
     """
     if num_classes is None:
-        network = ViT(**backbone["network_def"])
-        network.load_state_dict(backbone["state_dict"], strict=True)
-        return network
+        return _load(ViT(**backbone["network_def"]), backbone["state_dict"])
     if backbone["cls_token"] is None:
         raise InputError("this backbone was trained without a class token: pool the patch tokens instead")
     arguments = {**backbone["network_def"], "classification": True, "num_classes": num_classes, "post_activation": ""}
     network = ViT(**arguments)
     head = {key: value for key, value in network.state_dict().items() if key.startswith("classification_head.")}
-    network.load_state_dict({**backbone["state_dict"], **head, "cls_token": backbone["cls_token"]}, strict=True)
+    return _load(network, {**backbone["state_dict"], **head, "cls_token": backbone["cls_token"]})
+
+
+def _load(network: ViT, state: Mapping[str, torch.Tensor]) -> ViT:
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the backbone's weights are not those of its network_def: {reason}") from error
     return network

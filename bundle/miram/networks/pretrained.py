@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 
 from miram.errors import InputError
 from miram.networks.backbone import load_backbone, load_weights_file
 from miram.networks.classifier import Pool, ViTClassifier
+from miram.networks.patches import patch_grid
+from miram.networks.positions import POSITIONS, positions_on_grid
 from miram.networks.public_weights import convert_public_weights
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 Mode = Literal["finetune", "linear_probe", "attentive_probe"]
 
-POSITIONS = "patch_embedding.position_embeddings"
 # Arguments of a stock ViT that our encoder has built in.
 _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
 
@@ -155,7 +154,7 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
     Load pretrained weights into an encoder, and log which keys were loaded and which were not.
 
     Positions are made for the encoder's own grid, where that of pretraining differs
-    (:func:`resize_position_embeddings`).
+    (:func:`miram.networks.positions.positions_on_grid`).
 
     Args:
         encoder: changed in place.
@@ -167,8 +166,8 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
     """
     own = encoder.state_dict()
     given = dict(pretrained.state_dict)
-    if POSITIONS in given and given[POSITIONS].shape != own[POSITIONS].shape:
-        given[POSITIONS] = _resized_positions(encoder, pretrained)
+    if POSITIONS in given:
+        given[POSITIONS] = _positions_of_grid(encoder, pretrained)
     # Never used without cross attention: a public ViT does not have it.
     optional = {key for key in own if ".norm_cross_attn." in key}
     matched = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
@@ -191,29 +190,6 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
         ", ".join(failed) or "none",
         ", ".join(unused) or "none",
     )
-
-
-def resize_position_embeddings(positions: torch.Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> torch.Tensor:
-    """
-    Interpolate learned positions for another grid of patches (Dosovitskiy et al., arXiv 2010.11929, section 3.2).
-
-    Args:
-        positions: (1, N, D), N = prod(grid), in row-major order, without a class token's.
-        grid: patches along each spatial dimension.
-        new_grid: the same of the new grid.
-
-    Returns:
-        (1, M, D), M = prod(new_grid).
-
-    Raises:
-        ValueError: if N does not fit the grid.
-    """
-    if positions.shape[1] != math.prod(grid):
-        raise ValueError(f"{positions.shape[1]} positions are no grid of {tuple(grid)} patches.")
-    field = positions.transpose(1, 2).unflatten(2, tuple(grid))  # (1, D, *grid)
-    mode = "bicubic" if len(grid) == 2 else "trilinear"
-    field = F.interpolate(field, size=tuple(new_grid), mode=mode, align_corners=False)
-    return field.flatten(2).transpose(1, 2)
 
 
 def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[str, Any]) -> None:
@@ -278,18 +254,15 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def _resized_positions(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:
-    """Fixed positions are computed for the new grid, as the encoder already has; learned ones are interpolated."""
-    own = encoder.get_parameter(POSITIONS).detach()
-    patch_size = pretrained.encoder["patch_size"]
-    grid = [n // p for n, p in zip(pretrained.encoder["img_size"], patch_size, strict=True)]
-    if own.shape[2] != pretrained.state_dict[POSITIONS].shape[2] or len(grid) != len(encoder.grid):
-        return pretrained.state_dict[POSITIONS]
-    fixed = encoder.network_def["pos_embed_type"] == "sincos"
-    logger.info(
-        "positions of %s patches are %s for %s", grid, "computed" if fixed else "interpolated", list(encoder.grid)
-    )
-    return own if fixed else resize_position_embeddings(pretrained.state_dict[POSITIONS], grid, encoder.grid)
+def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:
+    """The pretrained positions on the encoder's grid; unchanged where they cannot be its positions at all."""
+    own, given = encoder.get_parameter(POSITIONS), pretrained.state_dict[POSITIONS]
+    grid = patch_grid(pretrained.encoder["img_size"], pretrained.encoder["patch_size"])
+    if grid == encoder.grid or own.shape[2] != given.shape[2] or len(grid) != len(encoder.grid):
+        return given
+    kind = encoder.network_def["pos_embed_type"]
+    logger.info("%s positions of %s patches become positions of %s", kind, list(grid), list(encoder.grid))
+    return positions_on_grid(given, kind, grid, encoder.grid)
 
 
 def _describe(keys: Sequence[str], own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str:

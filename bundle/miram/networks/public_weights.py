@@ -10,32 +10,46 @@ from typing import Any, NamedTuple
 import torch
 
 from miram.errors import InputError
+from miram.networks.positions import POSITIONS
 
 # What stands before the encoder's keys in networks that hold it, and what a file wraps its weights in.
 _PREFIXES = ("module.", "vit.", "model.", "encoder_model.")
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
-_TIMM = {
-    r"patch_embed\.proj\.(weight|bias)": r"patch_embedding.patch_embeddings.\1",
-    r"blocks\.(\d+)\.attn\.proj\.(weight|bias)": r"blocks.\1.attn.out_proj.\2",
-    r"blocks\.(\d+)\.mlp\.fc([12])\.(weight|bias)": r"blocks.\1.mlp.linear\2.\3",
-    r"(blocks\.\d+\.(?:norm[12]|attn\.qkv)\.(?:weight|bias))": r"\1",
-    r"norm\.(weight|bias)": r"norm.\1",
+# Their layers, and ours; * is a block's number.
+TIMM = {
+    "patch_embed.proj": "patch_embedding.patch_embeddings",
+    "blocks.*.norm1": "blocks.*.norm1",
+    "blocks.*.attn.qkv": "blocks.*.attn.qkv",
+    "blocks.*.attn.proj": "blocks.*.attn.out_proj",
+    "blocks.*.norm2": "blocks.*.norm2",
+    "blocks.*.mlp.fc1": "blocks.*.mlp.linear1",
+    "blocks.*.mlp.fc2": "blocks.*.mlp.linear2",
+    "norm": "norm",
 }
-# Hugging Face renamed its keys in version 5; files on the hub have the older names.
-_HUGGING_FACE = {
-    r"embeddings\.patch_embeddings\.projection\.(weight|bias)": r"patch_embedding.patch_embeddings.\1",
-    r"(?:encoder\.layer|layers)\.(\d+)\.attention\.(?:attention\.)?(query|key|value|[qkv]_proj)\.(weight|bias)": (
-        r"blocks.\1.attn.\2.\3"
-    ),
-    r"(?:encoder\.layer|layers)\.(\d+)\.attention\.(?:output\.dense|o_proj)\.(weight|bias)": (
-        r"blocks.\1.attn.out_proj.\2"
-    ),
-    r"(?:encoder\.layer|layers)\.(\d+)\.(?:intermediate\.dense|mlp\.fc1)\.(weight|bias)": r"blocks.\1.mlp.linear1.\2",
-    r"(?:encoder\.layer|layers)\.(\d+)\.(?:output\.dense|mlp\.fc2)\.(weight|bias)": r"blocks.\1.mlp.linear2.\2",
-    r"(?:encoder\.layer|layers)\.(\d+)\.layernorm_before\.(weight|bias)": r"blocks.\1.norm1.\2",
-    r"(?:encoder\.layer|layers)\.(\d+)\.layernorm_after\.(weight|bias)": r"blocks.\1.norm2.\2",
-    r"layernorm\.(weight|bias)": r"norm.\1",
+# As in files on the hub; q, k and v are the three parts of our layer qkv, in this order.
+HUGGING_FACE = {
+    "embeddings.patch_embeddings.projection": "patch_embedding.patch_embeddings",
+    "encoder.layer.*.layernorm_before": "blocks.*.norm1",
+    "encoder.layer.*.attention.attention.query": "blocks.*.attn.q",
+    "encoder.layer.*.attention.attention.key": "blocks.*.attn.k",
+    "encoder.layer.*.attention.attention.value": "blocks.*.attn.v",
+    "encoder.layer.*.attention.output.dense": "blocks.*.attn.out_proj",
+    "encoder.layer.*.layernorm_after": "blocks.*.norm2",
+    "encoder.layer.*.intermediate.dense": "blocks.*.mlp.linear1",
+    "encoder.layer.*.output.dense": "blocks.*.mlp.linear2",
+    "layernorm": "norm",
+}
+# Version 5 of transformers has other names in its networks, and writes and reads those of the hub.
+_HUGGING_FACE_5 = {
+    "layers.*.layernorm_before": "blocks.*.norm1",
+    "layers.*.attention.q_proj": "blocks.*.attn.q",
+    "layers.*.attention.k_proj": "blocks.*.attn.k",
+    "layers.*.attention.v_proj": "blocks.*.attn.v",
+    "layers.*.attention.o_proj": "blocks.*.attn.out_proj",
+    "layers.*.layernorm_after": "blocks.*.norm2",
+    "layers.*.mlp.fc1": "blocks.*.mlp.linear1",
+    "layers.*.mlp.fc2": "blocks.*.mlp.linear2",
 }
 
 
@@ -72,7 +86,8 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
             f"{source} is neither a backbone.pt of ours nor a ViT of timm or Hugging Face; its keys begin with "
             f"{', '.join(map(str, list(content)[:3]))}"
         )
-    state = _rename(weights, _HUGGING_FACE if hugging_face else _TIMM)
+    names = {**HUGGING_FACE, **_HUGGING_FACE_5} if hugging_face else TIMM
+    state = {key: value.detach().float().clone() for key, value in rename_layers(weights, names).items()}
     if hugging_face:
         state = _join_query_key_value(state)
     _gray(state)
@@ -95,14 +110,21 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _rename(weights: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """The weights that have a name here, as copies in float32."""
+def rename_layers(weights: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """
+    Give weights and biases their layers' other names; what has none is left out.
+
+    Args:
+        weights: a state dictionary.
+        names: layer by layer, * for a block's number, such as :data:`TIMM`.
+    """
     state = {}
     for key, value in weights.items():
-        for pattern, replacement in names.items():
-            match = re.fullmatch(pattern, key)
-            if match:
-                state[match.expand(replacement)] = value.detach().float().clone()
+        layer, _, kind = key.rpartition(".")
+        number = re.search(r"\.(\d+)\.", layer)
+        name = names.get(layer if number is None else layer.replace(number[0], ".*.", 1))
+        if name is not None:
+            state[f"{name if number is None else name.replace('*', number[1])}.{kind}"] = value
     return state
 
 
@@ -111,9 +133,9 @@ def _join_query_key_value(state: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     parts: dict[str, dict[str, torch.Tensor]] = {}
     joined = {}
     for key, value in state.items():
-        match = re.fullmatch(r"(blocks\.\d+\.attn\.)(query|key|value|[qkv]_proj)\.(weight|bias)", key)
+        match = re.fullmatch(r"(blocks\.\d+\.attn\.)([qkv])\.(weight|bias)", key)
         if match:
-            parts.setdefault(f"{match[1]}qkv.{match[3]}", {})[match[2][0]] = value
+            parts.setdefault(f"{match[1]}qkv.{match[3]}", {})[match[2]] = value
         else:
             joined[key] = value
     return joined | {name: torch.cat([part[letter] for letter in "qkv"]) for name, part in parts.items()}
@@ -136,7 +158,7 @@ def _add_positions(
     side = math.isqrt(positions.shape[1])
     if side * side != positions.shape[1]:
         raise InputError(f"{source} has {positions.shape[1]} positions, no square of patches")
-    state["patch_embedding.position_embeddings"] = positions.clone()
+    state[POSITIONS] = positions.clone()
     return side
 
 

@@ -1,0 +1,50 @@
+"""Export a pretrained encoder for timm, Hugging Face or stock MONAI: a folder with a config and the weights."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+
+from miram.cli import main_guard
+from miram.networks.export import FORMATS
+from miram.packaging.backbone import export_backbone
+
+# What a user types next, in a process that does not need this package.
+NEXT = {
+    "timm": 'timm.create_model("local-dir:{folder}", pretrained=True)',
+    "huggingface": 'transformers.ViTModel.from_pretrained("{folder}", add_pooling_layer=False)',
+    "monai": "load config.json and model.pt as docs/backbone.md shows",
+}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--backbone", default="runs/pretrain/backbone.pt", help="of a pretraining run (default %(default)s)")
+    add("--format", choices=FORMATS, required=True, help="the library that is to load it")
+    add("--output_dir", required=True, help="folder to make; an earlier export there is replaced")
+    add(
+        "--image_size",
+        nargs="+",
+        type=int,
+        metavar="PIXELS",
+        help="positions for images of another size, one number per dimension (default: the size of pretraining)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Export, then say what there is and how it is loaded."""
+    arguments = parse()
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # of MONAI's sine-cosine positions
+    folder = export_backbone(arguments.backbone, arguments.format, arguments.output_dir, arguments.image_size)
+    print(f"{folder}:")
+    for file in sorted(folder.iterdir()):
+        print(f"  {file.name:<26} {file.stat().st_size / 1024:10.1f} KiB")
+    print(f"next: {NEXT[arguments.format].format(folder=folder)}")
+
+
+if __name__ == "__main__":
+    main_guard(main)
