@@ -56,6 +56,12 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the validation draw and the tissue crops (default 0)")
     parser.add_argument("--workers", type=int, help="processes (default: all cores; 0: none beside this one)")
+    parser.add_argument(
+        "--time_limit",
+        type=float,
+        default=300.0,
+        help="seconds for a mammogram and its masks, except with --workers 0 (default 300)",
+    )
     parser.add_argument("--strict", action="store_true", help="stop if a row's files are missing or unfit")
     print(prepare_cbis_ddsm(**vars(parser.parse_args())))
 

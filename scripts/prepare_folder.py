@@ -51,6 +51,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--validation_fraction", type=float, default=0.2, help="share of the patients held out (default %(default)s)")
     add("--seed", type=int, default=0, help="of the windows and the split (default %(default)s)")
     add("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    add(
+        "--time_limit",
+        type=float,
+        default=300.0,
+        help="seconds for a file, except with --workers 0 (default %(default)g)",
+    )
     add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
     add("--overwrite", action="store_true", help="forget what was prepared in --output_dir before")
     return parser.parse_args(arguments)
@@ -99,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers=options.workers,
         strict=options.strict,
         overwrite=options.overwrite,
+        time_limit=options.time_limit,
     )
     print(describe(summary))
     return 0

@@ -1,26 +1,18 @@
-"""Crops on disk, the report, and the pool of workers."""
+"""Crops on disk, and the report."""
 
 from __future__ import annotations
 
 import csv
-import operator
-import os
-import signal
-import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from miram.data.prepared import ReportRow, read_png16, run_jobs, write_png16, write_report, write_volume
+from miram.data.prepared import ReportRow, read_png16, write_png16, write_report, write_volume
 from miram.errors import InputError
-from miram.files import path_inside
 
 from .image_files import picture
 
@@ -71,58 +63,3 @@ def test_report_has_a_line_a_row(tmp_path: Path) -> None:
 def test_a_status_is_one_of_three() -> None:
     with pytest.raises(ValueError, match="'lost'"):
         ReportRow("a", "lost")
-
-
-def square(job: int) -> int:
-    if job == 3:
-        raise InputError("three is bad")
-    return job * job
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_bad_input_in_one_job_does_not_stop_the_others(workers: int) -> None:
-    results = run_jobs([1, 2, 3, 4], square, workers)
-    assert [results[0], results[1], results[3]] == [1, 4, 16]
-    assert isinstance(results[2], InputError)
-    assert str(results[2]) == "three is bad"
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_other_failures_end_the_run(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(FileNotFoundError, match="missing"):
-        run_jobs([tmp_path, tmp_path / "missing"], Path.stat, workers)
-
-
-# Jobs for the pool are functions of libraries: what a test file holds, a new process may not find.
-def test_a_pool_keeps_order_and_bad_input_apart(tmp_path: Path) -> None:
-    results = run_jobs(["a", "../b", "c"], partial(path_inside, tmp_path), 2)
-    assert [results[0], results[2]] == [tmp_path / "a", tmp_path / "c"]
-    assert isinstance(results[1], InputError)
-    assert "leaves its folder" in str(results[1])
-
-
-def test_workers_use_one_thread_each_and_no_more_than_there_are_jobs() -> None:
-    jobs: list[Callable[[], int]] = [torch.get_num_threads, torch.get_num_threads]
-    assert run_jobs(jobs, operator.call, 9) == [1, 1]
-
-
-def test_a_worker_that_dies_names_the_remedy(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="fewer workers"):
-        run_jobs([9, 9], os._exit, 2)
-    assert "100%" not in capfd.readouterr().err, "jobs given up are not done"
-
-
-def test_ctrl_c_stops_with_the_bar_where_it_was(capfd: pytest.CaptureFixture[str]) -> None:
-    interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
-    jobs = [interrupt, *[partial(time.sleep, 0.2)] * 20]
-    with pytest.raises(KeyboardInterrupt):
-        run_jobs(jobs, operator.call, 2, "napping")
-    lines = capfd.readouterr().err.split("\n")
-    assert lines[0].endswith("napping:   0% (0 of 21 it) in 00:00, ? left")
-    assert "100%" not in "".join(lines), "the jobs given up are not counted"
-
-
-def test_no_jobs_and_a_wrong_number_of_workers() -> None:
-    assert run_jobs([], square) == []
-    with pytest.raises(InputError, match="workers is -1"):
-        run_jobs([1], square, -1)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
-from miram.data.image import Image, check_intensity, check_size, gray_of_color, reason, stretch, stretch_percentiles
+from miram.data.codestreams import check_codestream, check_inflated
+from miram.data.image import Image, check_intensity, check_size, gray_of_color, stretch, stretch_percentiles
+from miram.data.pydicom_versions import apply_modality_lut, apply_voi_lut, stored_values
 from miram.errors import InputError
 
 # All that is read of a header: names, dates and the like never enter memory.
@@ -26,6 +30,11 @@ TAGS = (
 )
 # SNOMED CT and the older SNOMED RT codes of the two screening views (DICOM PS3.16, CID 4014).
 VIEW_CODES = {"399162004": "CC", "R-10242": "CC", "399368009": "MLO", "R-10226": "MLO"}
+# Defined terms of ViewPosition: mammography's (CID 4014) and those of projection radiography (PS3.3, C.8.7.1.1).
+VIEWS = {
+    *("CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "ISO", "XCC", "XCCL", "XCCM", "XCCCL", "CV", "AT", "RL", "RM"),
+    *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
+}
 SIDES = {"L": "LEFT", "R": "RIGHT"}
 
 
@@ -50,32 +59,49 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
         InputError: if the file is no DICOM, truncated, multi-frame, colored, or cannot be decoded.
     """
     check_intensity(intensity)
-    with warnings.catch_warnings():
-        # pydicom's warnings quote header values, also a patient's.
-        warnings.simplefilter("ignore")
-        header = _read_header(path)
+    with quiet_pydicom():
+        header = _read_header(path, max_pixels)
         try:
             _check(path, header, max_pixels)
             pixels, scaling = _shown(path, _decode(header), header, intensity)
             spacing, side, view = _spacing(header), _laterality(header), _view(header)
             patient = str(header.get("PatientID") or "").strip() or None
-        except InputError:
+        except (InputError, MemoryError):
             raise
-        except Exception as error:  # Codecs and damaged headers raise whatever they like.
-            raise InputError(f"{path} cannot be decoded ({reason(error)}); {_remedy(header)}") from error
+        except Exception as error:  # Codecs and damaged headers raise whatever they like, and quote header values.
+            raise InputError(f"{path} cannot be decoded ({type(error).__name__}); {_remedy(header)}") from None
     return Image(pixels, spacing, side, view, scaling, patient)
 
 
-def _read_header(path: str | os.PathLike[str]) -> FileDataset:
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from warning and logging: it quotes header values, also a patient's."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = before
+
+
+def _read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
     """The tags that are needed, pixel data included, still encoded."""
     try:
+        check_inflated(path, 4 * max_pixels + 2**26)  # at most three bytes a pixel, and what else is in the header
         return pydicom.dcmread(path, specific_tags=list(TAGS))
-    except OSError:
+    except (InputError, MemoryError):
         raise
     except InvalidDicomError:
         raise InputError(f"{path} is no DICOM file; remove it or export it again") from None
     except Exception as error:
-        raise InputError(f"{path} is no readable DICOM file ({reason(error)}); copy or export it again") from error
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
+            raise
+        raise InputError(
+            f"{path} is no readable DICOM file ({type(error).__name__}); copy or export it again"
+        ) from None
 
 
 def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -> None:
@@ -93,21 +119,26 @@ def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -
         raise InputError(f"{path} has no complete pixel data (no image, or truncated); copy or export it again")
     if header.PhotometricInterpretation == "PALETTE COLOR":
         raise InputError(f"{path} is a color image (PALETTE COLOR); give gray images")
-    if header.BitsAllocated not in (8, 16) or not 1 <= header.BitsStored <= header.BitsAllocated:
-        raise InputError(
-            f"{path} stores {header.BitsStored} of {header.BitsAllocated} bits; 8 and 16 bit are supported, convert it"
-        )
-    _check_length(path, header)
+    allocated, stored = int(header.BitsAllocated), int(header.BitsStored)
+    if allocated not in (8, 16) or not 1 <= stored <= allocated:
+        raise InputError(f"{path} stores {stored} of {allocated} bits; 8 and 16 bit are supported, convert it")
+    if header.file_meta.TransferSyntaxUID.is_encapsulated:
+        check_codestream(path, header)
+    else:
+        _check_length(path, header)
 
 
 def _check_length(path: str | os.PathLike[str], header: FileDataset) -> None:
-    if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        return
     samples = int(header.get("SamplesPerPixel") or 1)
     expected = header.Rows * header.Columns * samples * header.BitsAllocated // 8
     if len(header.PixelData) < expected:
         raise InputError(
             f"{path} is truncated: {len(header.PixelData)} of {expected} bytes of pixel data; copy or export it again"
+        )
+    if len(header.PixelData) >= 2 * expected:  # more than padding
+        raise InputError(
+            f"{path} has {len(header.PixelData)} bytes of pixel data, more than the {expected} of its one image; "
+            "export it again"
         )
 
 
@@ -116,8 +147,7 @@ def _decode(header: FileDataset) -> np.ndarray:
     syntax = header.file_meta.TransferSyntaxUID
     plugin = "pydicom" if syntax == RLELossless else "gdcm"
     # pydicom's own masking takes the stored bits to be the lowest; ours asks HighBit.
-    header.pixel_array_options(decoding_plugin=plugin if syntax.is_encapsulated else "", correct_unused_bits=False)
-    values = header.pixel_array
+    values = stored_values(header, plugin if syntax.is_encapsulated else "")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -134,8 +164,7 @@ def _shown(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset, in
     values = apply_modality_lut(levels, header)
     windowed = intensity == "stored" and _has_window(header)
     if windowed:
-        # pydicom looks up integers only, while a rescale gives floats.
-        values = apply_voi_lut(np.rint(values).astype(int) if header.get("VOILUTSequence") else values, header)
+        values = _windowed(path, values, header)
     if windowed or (intensity == "stored" and not signed and np.array_equal(values, levels)):
         table = stretch(values, float(values.min()), float(values.max()))
         pixels, scaling = np.take(table, patterns), _name(bits, windowed)
@@ -144,9 +173,20 @@ def _shown(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset, in
     return (65535 - pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels), scaling
 
 
+def _windowed(path: str | os.PathLike[str], values: np.ndarray, header: Dataset) -> np.ndarray:
+    """The values through the header's lookup table or window."""
+    try:
+        # pydicom looks up integers only, while a rescale gives floats.
+        return apply_voi_lut(np.rint(values).astype(int) if header.get("VOILUTSequence") else values, header)
+    except Exception:
+        raise InputError(
+            f"{path} has a Window Width or a VOI LUT that cannot be applied; --intensity percentiles leaves it aside"
+        ) from None
+
+
 def _gray(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset) -> tuple[np.ndarray, str]:
     if stored.shape[-1] != 3 or stored.dtype != np.uint8:
-        raise InputError(f"{path} is a color image ({header.PhotometricInterpretation}); give gray images")
+        raise InputError(f"{path} is a color image or has several frames; give gray images")
     return gray_of_color(path, stored).astype(np.uint16) * 257, "8 bit x 257, from RGB"
 
 
@@ -182,7 +222,8 @@ def _laterality(header: Dataset) -> str | None:
 def _view(header: Dataset) -> str | None:
     position = str(header.get("ViewPosition") or "").strip().upper()
     codes = [VIEW_CODES.get(str(item.get("CodeValue"))) for item in header.get("ViewCodeSequence") or []]
-    return position or next((code for code in codes if code), None)
+    # Only known terms: whatever else a header holds in this place is not copied into the data list.
+    return position if position in VIEWS else next((code for code in codes if code), None)
 
 
 def _remedy(header: FileDataset) -> str:

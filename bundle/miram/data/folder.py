@@ -12,9 +12,10 @@ from typing import Any
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, split_by_patient, write_datalist
 from miram.data.image_crops import CropSettings, prepare_image
+from miram.data.jobs import run_jobs
 from miram.data.labels import Labels, assign_patients, label_names, read_labels
 from miram.data.origin import is_generated
-from miram.data.prepared import ReportRow, run_jobs, write_report
+from miram.data.prepared import ReportRow, write_report
 from miram.data.readers import is_image_file
 from miram.data.records import Record, Records
 from miram.errors import InputError
@@ -60,6 +61,7 @@ def prepare_folder(
     workers: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    time_limit: float = 300.0,
 ) -> Summary:
     """
     Prepare every image under a folder; a second call does only what is missing.
@@ -71,10 +73,11 @@ def prepare_folder(
         labels_csv: see :func:`miram.data.labels.read_labels`.
         patient_pattern: see :func:`miram.data.labels.assign_patients`.
         validation_fraction: share of the patients held out.
-        workers: see :func:`miram.data.prepared.run_jobs`.
+        workers: see :func:`miram.data.jobs.run_jobs`.
         strict: an image that cannot be read stops the run after the report is written; there is no data list then, also
             where an earlier run had left one. Crops are kept.
         overwrite: forget what was prepared before.
+        time_limit: seconds for a file, with `workers` other than 0; one that takes longer is an error in the report.
 
     Raises:
         InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
@@ -89,7 +92,7 @@ def prepare_folder(
     if labels_csv is not None:
         labels, columns, missing = read_labels(labels_csv, sources)
         rows += missing
-    results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite)
+    results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
@@ -145,14 +148,21 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
 
 
 def _prepare(
-    root: Path, sources: Sequence[str], records: Records, settings: CropSettings, workers: int | None, overwrite: bool
+    root: Path,
+    sources: Sequence[str],
+    records: Records,
+    settings: CropSettings,
+    workers: int | None,
+    overwrite: bool,
+    time_limit: float,
 ) -> tuple[dict[str, Record | InputError], int]:
     """Each source's record or error, and how many records an earlier run had left."""
     records.begin(asdict(settings), overwrite)
     results: dict[str, Record | InputError | None] = {name: records.load(name, root / name) for name in sources}
     todo = [name for name, record in results.items() if record is None]
     work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key())
-    made = dict(zip(todo, run_jobs(todo, work, workers, "preparing"), strict=True))
+    done = run_jobs(todo, work, workers, "preparing", time_limit, name=lambda source: str(root / source))
+    made = dict(zip(todo, done, strict=True))
     return {name: record or made[name] for name, record in results.items()}, len(sources) - len(todo)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -52,6 +53,26 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
         raise InputError(f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise the limit if it is so")
 
 
+def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
+    """
+    Refuse, before memory is taken, what claims more pixels than a file of its length can hold.
+
+    Args:
+        path: the file.
+        shape: what its header claims.
+        pixels_per_byte: the most that its coding can do, such as 1,032 bytes in each byte of deflated data.
+
+    Raises:
+        InputError: if the file is too short.
+    """
+    size = Path(path).stat().st_size
+    if math.prod(int(length) for length in shape) > pixels_per_byte * size:
+        raise InputError(
+            f"{path} is truncated: it claims {'x'.join(map(str, shape))} pixels, which {size} bytes cannot hold; copy "
+            "or export it again"
+        )
+
+
 def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str = "stored") -> tuple[np.ndarray, str]:
     """
     Bring stored values to 0..65535.
@@ -68,9 +89,11 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
         uint16 values, and how they came about.
 
     Raises:
-        InputError: if `values` are complex or hold values that are not finite.
+        InputError: if `values` are none, complex, or not finite.
     """
     check_intensity(intensity)
+    if values.size == 0:
+        raise InputError(f"{path} holds no pixels; copy or export it again")
     if values.dtype.kind not in "buif":
         raise InputError(f"{path} holds values of type {values.dtype}, which are no gray levels; convert it")
     if intensity == "stored" and values.dtype == bool:

@@ -79,10 +79,7 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
         InputError: if the image cannot be read.
     """
     status = (root / source).stat()
-    try:
-        image = read_image(root / source, settings.max_pixels, settings.intensity)
-    except OSError as error:
-        raise InputError(f"{root / source} cannot be read: {error.strerror or error}") from error
+    image = read_image(root / source, settings.max_pixels, settings.intensity)
     reason = _reason_to_skip(image, settings)
     windows = [] if reason else cut(image.pixels, settings, np.random.default_rng([settings.seed, _number(source)]))
     record = Record(

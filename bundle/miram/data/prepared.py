@@ -1,30 +1,18 @@
-"""What every prepare step writes: 16-bit crops without metadata, `report.csv`, and the pool that does the work."""
+"""What every prepare step writes: 16-bit crops without metadata, and `report.csv`."""
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import TypeVar
 
 import nibabel
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
-from miram.data.progress import progress_bar
 from miram.errors import InputError
 from miram.files import atomic_write
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 STATUSES = ("crop", "skipped", "error")
 
@@ -120,78 +108,3 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Seque
     affine = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
     with atomic_write(path) as temporary:
         nibabel.save(nibabel.Nifti1Image(array, affine), temporary)
-
-
-def run_jobs(
-    jobs: Sequence[Job], work: Callable[[Job], Result], workers: int | None = None, description: str = ""
-) -> list[Result | InputError]:
-    """
-    Do `work` on every job in a pool of processes, with a progress bar.
-
-    Bad input in one job does not stop the others: its result is the error. Anything else that a job raises (a full
-    disk, a bug) ends the run; jobs not yet started are given up, those under way finish.
-
-    Args:
-        jobs: what to work on; each is pickled.
-        work: a function that a new process can import (at a module's top level, or a `functools.partial` of one).
-        workers: processes; None is one per core, 0 is this process.
-        description: stands before the progress bar.
-
-    Returns:
-        a result, or the job's `InputError`, for each job in order.
-
-    Raises:
-        InputError: if `workers` is negative, or a process died (as a rule: no memory left).
-    """
-    if workers is not None and workers < 0:
-        raise InputError(f"workers is {workers}; give 0 (this process), a positive number, or none (all cores)")
-    count = min(available_cores() if workers is None else workers, len(jobs))
-    with progress_bar(len(jobs), description) as bar:
-        if count <= 1:
-            return [_in_this_process(work, job, bar) for job in jobs]
-        return _in_a_pool(work, jobs, count, bar)
-
-
-def available_cores() -> int:
-    """The cores that this process may use (fewer than the machine's in a container or a batch job)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_this_process(work: Callable[[Job], Result], job: Job, bar: tqdm) -> Result | InputError:
-    result = _attempt(work, job)
-    bar.update()
-    return result
-
-
-def _in_a_pool(work: Callable[[Job], Result], jobs: Sequence[Job], count: int, bar: tqdm) -> list[Result | InputError]:
-    # Spawned, not forked: a fork of a process whose torch has started threads can hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
-    try:
-        futures: list[Future[Result | InputError]] = [pool.submit(_attempt, work, job) for job in jobs]
-        for future in futures:
-            future.add_done_callback(partial(_count, bar))
-        return [future.result() for future in futures]
-    except BrokenProcessPool as error:
-        raise InputError("a worker process died, as a rule for want of memory; try again with fewer workers") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _count(bar: tqdm, done: Future) -> None:
-    """Move the bar on; not for jobs given up after Ctrl-C or an error, which end cancelled or with its exception."""
-    if not done.cancelled() and done.exception() is None:
-        bar.update()
-
-
-def _attempt(work: Callable[[Job], Result], job: Job) -> Result | InputError:
-    try:
-        return work(job)
-    except InputError as error:
-        return error
-
-
-def _start_worker() -> None:
-    """One thread a process, since the processes share the cores; Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)

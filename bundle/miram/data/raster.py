@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import tifffile
 from PIL import ImageOps
 
-from miram.data.image import Image, check_size, drop_alpha, gray_of_color, reason, to_uint16
+from miram.data.codestreams import inflated_size
+from miram.data.image import Image, check_content, check_size, drop_alpha, gray_of_color, reason, to_uint16
 from miram.data.volumes import itk_array
 from miram.errors import InputError
 
 GRAY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
 COLOR_MODES = {"LA", "RGB", "RGBA", "P", "PA"}
+DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 
 
 def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
@@ -29,6 +33,8 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
     try:
         with _without_pillows_limit(), PIL.Image.open(path) as image:
             check_size(path, (image.height, image.width), max_pixels)
+            # Deflate makes at most 1,032 bytes of one; Huffman coding takes a bit or more for 64 pixels (a DC term).
+            check_content(path, (image.height, image.width), 1032 * 8 if image.format == "PNG" else 512)
             if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
                 raise InputError(f"{path} is animated; give one image a file")
             values = itk_array(path) if _is_wide_png(path) else _values(path, ImageOps.exif_transpose(image))
@@ -56,6 +62,7 @@ def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "s
             white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
             if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
                 raise InputError(f"{path} is a color image (palette); give gray images")
+            _check_segments(path, page, max_pixels)
             values = _tiff_values(path, page)
     except (InputError, MemoryError):
         raise
@@ -74,10 +81,34 @@ def _only_page(path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> tifffil
     return tiff.pages.first
 
 
+def _check_segments(path: str | os.PathLike[str], page: tifffile.TiffPage, max_pixels: int) -> None:
+    """
+    Check the strips or tiles: tifffile fills missing ones with zeros, and inflates one to whatever it holds.
+
+    Raises:
+        InputError: if some are missing or cut off, or hold more than they claim.
+    """
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    inside = all(count > 0 and offset + count <= Path(path).stat().st_size for offset, count in segments)
+    if len(segments) < math.prod(page.chunked) or not inside:
+        raise InputError(f"{path} is truncated: not all of its strips or tiles are there; copy or export it again")
+    if page.is_tiled:
+        check_size(path, page.chunks[:2], max_pixels)
+    if page.compression not in DEFLATE:
+        return
+    # A strip may claim 2^32 - 1 rows, which says that it is the whole image.
+    values = math.prod(page.chunks) if page.is_tiled else min(math.prod(page.chunks), math.prod(page.shape))
+    size = values * (page.dtype.itemsize if page.dtype else 1)
+    with open(path, "rb") as stream:
+        for offset, _ in segments:
+            stream.seek(offset)
+            if inflated_size(stream, size) > size:
+                raise InputError(f"{path} holds more in a strip or tile than it claims; it is damaged, export it again")
+
+
 def _tiff_values(path: str | os.PathLike[str], page: tifffile.TiffPage) -> np.ndarray:
     """(H, W) or (H, W, channels)."""
-    codecs = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-    if page.compression not in codecs:
+    if page.compression not in (tifffile.COMPRESSION.NONE, *DEFLATE):
         # LZW, JPEG and the like: tifffile needs one more package for them, itk brings libtiff.
         return itk_array(path)
     values = page.asarray()

@@ -39,17 +39,16 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, inte
         the image as 0..65535, high = bright.
 
     Raises:
-        InputError: if the file is missing, empty, damaged, in no supported format, colored, or too large.
+        InputError: if the file is missing, empty, damaged, in no supported format, colored, or too large, or may not be
+            read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); copy or export it again")
-    reader = READERS.get(_suffix(path)) or (read_dicom if _has_preamble(path) else None)
-    if reader is None:
-        raise InputError(f"{path} is in no supported format; give DICOM, {', '.join(sorted(READERS))}")
-    return reader(path, max_pixels, intensity)
+    try:
+        return _find_reader(path)(path, max_pixels, intensity)
+    except MemoryError as error:
+        raise InputError(f"{path} needs more memory than there is; lower max_pixels={max_pixels}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
@@ -64,6 +63,17 @@ def without_suffix(path: str | os.PathLike[str]) -> Path:
     """A path without the suffix of a supported format, `.nii.gz` whole; other dots are part of the name."""
     path, suffix = Path(path), _suffix(Path(path))
     return path.with_name(path.name[: -len(suffix)]) if suffix in READERS and path.name.lower() != suffix else path
+
+
+def _find_reader(path: Path) -> Reader:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); copy or export it again")
+    reader = READERS.get(_suffix(path)) or (read_dicom if _has_preamble(path) else None)
+    if reader is None:
+        raise InputError(f"{path} is in no supported format; give DICOM, {', '.join(sorted(READERS))}")
+    return reader
 
 
 def _suffix(path: Path) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
-from miram.data.image import Image, check_size, reason, to_uint16
+from miram.data.image import Image, check_content, check_size, reason, to_uint16
+from miram.data.meta_images import check_data_file
 from miram.errors import InputError
+
+NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
 
 
 def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
@@ -23,17 +28,19 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
         InputError: if the file is damaged, larger than `max_pixels`, colored, or has more than three axes.
     """
     try:
-        volume: Any = nibabel.load(path)
-        check_size(path, volume.shape, max_pixels)
-        scaled = (volume.dataobj.slope, volume.dataobj.inter) != (1, 0)
-        values = np.asarray(volume.dataobj) if scaled else np.asarray(volume.dataobj.get_unscaled())
+        header = _nifti_header(path)
+        check_size(path, header.get_data_shape(), max_pixels)
+        _check_nifti_data(path, header)
+        proxy = ArrayProxy(os.fspath(path), header, mmap=False)
+        scaled = (proxy.slope, proxy.inter) != (1, 0)
+        values = np.asarray(proxy) if scaled else np.asarray(proxy.get_unscaled())
+        return _image(path, values, header.get_best_affine(), intensity)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # nibabel, zlib and the header's own checks raise many kinds for damaged files.
         raise InputError(
             f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
         ) from error
-    return _image(path, values, volume.affine, intensity)
 
 
 def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
@@ -48,19 +55,18 @@ def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "st
     try:
         _check_header(path, max_pixels)
         image = itk.imread(os.fspath(path))
-        values = itk.array_from_image(image)
+        return _image(path, itk.array_from_image(image).T, _ras_affine(image), intensity)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # itk raises RuntimeError, and its wrapping TypeError and KeyError.
         raise InputError(f"{path} cannot be read by itk; it may be truncated or damaged, copy or convert it") from error
-    return _image(path, values.T, _ras_affine(image), intensity)
 
 
 def itk_array(path: str | os.PathLike[str]) -> np.ndarray:
     """A 2D PNG or TIFF of 8 or 16 bit through itk: (H, W) or (H, W, channels)."""
     import itk
 
-    io = _image_io(path)
+    io = image_io(path)
     pixel = itk.UC if io.GetComponentSize() == 1 else itk.US
     reader = itk.ImageFileReader[itk.VectorImage[pixel, 2]].New(FileName=os.fspath(path))
     reader.Update()
@@ -81,7 +87,29 @@ def _image(path: str | os.PathLike[str], values: np.ndarray, affine: np.ndarray,
     return Image(np.ascontiguousarray(canonical.dataobj), spacing, scaling=scaling)
 
 
-def _image_io(path: str | os.PathLike[str]) -> Any:
+def _nifti_header(path: str | os.PathLike[str]) -> nibabel.Nifti1Header:
+    """The header of a NIfTI-1 or -2 file, without its extensions, which may claim any length."""
+    with nibabel.openers.ImageOpener(os.fspath(path)) as stream:
+        start = stream.read(NIFTI2_SIZE)
+    sizes = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
+    if not sizes & {NIFTI1_SIZE, NIFTI2_SIZE}:
+        raise InputError(f"{path} is no NIfTI file; remove it or export it again")
+    kind, size = (nibabel.Nifti1Header, NIFTI1_SIZE) if NIFTI1_SIZE in sizes else (nibabel.Nifti2Header, NIFTI2_SIZE)
+    return kind.from_fileobj(io.BytesIO(start[:size]))
+
+
+def _check_nifti_data(path: str | os.PathLike[str], header: nibabel.Nifti1Header) -> None:
+    """Refuse values that are no gray levels, and a file that is too short for what it claims."""
+    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path} holds values of type {dtype}, which are no gray levels; convert it")
+    if not 0 <= offset <= 2**28:  # a compressed file would be unpacked up to there
+        raise InputError(f"{path} claims {offset} bytes before its voxels; it is damaged, copy it again")
+    packed = os.fspath(path).lower().endswith(".gz")
+    check_content(path, header.get_data_shape(), (1032 if packed else 1) / dtype.itemsize)
+
+
+def image_io(path: str | os.PathLike[str]) -> Any:
     """itk's reader of the file's format, with the header read."""
     import itk
 
@@ -94,10 +122,11 @@ def _image_io(path: str | os.PathLike[str]) -> Any:
 
 
 def _check_header(path: str | os.PathLike[str], max_pixels: int) -> None:
-    io = _image_io(path)
+    io = image_io(path)
     check_size(path, [io.GetDimensions(axis) for axis in range(io.GetNumberOfDimensions())], max_pixels)
     if io.GetNumberOfComponents() != 1:
         raise InputError(f"{path} has several values a pixel; give gray images")
+    check_data_file(path, int(io.GetImageSizeInBytes()))
 
 
 def _ras_affine(image: Any) -> np.ndarray:

@@ -26,8 +26,9 @@ from miram.data.cbis_ddsm.tables import (
     read_tables,
 )
 from miram.data.datalist import FILE_NAME, SPLITS, split_by_patient, write_datalist
+from miram.data.jobs import run_jobs
 from miram.data.origin import is_generated
-from miram.data.prepared import run_jobs, write_report
+from miram.data.prepared import write_report
 from miram.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def prepare_cbis_ddsm(
     seed: int = 0,
     workers: int | None = None,
     strict: bool = False,
+    time_limit: float = 300.0,
 ) -> Summary:
     """
     Cut CBIS-DDSM into 16-bit crops with masks and labels, split by patient.
@@ -123,6 +125,7 @@ def prepare_cbis_ddsm(
         workers: processes; None is one per core, 0 is this process.
         strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
             data list), instead of only listing them in `report.csv`.
+        time_limit: seconds for a mammogram and its masks, with `workers` other than 0; then its rows are errors.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.
@@ -139,7 +142,7 @@ def prepare_cbis_ddsm(
     jobs, refusals = plan_jobs(rows, index, settings)
     _stop_if_strict(strict, [refusal.reason for refusal in refusals.values() if refusal.status == "error"])
     save_settings(output, settings)
-    results = _cut(jobs, Path(dicom_dir), output, settings, workers)
+    results = _cut(jobs, Path(dicom_dir), output, settings, workers, time_limit)
     outcomes = _explain(rows, results, refusals, settings)
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", [one.report for one in outcomes])
@@ -173,15 +176,25 @@ def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed
 
 
 def _cut(
-    jobs: dict[str, ImageJob], dicom_dir: Path, output: Path, settings: CropSettings, workers: int | None
+    jobs: dict[str, ImageJob],
+    dicom_dir: Path,
+    output: Path,
+    settings: CropSettings,
+    workers: int | None,
+    time_limit: float,
 ) -> dict[str, ImageCrops]:
     work = partial(cut_or_recall, dicom_dir=dicom_dir, output_dir=output, settings=settings)
-    results: dict[str, ImageCrops] = {}
-    for series, result in zip(jobs, run_jobs(list(jobs.values()), work, workers, "Cutting mammograms"), strict=True):
-        if isinstance(result, InputError):
-            raise result  # a file's own fault is in the result's problems, so this one stops every job
-        results[series] = result
-    return results
+    todo = list(jobs.values())
+    done = run_jobs(todo, work, workers, "Cutting mammograms", time_limit, lambda job: str(dicom_dir / job.image.path))
+    return {
+        series: _no_crops(job, result) if isinstance(result, InputError) else result
+        for (series, job), result in zip(jobs.items(), done, strict=True)
+    }
+
+
+def _no_crops(job: ImageJob, error: InputError) -> ImageCrops:
+    """What is left of a mammogram whose files hang or crash a decoder."""
+    return ImageCrops(problems=dict.fromkeys((*job.lesions, *job.tissue), str(error)))
 
 
 def _explain(

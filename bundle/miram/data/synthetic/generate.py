@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from miram.data.jobs import run_jobs
 from miram.data.origin import GENERATED_MARKER
-from miram.data.prepared import run_jobs
 from miram.data.synthetic.cases import CaseSettings, draw_cases
 from miram.data.synthetic.dicom_files import film_paths, write_film
 from miram.data.synthetic.mammogram import FilmSettings, Mammogram, draw_mammogram
