@@ -1,0 +1,64 @@
+"""Study quality per cost: forms of MIRAM and controls, pretrained for the same epochs and for the same time."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from miram.benchmark.study import StudySettings, run_study
+from miram.benchmark.study_report import write_study
+from miram.cli import main_guard
+from miram.comparison.settings import parse_assignments
+
+ROOT = Path(__file__).parents[1]
+VARIANTS = (
+    "mae,mae_narrow,full,shallow,windowed,cross_attention,cross_attention_both,sub_pixel,"
+    "control_enlarged,control_two_at_1x,control_quarters"
+)
+EXPLANATION = """\
+Each variant is trained from the same initial encoder, on the same images, masks and order, at a constant learning rate.
+It is judged after --epochs, and again when it has trained for as long as MAE took for them: by the validation error on
+hidden patches as a share of that of predicting each patch's mean, apart for low (2 x 2 means) and high frequencies, by
+the effective rank of the representation (RankMe), and with --task by the AUC of a k-NN. A finished run is a JSON file
+in --output_dir; the same command continues, and with more seeds or variants adds to it.
+
+  python scripts/study_decoders.py --dataset_dir runs/demo/data --overlays configs/demo.yaml --task abnormality \\
+      --epochs 20 --seeds 0,1 --output_dir runs/study
+  python scripts/study_decoders.py --dataset_dir data/cbis_ddsm --overlays configs/model_small.yaml --task pathology \\
+      --epochs 100 --output_dir runs/study_cbis --set batch_size=256
+
+Other variants: paper (dear), three_scales (needs crops of 4x: --set "label_size=[896, 896]").
+"""
+
+
+def main() -> None:
+    """Run what is not finished, and write the table and the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dataset_dir", type=Path, required=True, help="prepared folder with a validation split")
+    add("--output_dir", type=Path, required=True, help="gets a file a run, study.md, study.csv and study.png")
+    add("--overlays", nargs="+", type=Path, default=[], help="config files behind configs/pretrain.yaml")
+    add("--variants", default=VARIANTS, help="names with commas; mae is always there (default %(default)s)")
+    add("--seeds", default="0,1,2", help="with commas (default %(default)s)")
+    add("--epochs", type=int, default=20, help="after which to judge (default %(default)s)")
+    add("--task", help="of the data list: its labels are asked for by a k-NN")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values, such as batch_size=16")
+    arguments = parser.parse_args()
+    settings = StudySettings(
+        config_files=[ROOT / "configs/pretrain.yaml", *arguments.overlays],
+        dataset_dir=arguments.dataset_dir,
+        output_dir=arguments.output_dir,
+        variants=arguments.variants.split(","),
+        seeds=[int(seed) for seed in arguments.seeds.split(",")],
+        epochs=arguments.epochs,
+        task=arguments.task,
+        overrides=parse_assignments(arguments.set, "--set"),
+    )
+    for path in write_study(run_study(settings), arguments.output_dir):
+        print(path)
+
+
+if __name__ == "__main__":
+    main_guard(main)
