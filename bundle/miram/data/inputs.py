@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,27 @@ def find_inputs(
     Raises:
         InputError: if nothing was given or found, or nothing of it can be used.
     """
+
+    def check(path: Path, pixels: np.ndarray) -> None:
+        check_pixels(path, pixels, spatial_dims, largest_crop)
+
+    return find_images(source, check, intensity)
+
+
+def find_images(
+    source: str | os.PathLike[str] | None, check: Callable[[Path, np.ndarray], None], intensity: str = "stored"
+) -> Inputs:
+    """
+    Find the images of a file or a folder with its subfolders that can be read and pass a check.
+
+    Args:
+        source: the file or folder.
+        check: called with each path and its pixels; raises `InputError` for what is to be left out.
+        intensity: see :func:`miram.data.readers.read_image`.
+
+    Raises:
+        InputError: if nothing was given or found, or nothing of it can be used.
+    """
     if source is None:
         raise InputError("give --input: an image, or a folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD)")
     root = Path(source)
@@ -64,7 +85,7 @@ def find_inputs(
     problems = {}
     for name, path in zip(names, paths, strict=True):
         try:
-            check_pixels(path, read_image(path, intensity=intensity).pixels, spatial_dims, largest_crop)
+            check(path, read_image(path, intensity=intensity).pixels)
         except InputError as error:
             problems[name] = str(error)
     used = [(name, str(path)) for name, path in zip(names, paths, strict=True) if name not in problems]

@@ -80,7 +80,7 @@ class InferenceHandler:
         ]
         rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-        content = without_nan({**self._facts(), "predictions": rows})
+        content = without_nan({**result_facts(self.trained, self.calibration), "predictions": rows})
         write_text(self.output_dir / "predictions.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
         for index in range(len(probabilities))[: self.num_pictures]:
             self._draw(index, probabilities[index], rows[index], engine.state.device)
@@ -102,18 +102,20 @@ class InferenceHandler:
             f"{MAP_NOTES[self.map_kind]}\n{INTENDED_USE}",
         )
 
-    def _facts(self) -> dict[str, Any]:
-        task = self.trained.task
-        return {
-            "intended_use": INTENDED_USE,
-            "task": {"name": task.name, "type": task.type, "classes": list(task.classes)},
-            "model": {"file": self.trained.path.name, "sha256": self.trained.sha256, **self.trained.provenance},
-            "temperature": self.calibration.temperature,
-            "temperature_note": self.calibration.temperature_note,
-            "thresholds": self.calibration.thresholds_at("image", task.scored) if task.type != "multiclass" else None,
-            "threshold_note": self.calibration.threshold_note,
-            "provenance": provenance(),
-        }
+
+def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[str, Any]:
+    """What is to be known with every result: intended use, task, model, calibration, versions."""
+    task = trained.task
+    return {
+        "intended_use": INTENDED_USE,
+        "task": {"name": task.name, "type": task.type, "classes": list(task.classes)},
+        "model": {"file": trained.path.name, "sha256": trained.sha256, **trained.provenance},
+        "temperature": calibration.temperature,
+        "temperature_note": calibration.temperature_note,
+        "thresholds": calibration.thresholds_at("image", task.scored) if task.type != "multiclass" else None,
+        "threshold_note": calibration.threshold_note,
+        "provenance": provenance(),
+    }
 
 
 def describe_prediction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> dict[str, Any]:
