@@ -7,6 +7,8 @@ device or a restart.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import torch
 
 # splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): increment and multipliers,
@@ -16,8 +18,21 @@ _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
 
 
+class Stream(IntEnum):
+    """What numbers are drawn for: a sample's numbers of one stream say nothing of those of another."""
+
+    MASK = 0
+    AUGMENTATION = 1
+    VIEW = 2
+
+
 def random_bits(
-    seed: int, epoch: int, index: torch.Tensor, count: int, device: torch.device | str | None = None
+    seed: int,
+    epoch: int,
+    index: torch.Tensor,
+    count: int,
+    device: torch.device | str | None = None,
+    stream: Stream = Stream.MASK,
 ) -> torch.Tensor:
     """
     Draw 64 random bits, `count` times for each sample.
@@ -28,21 +43,27 @@ def random_bits(
         index: (B,) integer indices of the samples in their data set.
         count: how many of each.
         device: where the result is wanted; by default where `index` is.
+        stream: what they are drawn for.
 
     Returns:
         (B, count) int64
     """
     index = index.to(device=device, dtype=torch.int64, non_blocking=True)
-    counter = torch.arange(1, count + 1, device=index.device)
-    stream = _mix(_mix(index + _int64(seed * _GAMMA)) + _int64(epoch * _GAMMA))
-    return _mix(stream[:, None] + counter[None] * _GAMMA)
+    counter = torch.arange(1, count + 1, device=index.device) + (int(stream) << 32)
+    sample = _mix(_mix(index + _int64(seed * _GAMMA)) + _int64(epoch * _GAMMA))
+    return _mix(sample[:, None] + counter[None] * _GAMMA)
 
 
 def random_uniform(
-    seed: int, epoch: int, index: torch.Tensor, count: int, device: torch.device | str | None = None
+    seed: int,
+    epoch: int,
+    index: torch.Tensor,
+    count: int,
+    device: torch.device | str | None = None,
+    stream: Stream = Stream.MASK,
 ) -> torch.Tensor:
     """Draw `count` numbers in [0, 1) for each sample, (B, count) in float32; arguments as :func:`random_bits`."""
-    bits = random_bits(seed, epoch, index, count, device)
+    bits = random_bits(seed, epoch, index, count, device, stream)
     return _shift(bits, 40).to(torch.float32) * 2.0**-24  # as many bits as a float32 holds, so that 1 is not reached
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,8 +17,20 @@ from monai.networks.nets import ViT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miram.data.datalist import read_datalist, write_datalist
+from miram.data.packed import pack_folder
 
-OVERLAYS = ["demo", "mae", "barlow_twins", "paper", "multi_gpu", "volumes", "model_tiny", "model_small", "model_large"]
+OVERLAYS = [
+    "demo",
+    "mae",
+    "barlow_twins",
+    "packed",
+    "paper",
+    "multi_gpu",
+    "volumes",
+    "model_tiny",
+    "model_small",
+    "model_large",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +48,12 @@ def test_every_property_of_a_training_workflow_is_there(prepared, workflow_of):
 def test_overlays_change_only_what_the_base_has(overlay):
     base = yaml.safe_load(Path("configs/pretrain.yaml").read_text())
     changes = yaml.safe_load(Path(f"configs/{overlay}.yaml").read_text())
-    own = {"demo_patients", "projection_sizes", "redundancy_weight"}  # ids of its own, which it reads itself
+    own = {
+        "demo_patients",
+        "shards_at_once",
+        "projection_sizes",
+        "redundancy_weight",
+    }  # ids of its own, which it reads itself
     known = base.keys() | {f"{section}#{key}" for section in ("train", "validate") for key in base[section]}
     assert changes.keys() - own <= known
 
@@ -165,6 +183,17 @@ def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, 
     assert not [name for name in table if name.startswith("val_mean")]
     backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
     ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)
+
+
+def test_a_packed_copy_trains_and_validates_like_the_folder(prepared, workflow_of, tmp_path):
+    pack_folder(prepared)
+    losses = []
+    for overlays in ((), ("packed",)):
+        run = tmp_path / f"run_{len(overlays)}"
+        run_here(workflow_of(*overlays, dataset_dir=str(prepared), output_dir=str(run), max_epochs=1))
+        losses.append(pd.read_csv(run / "history.csv")[["val_mean_1x", "val_mean_2x"]].to_numpy())
+    # the baselines see the validation batches alone; pixels are scaled in another order of operations
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):

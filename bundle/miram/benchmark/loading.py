@@ -25,7 +25,7 @@ from miram.data.datalist import load_split
 from miram.data.packed_loader import PackedLoader
 from miram.data.seeded import SeededDataset, make_loader
 
-RANGES = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+RANGES: dict[str, Any] = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 
 
 def measure_loading(
@@ -42,8 +42,8 @@ def measure_loading(
         repeats: rounds; one more is run first and not counted.
 
     Returns:
-        a row a loader: "loader", "crops_per_cpu_second" (median over rounds; a busy machine hardly changes it), "low" and
-        "high" (its extremes), "crops_per_second" (median, by the clock).
+        a row a loader: "loader", "crops_per_cpu_second" (median over rounds; a busy machine hardly changes it), "low"
+        and "high" (its extremes), "crops_per_second" (median, by the clock).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -68,6 +68,7 @@ def _loaders(
     transforms = _transforms(crop_size)
     plain = make_loader(SeededDataset(items, transforms), batch_size, True)
     cached = make_loader(SeededDataset(items, transforms, cache_rate=1.0), batch_size, True)
+    loader: Any
     for loader in (packed, plain, cached):
         loader.sampler.set_epoch(1)
     return {
@@ -81,9 +82,10 @@ def _loaders(
 def _transforms(crop_size: int) -> Compose:
     """Those of configs/pretrain.yaml."""
     size = (crop_size, crop_size)
+    reader: Any = PILReader(reverse_indexing=False)
     return Compose(
         [
-            LoadImaged("label", reader=PILReader(reverse_indexing=False), ensure_channel_first=True, image_only=True),
+            LoadImaged("label", reader=reader, ensure_channel_first=True, image_only=True),
             ScaleIntensityRanged("label", **RANGES),
             SpatialPadd("label", size, constant_values=RANGES["b_min"]),
             RandSpatialCropd("label", size, random_size=False),

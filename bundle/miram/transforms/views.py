@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from miram.counter_random import random_uniform
+from miram.counter_random import Stream, random_uniform
 
 
 class RandomView:
@@ -56,7 +56,7 @@ class RandomView:
             (B, C, *spatial)
         """
         dims = image.ndim - 2
-        draws = random_uniform(self.seed, epoch, index, 2 * dims + 5, image.device)
+        draws = random_uniform(self.seed, epoch, index, 2 * dims + 5, image.device, Stream.VIEW)
         view = _part(image, draws[:, : 2 * dims + 1], self.min_side)
         contrast, brightness, noise, number = draws[:, 2 * dims + 1 :].T
         shape = (-1, *[1] * (dims + 1))
