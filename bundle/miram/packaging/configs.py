@@ -20,7 +20,8 @@ def make_config(folder: Path, names: Sequence[str], values: Mapping[str, Any]) -
     Args:
         folder: of our YAML.
         names: of the files without their ending. The first is a workflow; the others are overlays, which may set nested
-            ids, and whose `_remove_` lists top-level ids that mean nothing in a package.
+            ids, whose `_append_` holds further entries of lists by their id, and whose `_remove_` lists top-level ids
+            that mean nothing in a package.
         values: of ids, set last. Ids that the config does not have are left out.
 
     Returns:
@@ -31,6 +32,8 @@ def make_config(folder: Path, names: Sequence[str], values: Mapping[str, Any]) -
     for name in names[1:]:
         overlay = ConfigParser.load_config_file(folder / f"{name}.yaml")
         removed += overlay.pop("_remove_", [])
+        for key, entries in overlay.pop("_append_", {}).items():
+            parser[key] = [*parser[key], *entries]
         for key, value in overlay.items():
             parser[key] = value
     config = parser.get()

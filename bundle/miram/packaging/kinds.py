@@ -41,7 +41,7 @@ class Kind:
 
 
 _TRAINING = {
-    "train": ("finetune", "package_train"),
+    "train": ("finetune", "package_train", "label_training"),
     "multi_gpu_train": ("multi_gpu",),
 }
 
@@ -53,12 +53,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             readme="bundle_classification.md",
             configs={
                 **_TRAINING,
-                "inference": ("inference", "package_inference"),
+                "inference": ("inference", "package_inference", "serve_classification"),
                 "evaluate": ("evaluate", "package_evaluate"),
             },
             metadata={
                 "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
-                "lesions in crops of mammograms.",
+                "lesions in crops of mammograms. Research only: not a medical device, not for diagnosis.",
             },
         ),
     }

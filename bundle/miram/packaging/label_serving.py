@@ -1,0 +1,173 @@
+"""What MONAI Label calls of a bundle's config when it serves it: images read, and answers that say what they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+
+from miram.data.inputs import check_pixels, reduce_to
+from miram.data.readers import read_image, without_suffix
+from miram.engines.inference import Probabilitiesd, TrainedClassifier, find_calibration
+from miram.errors import InputError
+from miram.packaging.weights import load_packaged
+from miram.visualize.report import INTENDED_USE
+
+Data = dict[Hashable, Any]
+
+
+@contextmanager
+def told_to_the_client() -> Iterator[None]:
+    """Let the server answer bad input with what is wrong: of other errors it tells its log alone."""
+    try:
+        yield
+    except InputError as error:
+        from starlette.exceptions import HTTPException  # the server's own; elsewhere nothing is served
+
+        raise HTTPException(status_code=400, detail=str(error)) from error
+
+
+class ServedClassifier:
+    """
+    The classifier that a bundle holds at the moment: training replaces it while the server runs.
+
+    Args:
+        path: the bundle's `model.pt`.
+        facts: see :func:`miram.packaging.weights.classifier_facts`.
+        calibration_file: of an evaluation; used if it belongs to the weights.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        facts: Mapping[str, Any],
+        calibration_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.facts = facts
+        self.calibration_file = calibration_file
+        self._read: tuple[int, Probabilitiesd] | None = None
+
+    def probabilities(self) -> Probabilitiesd:
+        """
+        What makes the logits under "pred" probabilities, with the temperature that belongs to the weights.
+
+        Raises:
+            InputError: if the file is missing or damaged, or holds another network's weights. The server itself would
+                load what fits and leave the rest random.
+        """
+        changed = self.path.stat().st_mtime_ns if self.path.is_file() else 0
+        if self._read is None or self._read[0] != changed:
+            trained: TrainedClassifier = load_packaged(self.path, self.facts)
+            calibration = find_calibration(trained, self.calibration_file)
+            self._read = changed, Probabilitiesd("pred", trained.task, calibration)
+        return self._read[1]
+
+
+class CheckServedd(Transform):
+    """
+    Run transforms whose `InputError` the client shall see, if the bundle's weights are its network's.
+
+    Args:
+        transforms: what prepares an image.
+        classifier: what is served.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Data], Data]], classifier: ServedClassifier) -> None:
+        self.transforms = transforms
+        self.classifier = classifier
+
+    def __call__(self, data: Data) -> Data:
+        """Prepare the image."""
+        with told_to_the_client():
+            if not data["image"]:
+                raise InputError("there is no image of that name among the server's studies")
+            self.classifier.probabilities()
+            for transform in self.transforms:
+                data = transform(data)
+        return data
+
+
+class LoadCropd(MapTransform):
+    """
+    Load crops of lesions, in any supported format, as :class:`miram.data.inputs.CropReader` reads them.
+
+    Args:
+        keys: of paths.
+        crop_size: a larger image is reduced to this, in pixels.
+        largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
+        intensity: see :func:`miram.data.readers.read_image`.
+    """
+
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable],
+        crop_size: Sequence[int],
+        largest_crop: int,
+        intensity: str = "stored",
+    ) -> None:
+        super().__init__(keys)
+        self.crop_size = tuple(crop_size)
+        self.largest_crop = largest_crop
+        self.intensity = intensity
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Data:
+        """
+        Replace paths by images (1, H, W), float32 0..65535.
+
+        Raises:
+            InputError: if an image cannot be read, is a volume, is of one value, or looks like a whole mammogram.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            pixels = read_image(dicom_source(result[key]), intensity=self.intensity).pixels
+            check_pixels(result[key], pixels, len(self.crop_size), self.largest_crop)
+            result[key] = MetaTensor(reduce_to(pixels, self.crop_size)[None].astype(np.float32))
+        return result
+
+
+class AnswerClassd(Transform):
+    """
+    Make logits the answer of MONAI Label's classification: probabilities, as a 1-D `MetaTensor` under "pred".
+
+    Args:
+        classifier: what is served.
+    """
+
+    def __init__(self, classifier: ServedClassifier) -> None:
+        self.classifier = classifier
+
+    def __call__(self, data: Data) -> Data:
+        """Answer; the image is left out, since MONAI Label would resize the answer to its size."""
+        answered: Data = {key: value for key, value in data.items() if key not in ("image", "image_meta_dict")}
+        answered.update(self.classifier.probabilities()(answered))
+        answered["pred"] = MetaTensor(torch.as_tensor(answered["pred"]))
+        # the reply has no field for it but that of the times taken
+        answered["latencies"] = dict(answered.get("latencies") or {}, intended_use=INTENDED_USE)
+        return answered
+
+
+def dicom_source(path: str | os.PathLike[str]) -> Path:
+    """
+    The DICOM file that MONAI Label made a NIfTI of, if it did.
+
+    From a DICOMweb server it keeps a series as a folder, and beside it one volume of the same name. That has lost the
+    bit depth, the window, and which end of the gray levels is white.
+
+    Args:
+        path: of an image.
+
+    Returns:
+        the only file of that folder; `path` itself where there is no such folder, or it holds several files.
+    """
+    path = Path(path)
+    folder = without_suffix(path)
+    files = sorted(folder.glob("*.dcm")) if folder != path and folder.is_dir() else []
+    return files[0] if len(files) == 1 else path

@@ -1,0 +1,182 @@
+"""What MONAI Label calls of a bundle's config when it trains: images with finished labels made items of a task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.transforms import Compose, LoadImage, MapTransform
+
+from miram.data.cbis_ddsm.lesions import cut_lesion
+from miram.data.datalist import Item, split_by_patient
+from miram.data.inputs import check_pixels, reduce_to
+from miram.data.labelled import check_classes, targets_as_samples
+from miram.data.mixup import MixupDataset
+from miram.data.readers import read_image, without_suffix
+from miram.data.tasks import Task
+from miram.errors import InputError
+from miram.packaging.label_serving import dicom_source
+
+
+def are_pairs(items: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether items are MONAI Label's: each the paths of an image and of its label, and nothing else."""
+    return bool(items) and all(set(item) == {"image", "label"} for item in items)
+
+
+def split_items(
+    training: Sequence[Item], validation: Sequence[Item], task: Task, seed: int = 0
+) -> dict[str, list[Item]]:
+    """
+    Make items of what MONAI Label gives; a prepared folder's items stay as they are.
+
+    MONAI Label cuts its list in two, in the order of the files. The same share of validation is drawn anew: by patient,
+    with both classes.
+
+    Args:
+        training: pairs, see :func:`are_pairs`, or items of a prepared folder.
+        validation: likewise.
+        task: whose classes the labels name.
+        seed: of the draw.
+
+    Returns:
+        "training" and "validation"; items of pairs have the path of their label under "label_file".
+
+    Raises:
+        InputError: if a label is none, there is nothing to validate on, or a split has one class only.
+    """
+    if not are_pairs(training):
+        return {"training": list(training), "validation": list(validation)}
+    pairs = [*training, *validation]
+    share = len(validation) / len(pairs)
+    if share == 0:
+        raise InputError("there is nothing to validate on: train with val_split 0.2, and label at least 4 images")
+    items = [_item(pair, task) for pair in pairs]
+    splits = dict(zip(("training", "validation"), split_by_patient(items, share, seed, task.key), strict=True))
+    for name, part in splits.items():
+        check_classes(part, task, name)
+    return splits
+
+
+def read_label(path: str | os.PathLike[str]) -> np.ndarray:
+    """
+    Read a label map.
+
+    Args:
+        path: of any format that MONAI reads; its first axis are the columns.
+
+    Returns:
+        (H, W), the values as they are stored.
+
+    Raises:
+        InputError: if it cannot be read, or is a volume.
+    """
+    try:
+        values = np.asarray(LoadImage(image_only=True)(path))
+    except Exception as error:  # of whatever reader MONAI finds
+        raise InputError(f"the label {path} cannot be read ({type(error).__name__}); save it again") from error
+    plane = values.squeeze(axis=tuple(range(2, values.ndim))) if values.size == np.prod(values.shape[:2]) else values
+    if plane.ndim != 2:
+        raise InputError(f"the label {path} has {'x'.join(map(str, values.shape))} values; give one a pixel")
+    return plane.T
+
+
+def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> str:
+    """
+    The class that a label map names by its one value beside 0: 1 is the task's first class.
+
+    Raises:
+        InputError: if it names none or several.
+    """
+    values = np.unique(label[label != 0]).tolist()
+    if len(values) != 1 or values[0] not in range(1, len(task.classes) + 1):
+        meaning = ", ".join(f"{number} {name}" for number, name in enumerate(task.classes, start=1))
+        raise InputError(f"the label {path} has the values {values} beside 0; give it one of these: {meaning}")
+    return task.classes[int(values[0]) - 1]
+
+
+class LabelledDataset(MixupDataset):
+    """
+    Crops and their targets.
+
+    Args:
+        data: what was given to learn from; MONAI Label sets it. The items are made of it by :func:`split_items`.
+        items: the split's items.
+        task: the task.
+        transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
+        options: of :class:`miram.data.mixup.MixupDataset`.
+    """
+
+    def __init__(
+        self, data: Sequence[Item], items: Sequence[Item], task: Task, transform: Compose, **options: Any
+    ) -> None:
+        self.given = data
+        samples = targets_as_samples(items, task)
+        files = [{"label_file": item["label_file"]} if "label_file" in item else {} for item in items]
+        super().__init__(
+            [{**sample, **file} for sample, file in zip(samples, files, strict=True)], transform, **options
+        )
+
+
+class LoadLabelledCropd(MapTransform):
+    """
+    Load crops: prepared ones as they are; of labelled images the marked lesion with its context.
+
+    A label that marks all of its image says that the image is the crop.
+
+    Args:
+        keys: of paths.
+        crop_size: side of the crop of a lesion, in pixels; a larger image is reduced to it.
+        largest_crop: pixels along the longest side above which an image is no crop: its lesion must be marked.
+        context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
+        label_file: key of the label map's path, which is left out then.
+    """
+
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable],
+        crop_size: Sequence[int],
+        largest_crop: int,
+        context: float = 1.5,
+        label_file: Hashable = "label_file",
+    ) -> None:
+        super().__init__(keys)
+        self.crop_size = tuple(crop_size)
+        self.largest_crop = largest_crop
+        self.context = context
+        self.label_file = label_file
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Replace paths by crops (1, H, W), float32 0..65535.
+
+        Raises:
+            InputError: if an image cannot be read or is none to learn from, or its label is of another size.
+        """
+        result = dict(data)
+        label = result.pop(self.label_file, None)
+        for key in self.key_iterator(result):
+            pixels = read_image(dicom_source(result[key])).pixels
+            crop = pixels if label is None else self._lesion(result[key], pixels, label)
+            result[key] = crop[None].astype(np.float32)
+        return result
+
+    def _lesion(self, path: str, pixels: np.ndarray, label: str) -> np.ndarray:
+        marked = read_label(label) != 0
+        if marked.shape != pixels.shape:
+            sizes = ["x".join(map(str, array.shape)) for array in (marked, pixels)]
+            raise InputError(f"the label {label} has {sizes[0]} pixels, its image {sizes[1]}; label the image itself")
+        if not marked.all():
+            check_pixels(path, pixels, len(self.crop_size), max(pixels.shape))
+            return cut_lesion(pixels, marked, max(self.crop_size), self.context)[0]
+        check_pixels(path, pixels, len(self.crop_size), self.largest_crop)
+        return reduce_to(pixels, self.crop_size)
+
+
+def _item(pair: Mapping[str, str], task: Task) -> Item:
+    if task.type == "multilabel":
+        raise InputError(f"the task {task.name!r} has several classes at a time: a label map cannot name them")
+    patient = read_image(dicom_source(pair["image"])).patient or without_suffix(pair["image"]).name
+    name = label_class(pair["label"], read_label(pair["label"]), task)
+    return {"image": pair["image"], "label_file": pair["label"], "patient": patient, task.key: name}
