@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from miram.errors import InputError
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], previous: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """
     Give a temporary path beside `path`; on success flush it to disk and rename it to `path`, on failure remove it.
 
@@ -20,6 +21,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the file to make or replace; its folder is made if it is missing.
+        previous: the name, in the same folder, under which the file that was there is kept; None keeps none.
 
     Yields:
         the path to write to.
@@ -36,9 +38,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove what :func:`atomic_write` left in a folder when its process was killed; nobody else may write there."""
+    for path in Path(folder).glob(".*.tmp*"):
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+){0,2}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -123,7 +123,8 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         table = run(max_epochs=12, base_learning_rate=0.2, key_metric="val_ap")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"checkpoint.pt", "model.pt", "history.csv", "loss.png", "executed_config.yaml", "tensorboard"}
+    checkpoints = {"checkpoint.pt", "checkpoint_previous.pt"}
+    assert names == {*checkpoints, "model.pt", "history.csv", "loss.png", "executed_config.yaml", "tensorboard"}
     assert table["epoch"].tolist() == list(range(1, 13))
     assert table["val_auc"].max() == 1.0  # bright or dark
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]

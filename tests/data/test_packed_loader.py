@@ -138,3 +138,15 @@ def test_a_split_smaller_than_a_batch_is_refused(folder):
 def test_a_volume_window_is_refused(folder):
     with pytest.raises(InputError, match="are 2D"):
         PackedLoader(folder, "training", (8, 8, 8), 2, RANGES, True)
+
+
+def test_a_run_goes_on_within_an_epoch(folder):
+    whole, rest = (packed(folder, "training", batch_size=1) for _ in range(2))
+    rest.sampler.start_within(2, 1)
+    for loader in (whole, rest):
+        loader.sampler.set_epoch(2)
+    expected, found = list(whole)[1:], list(rest)
+    assert len(found) == 2
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one["index"], other["index"])
+        assert torch.equal(one["label"], other["label"])

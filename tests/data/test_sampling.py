@@ -45,6 +45,14 @@ def test_processes_share_the_draws_of_one():
     assert len(BalancedSampler(np.ones(21), 0, 2, 0)) == len(list(BalancedSampler(np.ones(21), 0, 2, 0))) == 10
 
 
+def test_draws_go_on_within_an_epoch():
+    sampler = BalancedSampler(np.ones(20), 0)
+    sampler.set_epoch(2)
+    whole = list(sampler)
+    sampler.start_within(2, 5)
+    assert list(sampler) == whole[5:]
+
+
 def test_a_balanced_loader_gives_half_positives():
     loader = make_training_loader(dataset(), 10, balanced=True)
     labels = torch.cat([batch["label"] for batch in loader])

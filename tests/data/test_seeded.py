@@ -1,4 +1,4 @@
-import itertools
+import subprocess
 
 import numpy as np
 import pytest
@@ -35,11 +35,34 @@ def test_the_processes_together_see_what_one_would_see():
     shares = [SeededSampler(23, seed=4, num_replicas=3, rank=rank) for rank in range(3)]
     for sampler in (whole, *shares):
         sampler.set_epoch(9)
-    dealt = [pair for group in itertools.zip_longest(*shares) for pair in group if pair is not None]
-    assert dealt == list(whole)
+    dealt = [pair for group in zip(*shares, strict=True) for pair in group]
+    assert dealt == list(whole)[:21]
     assert sorted(index for _, index in whole) == list(range(23))
     assert {epoch for epoch, _ in whole} == {9}
-    assert [len(list(share)) for share in shares] == [len(share) for share in shares] == [8, 8, 7]
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares] == [7, 7, 7]
+
+
+def test_in_validation_every_sample_is_in_one_share():
+    shares = [SeededSampler(23, shuffle=False, num_replicas=3, rank=rank) for rank in range(3)]
+    assert sorted(index for share in shares for _, index in share) == list(range(23))
+    assert [len(share) for share in shares] == [8, 8, 7]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_within_an_epoch_and_loads_nothing_before(workers):
+    whole = read(make_loader(make_dataset(13), 4, shuffle=True), 2)
+    loader = make_loader(make_dataset(13), 4, shuffle=True, num_workers=workers)
+    loader.sampler.start_within(2, 8)
+    rest = read(loader, 2)
+    assert [order for order, _ in rest] == [order for order, _ in whole[2:]]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(rest, whole[2:], strict=True))
+    assert len(read(loader, 3)) == len(loader) == 3  # the next epoch is whole
+
+
+def test_a_loader_draws_nothing_that_a_network_would_draw():
+    state = torch.get_rng_state()
+    read(make_loader(make_dataset(), 4, shuffle=True), 1)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_order_changes_with_the_epoch_but_not_in_validation():
@@ -63,6 +86,20 @@ def test_workers_change_nothing():
     helped = read(make_loader(make_dataset(), 4, shuffle=True, num_workers=2), 3)
     assert [order for order, _ in alone] == [order for order, _ in helped]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(alone, helped, strict=True))
+
+
+def test_loader_processes_outlive_a_signal_of_others_and_end_when_the_trainer_ends():
+    """As a batch queue does it, which sends SIGTERM to every process of a job."""
+    loader = make_loader(make_dataset(), 4, shuffle=True, num_workers=1)
+    batches = iter(loader)
+    (worker,) = batches._workers
+    next(batches)
+    subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -INT {worker.pid}"], check=True)
+    next(batches)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
 
 
 def test_training_batches_are_full_and_validation_loses_nothing():

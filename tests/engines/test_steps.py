@@ -27,12 +27,14 @@ def prepare(batch, device, non_blocking=False):
     return batch["image"], batch["label"], (), {}
 
 
-def train(step, batches, epochs=1):
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+def train(step, batches, epochs=1, loss=None, network=None, optimizer=None):
+    if network is None:
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(network.weight)
+    optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=0.1)
+    loss = loss or Half()
     trainer = SupervisedTrainer(
-        CPU, epochs, batches, network, optimizer, Half(), prepare_batch=prepare, iteration_update=step, decollate=False
+        CPU, epochs, batches, network, optimizer, loss, prepare_batch=prepare, iteration_update=step, decollate=False
     )
     trainer.run()
     return network.weight.item(), trainer
@@ -72,6 +74,61 @@ def test_an_epoch_shorter_than_the_accumulation_still_steps():
 def test_gradients_are_clipped():
     weight, _ = train(TrainingStep(clip_grad_norm=0.5), batches_of(100))
     assert weight == pytest.approx(0.1 * 0.5, rel=1e-4)  # torch divides by norm + 1e-6
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("clip", [None, 1e9])
+@pytest.mark.parametrize("bad", [NAN, float("inf")])
+def test_a_step_whose_loss_is_not_finite_is_left_out(bad, clip):
+    weight, trainer = train(TrainingStep(clip_grad_norm=clip), batches_of(1, bad))
+    assert weight == pytest.approx(0.1)
+    assert trainer.state.skipped.item() == 1
+    assert train(TrainingStep(clip_grad_norm=clip), batches_of(bad, 1))[0] == pytest.approx(0.1)
+
+
+def test_a_bad_batch_leaves_out_the_step_of_its_group():
+    weight, _ = train(TrainingStep(accumulation_steps=2), batches_of(NAN, 1, 2, 2))
+    assert weight == pytest.approx(0.2)
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_is_left_out():
+    class Root(Half):
+        def forward(self, output, target):
+            return {"loss": (output - target).abs().sum().sqrt()}  # at 0, its slope is infinite
+
+    weight, trainer = train(TrainingStep(), batches_of(0), loss=Root())
+    assert weight == 0
+    assert (trainer.state.output[0]["loss"].item(), trainer.state.skipped.item()) == (0, 1)
+
+
+def test_a_fused_optimizer_leaves_a_step_out_as_another_one_does():
+    """On a GPU nothing is read back: the optimizer itself looks at the flag. Torch has fused steps on CPUs, too."""
+    batches = batches_of(1, NAN, 3)
+    results = []
+    for fused in (False, True):
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(network.weight)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused)
+        train(TrainingStep(), batches, network=network, optimizer=optimizer)
+        assert optimizer.state[network.weight]["step"] == 2
+        results.append(network.weight.item())
+    assert results[1] == pytest.approx(results[0], rel=1e-6)
+
+
+def test_the_flag_is_there_where_the_optimizer_steps():
+    flags = []
+    step = TrainingStep(accumulation_steps=2)
+
+    def note(engine, batch):
+        output = step(engine, batch)
+        flags.append(None if engine.state.skipped is None else engine.state.skipped.item())
+        return output
+
+    train(note, batches_of(1, NAN, 1))
+    assert flags == [None, 1, 0]
+    assert [step.ends_group(iteration, 3) for iteration in (1, 2, 3, 4, 5)] == [False, True, True, False, True]
 
 
 def test_accumulation_must_be_positive():

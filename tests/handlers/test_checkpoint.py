@@ -1,110 +1,255 @@
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.transforms import Compose
 from torch import nn
 
+from miram.data.seeded import SeededDataset, make_loader
+from miram.engines.steps import TrainingStep
 from miram.errors import InputError
-from miram.handlers.checkpoint import CheckpointHandler, check_same_network
+from miram.handlers.checkpoint import CheckpointHandler
+
+LENGTH = 4  # iterations of an epoch
 
 
-def make(path, width=3, seed=0, resume=True, interval=1):
+class Run:
     """A trainer of a small network with stochastic parts, and its checkpoint."""
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Linear(width, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
-    def step(engine, batch):
-        optimizer.zero_grad()
-        loss = network(torch.full((2, width), float(engine.state.iteration))).square().mean()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        return loss.item()
+    def __init__(self, path, width=3, seed=0, resume=True, interval=1, minutes=None, group=1, length=LENGTH, **facts):
+        torch.manual_seed(seed)
+        self.network = nn.Sequential(nn.Linear(width, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
+        self.training = TrainingStep(accumulation_steps=group)
+        self.seen: list[tuple[int, int]] = []
+        self.engine = Engine(self.step)
+        self.engine.state.best_metric, self.engine.state.best_metric_epoch = -1, -1
+        dataset = SeededDataset([{"x": float(n)} for n in range(2 * length)], Compose([]))
+        self.engine.data_loader = make_loader(dataset, 2, shuffle=True)
+        self.handler = CheckpointHandler(
+            path,
+            self.network,
+            self.optimizer,
+            self.scheduler,
+            self.training,
+            resume,
+            interval,
+            minutes,
+            provenance=facts,
+        )
+        self.handler.attach(self.engine)
+        self.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: e.data_loader.sampler.set_epoch(e.state.epoch))
 
-    engine = Engine(step)
-    engine.state.best_metric, engine.state.best_metric_epoch = -1, -1
-    handler = CheckpointHandler(
-        path, network, optimizer, scheduler, torch.amp.GradScaler("cpu", enabled=False), resume, interval
-    )
-    handler.attach(engine)
-    return engine, handler, network
+    def step(self, engine, batch):
+        state = engine.state
+        self.seen += [(state.epoch, index) for index in batch["index"].tolist()]
+        position, size = self.training._group(state.iteration, state.epoch_length)
+        if position == 0:
+            self.optimizer.zero_grad()
+        inputs = batch["x"].float().reshape(2, 1).expand(2, self.network[0].in_features)
+        self.network(inputs).square().mean().backward()
+        if position == size - 1:
+            self.optimizer.step()
+        self.scheduler.step()
+
+    def run(self, epochs):
+        self.engine.run(self.engine.data_loader, max_epochs=epochs)
+        return self
+
+    def weights(self):
+        return torch.cat([value.flatten() for value in self.network.state_dict().values()])
 
 
-def run(engine, epochs):
-    engine.run([0, 0], max_epochs=epochs)
-    return engine
+def stop_at(run, event, action=None, **when):
+    """Stop a run by an exception, as a crash would; or do something else there."""
+
+    def crash(engine):
+        raise RuntimeError("crash")
+
+    run.engine.add_event_handler(event(**when) if when else event, action or crash)
+
+
+def content_of(path):
+    return torch.load(path, weights_only=True)
 
 
 def test_a_continued_run_ends_with_the_same_bits_as_an_uninterrupted_one(tmp_path):
-    engine, _, whole = make(tmp_path / "whole.pt")
-    run(engine, 4)
-    first, _, _ = make(tmp_path / "cut.pt")
-    first.add_event_handler(Events.EPOCH_STARTED(once=3), first.terminate)
-    run(first, 4)
-    second, _, resumed = make(tmp_path / "cut.pt", seed=99)
-    losses = []
-    second.add_event_handler(Events.EPOCH_STARTED, lambda e: losses.append(e.state.epoch))
-    run(second, 4)
-    assert losses == [3, 4]
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
-    )
+    whole = Run(tmp_path / "whole.pt").run(4)
+    first = Run(tmp_path / "cut.pt")
+    stop_at(first, Events.EPOCH_STARTED, once=3)
+    with pytest.raises(RuntimeError, match="crash"):
+        first.run(4)
+    second = Run(tmp_path / "cut.pt", seed=99).run(4)
+    assert [epoch for epoch, _ in second.seen] == [3] * 8 + [4] * 8
+    assert torch.equal(whole.weights(), second.weights())
+
+
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("iteration", [5, 6, 7, 11])
+def test_a_run_that_died_within_an_epoch_sees_every_sample_once_and_ends_with_the_same_bits(tmp_path, iteration, group):
+    """Saved after each optimizer step (minutes=0); groups of 3 and 1 batches in epochs of 4."""
+    whole = Run(tmp_path / "whole.pt", group=group).run(3)
+    first = Run(tmp_path / "cut.pt", minutes=0, group=group)
+    stop_at(first, Events.ITERATION_STARTED, once=iteration)
+    with pytest.raises(RuntimeError, match="crash"):
+        first.run(3)
+    saved = content_of(tmp_path / "cut.pt")
+    second = Run(tmp_path / "cut.pt", seed=99, group=group).run(3)
+    assert torch.equal(whole.weights(), second.weights())
+    assert whole.seen[: 2 * saved["iteration"]] + second.seen == whole.seen
+    assert iteration - 1 - group < saved["iteration"] < iteration
+
+
+def test_within_an_epoch_nothing_is_saved_without_minutes(tmp_path):
+    run = Run(tmp_path / "c.pt")
+    stop_at(run, Events.ITERATION_STARTED, once=4)
+    with pytest.raises(RuntimeError, match="crash"):
+        run.run(1)
+    assert not (tmp_path / "c.pt").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("event", "when", "position"),
+    [
+        (Events.ITERATION_STARTED, 6, (1, 6)),  # within an epoch
+        (Events.ITERATION_COMPLETED, 8, (1, 8)),  # at its last step
+        (Events.EPOCH_COMPLETED, 2, (1, 8)),  # while it is concluded
+        (Events.EPOCH_STARTED, 2, (1, 5)),  # between two
+    ],
+)
+def test_a_signal_saves_the_run_first(tmp_path, caplog, number, event, when, position):
+    whole = Run(tmp_path / "whole.pt").run(3)
+    first = Run(tmp_path / "cut.pt", interval=9)
+    before = signal.getsignal(number)
+    stop_at(first, event, lambda e: os.kill(os.getpid(), number), once=when)
+    with pytest.raises(SystemExit) as caught, caplog.at_level("WARNING"):
+        first.run(3)
+    assert caught.value.code == 128 + number
+    assert "The same command goes on from there" in caplog.text
+    assert signal.getsignal(number) == before
+    saved = content_of(tmp_path / "cut.pt")
+    assert (saved["epoch"], saved["iteration"]) == position
+    concluded = []
+    second = Run(tmp_path / "cut.pt", seed=99)
+    second.engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: concluded.append(e.state.epoch))
+    second.run(3)
+    assert torch.equal(whole.weights(), second.weights())
+    assert concluded == [2, 3]
+
+
+def test_a_signal_in_the_last_moments_lets_the_run_end(tmp_path):
+    run = Run(tmp_path / "c.pt")
+    stop_at(run, Events.COMPLETED, lambda e: os.kill(os.getpid(), signal.SIGTERM))
+    assert run.run(1).engine.state.epoch == 1
+
+
+def test_an_error_gives_signals_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    run = Run(tmp_path / "c.pt")
+    stop_at(run, Events.ITERATION_STARTED, once=2)
+    with pytest.raises(RuntimeError, match="crash"):
+        run.run(1)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_schedule_is_the_configs_and_its_place_the_checkpoints(tmp_path):
-    engine, _, _ = make(tmp_path / "c.pt")
-    run(engine, 2)
-    again, restored, _ = make(tmp_path / "c.pt")
-    restored.scheduler.base_lrs = [1.0]
-    run(again, 3)
-    assert restored.scheduler.last_epoch == 6
-    assert restored.scheduler.optimizer.param_groups[0]["lr"] == pytest.approx(1 / 7)
+    Run(tmp_path / "c.pt").run(2)
+    again = Run(tmp_path / "c.pt")
+    again.handler.scheduler.base_lrs = [1.0]
+    again.run(3)
+    assert again.scheduler.last_epoch == 3 * LENGTH
+    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * LENGTH))
 
 
-def test_resume_false_starts_afresh_and_says_so(tmp_path, caplog):
-    run(make(tmp_path / "c.pt")[0], 2)
-    engine, _, _ = make(tmp_path / "c.pt", resume=False)
+def test_with_batches_of_another_size_a_run_goes_on_at_the_same_share(tmp_path, caplog):
+    first = Run(tmp_path / "c.pt", minutes=0)
+    stop_at(first, Events.ITERATION_STARTED, once=7)
+    with pytest.raises(RuntimeError, match="crash"):
+        first.run(3)
+    second = Run(tmp_path / "c.pt", length=8).run(2)
+    assert "an epoch has 8 iterations now, it had 4" in caplog.text
+    assert second.engine.state.iteration == 16
+    assert len(second.seen) == 8  # the second half of 16 samples
+    assert second.scheduler.last_epoch == 16
+
+
+def test_resume_false_starts_afresh_says_so_and_keeps_nothing_of_the_old_run(tmp_path, caplog):
+    Run(tmp_path / "c.pt").run(2)
+    assert content_of(tmp_path / "c_previous.pt")["epoch"] == 1
     with caplog.at_level("INFO"):
-        run(engine, 1)
+        Run(tmp_path / "c.pt", resume=False).run(1)
     assert "starting afresh" in caplog.text
-    assert torch.load(tmp_path / "c.pt", weights_only=True)["epoch"] == 1
+    assert content_of(tmp_path / "c.pt")["epoch"] == 1
+    assert not (tmp_path / "c_previous.pt").exists()
 
 
 def test_a_finished_run_does_nothing_more(tmp_path, caplog):
-    run(make(tmp_path / "c.pt")[0], 2)
+    Run(tmp_path / "c.pt").run(2)
     before = (tmp_path / "c.pt").stat().st_mtime_ns
-    engine, _, _ = make(tmp_path / "c.pt")
     with caplog.at_level("INFO"):
-        run(engine, 2)
+        Run(tmp_path / "c.pt").run(2)
     assert "after epoch 2 of 2" in caplog.text
     assert (tmp_path / "c.pt").stat().st_mtime_ns == before
 
 
 def test_only_every_interval_and_the_last_epoch_are_saved(tmp_path):
-    engine, _, _ = make(tmp_path / "c.pt", interval=2)
+    run = Run(tmp_path / "c.pt", interval=2)
     saved = []
-    engine.add_event_handler(Events.EPOCH_STARTED, lambda e: saved.append((tmp_path / "c.pt").exists()))
-    run(engine, 3)
+    run.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: saved.append((tmp_path / "c.pt").exists()))
+    run.run(3)
     assert saved == [False, False, True]
-    assert torch.load(tmp_path / "c.pt", weights_only=True)["epoch"] == 3
+    assert content_of(tmp_path / "c.pt")["epoch"] == 3
+
+
+def test_a_run_that_ends_early_is_saved(tmp_path):
+    run = Run(tmp_path / "c.pt", interval=9)
+    stop_at(run, Events.EPOCH_COMPLETED, lambda e: e.terminate(), once=2)
+    run.run(5)
+    assert content_of(tmp_path / "c.pt")["epoch"] == 2
+
+
+def test_a_damaged_checkpoint_costs_the_epoch_since_the_one_before(tmp_path, caplog):
+    whole = Run(tmp_path / "c.pt").run(3)
+    raw = bytearray((tmp_path / "c.pt").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "c.pt").write_bytes(bytes(raw))
+    again = Run(tmp_path / "c.pt").run(3)
+    assert {epoch for epoch, _ in again.seen} == {3}
+    assert torch.equal(whole.weights(), again.weights())
+
+
+def test_the_checkpoint_of_a_run_tells_where_it_comes_from(tmp_path, caplog):
+    Run(tmp_path / "c.pt", sha="a", seed=0).run(1)
+    assert content_of(tmp_path / "c.pt")["provenance"] == {"sha": "a", "epoch": 1, "iteration": LENGTH}
+
+
+def test_another_data_list_is_warned_of(tmp_path, caplog):
+    Run(tmp_path / "c.pt", dataset={"sha256": "a"}).run(1)
+    Run(tmp_path / "c.pt", dataset={"sha256": "a"}).run(1)
+    assert "differs" not in caplog.text
+    Run(tmp_path / "c.pt", dataset={"sha256": "b"}).run(1)
+    assert "dataset differs" in caplog.text
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_the_difference(tmp_path):
-    run(make(tmp_path / "c.pt")[0], 1)
+    Run(tmp_path / "c.pt").run(1)
     with pytest.raises(InputError, match=r"another architecture: 1 of 4.*0\.weight \(\(8, 3\) saved, \(8, 5\) here\)"):
-        run(make(tmp_path / "c.pt", width=5)[0], 1)
-    with pytest.raises(InputError, match="another architecture"):
-        check_same_network(tmp_path, nn.Linear(1, 1), {})
+        Run(tmp_path / "c.pt", width=5).run(1)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", None])
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, content):
-    if content is None:
-        torch.save({"model": {}}, tmp_path / "c.pt")
-    else:
-        (tmp_path / "c.pt").write_bytes(content)
-    with pytest.raises(InputError, match=r"c\.pt"):
-        make(tmp_path / "c.pt")[1].load(SimpleNamespace(state=None))
+def test_something_else_than_a_checkpoint_is_refused(tmp_path):
+    torch.save({"model": {}}, tmp_path / "c.pt")
+    with pytest.raises(InputError, match=r"c\.pt is no checkpoint of a run: it lacks"):
+        Run(tmp_path / "c.pt").handler.load(SimpleNamespace(state=None))
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".c.ab_12cde.tmp.pt").write_bytes(b"half")
+    (tmp_path / ".hidden").write_text("mine")
+    Run(tmp_path / "c.pt").run(1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "c.pt"]

@@ -8,33 +8,95 @@ from miram.handlers.finite_loss import FiniteLossHandler
 NAN = float("nan")
 
 
-def run(losses, interval):
-    """One batch of two items a loss; how many iterations there were, and whether the epoch ended."""
-    engine = Engine(lambda engine, batch: [{"loss": batch["loss"]}])
-    ended = []
-    FiniteLossHandler(lambda index: f"crop_{index}.png", interval).attach(engine)
-    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: ended.append(engine.state.epoch))
-    batches = [{"loss": torch.tensor(loss), "index": torch.tensor([2 * i, 2 * i + 1])} for i, loss in enumerate(losses)]
-    try:
-        engine.run(batches)
-    finally:
-        run.iterations, run.ended = engine.state.iteration, ended
+class Run:
+    """One batch of two items a loss; a step each `group` batches, left out if one of its losses is not finite."""
+
+    def __init__(self, losses, interval=20, policy="stop", group=1, bad_gradients=()):
+        self.ended = []
+        self.group, self.bad_gradients = group, bad_gradients
+        self.engine = Engine(self.step)
+        self.handler = FiniteLossHandler(lambda index: f"crop_{index}.png", policy, interval)
+        self.handler.attach(self.engine)
+        self.engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.ended.append(engine.state.epoch))
+        items = [torch.tensor([2 * i, 2 * i + 1]) for i in range(len(losses))]
+        self.batches = [{"loss": torch.tensor(loss), "index": item} for loss, item in zip(losses, items, strict=True)]
+        self.faults = torch.zeros(())
+
+    def step(self, engine, batch):
+        self.faults = torch.maximum(self.faults, (~torch.isfinite(batch["loss"])).float())
+        last = engine.state.iteration % self.group == 0 or engine.state.iteration == engine.state.epoch_length
+        if engine.state.iteration in self.bad_gradients:
+            self.faults = torch.ones(())
+        engine.state.skipped = self.faults if last else None
+        if last:
+            self.faults = torch.zeros(())
+        return [{"loss": batch["loss"]}]
+
+    def run(self):
+        self.engine.run(self.batches)
+        return self
 
 
 def test_finite_losses_pass():
-    run([1.0, 2.0, 3.0], interval=2)
+    run = Run([1.0, 2.0, 3.0], interval=2).run()
     assert run.ended == [1]
+    assert run.engine.state.metrics["skipped_steps"] == 0
 
 
 @pytest.mark.parametrize("bad", [NAN, float("inf")])
 def test_the_items_of_the_first_bad_batch_are_named(bad):
-    with pytest.raises(InputError, match=rf"iteration 2 is {bad};.*images: crop_2\.png, crop_3\.png\."):
-        run([1.0, bad, NAN, 1.0], interval=20)
+    run = Run([1.0, bad, NAN, 1.0])
+    with pytest.raises(InputError, match=rf"training loss of iteration 2 is {bad}.*images: crop_2\.png, crop_3\.png\."):
+        run.run()
     assert run.ended == []  # nothing is validated or written
 
 
 @pytest.mark.parametrize(("interval", "iterations"), [(1, 2), (3, 3), (20, 5)])
 def test_the_run_stops_at_the_next_look(interval, iterations):
+    run = Run([1.0, NAN, NAN, NAN, NAN], interval)
     with pytest.raises(InputError, match="iteration 2 is nan"):
-        run([1.0, NAN, NAN, NAN, NAN], interval)
-    assert run.iterations == iterations
+        run.run()
+    assert run.engine.state.iteration == iterations
+
+
+def test_a_run_that_skips_goes_on_warns_and_counts(caplog):
+    run = Run([1.0, NAN, 1.0, NAN, 1.0], interval=2, policy="skip").run()
+    assert run.engine.state.metrics["skipped_steps"] == 2
+    assert caplog.text.count("crop_2.png, crop_3.png") == 1
+    assert caplog.text.count("crop_6.png, crop_7.png") == 1
+
+
+def test_an_epoch_without_a_good_step_ends_a_run_that_skips():
+    run = Run([NAN, NAN], policy="skip")
+    with pytest.raises(InputError, match="no step of epoch 1 had a finite loss"):
+        run.run()
+
+
+def test_a_bad_batch_of_a_group_is_named_also_when_a_look_comes_within_the_group():
+    run = Run([1.0, 1.0, NAN, 1.0], interval=3, group=2)
+    with pytest.raises(InputError, match=r"1 step\(s\).*iteration 3 is nan.*crop_4\.png"):
+        run.run()
+
+
+def test_a_gradient_that_is_not_finite_is_said_to_be_one():
+    run = Run([1.0, 2.5, 1.0], bad_gradients=[2])
+    with pytest.raises(InputError, match=r"loss of iteration 2 is 2.5, but its gradient is not finite.*crop_2\.png"):
+        run.run()
+
+
+def test_counts_go_on_where_a_checkpoint_left_them():
+    first = Run([1.0, NAN, 1.0, 1.0], policy="skip")
+    first.engine.add_event_handler(
+        Events.ITERATION_COMPLETED(once=3), lambda e: states.append(first.handler.state_dict())
+    )
+    states = []
+    first.run()
+    assert states == [{"steps": 3, "skipped": 1}]
+    second = Run([NAN, 1.0], policy="skip")
+    second.handler.load_state_dict(states[0])
+    assert second.run().engine.state.metrics["skipped_steps"] == 2
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(InputError, match="non_finite must be one of stop, skip, got 'ignore'"):
+        FiniteLossHandler(str, "ignore")

@@ -1,9 +1,7 @@
 import pandas as pd
-import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from miram.errors import InputError
 from miram.handlers.history import HistoryHandler, describe_row
 
 
@@ -51,10 +49,28 @@ def test_a_fresh_run_forgets_old_rows(tmp_path):
     assert pd.read_csv(tmp_path / "history.csv")["train_loss"].tolist() == [2]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(InputError, match=r"training loss of epoch 2 is nan.*base_learning_rate"):
-        make(tmp_path, [1.0, 1.0, 1.0, float("nan")]).run([0, 0], max_epochs=3)
-    assert pd.read_csv(tmp_path / "history.csv")["epoch"].tolist() == [1]
+def test_losses_that_are_not_finite_are_left_out_of_the_mean(tmp_path):
+    make(tmp_path, [1.0, 1.0, 3.0, float("nan")]).run([0, 0], max_epochs=2)
+    assert pd.read_csv(tmp_path / "history.csv")["train_loss"].tolist() == [1.0, 3.0]
+
+
+def test_the_mean_of_an_epoch_goes_on_where_a_checkpoint_left_it(tmp_path):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    first = HistoryHandler(tmp_path, optimizer)
+    engine = Engine(lambda engine, batch: [{"loss": torch.tensor(1.0)}])
+    first.attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: states.append(first.state_dict()))
+    states = []
+    engine.run([0, 0, 0])
+    second = HistoryHandler(tmp_path, optimizer)
+    second.load_state_dict(states[0])
+    second.seconds = 100.0
+    again = Engine(lambda engine, batch: [{"loss": torch.tensor(4.0)}])
+    second.attach(again)
+    again.run([0])
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert table["train_loss"].tolist() == [2.0]
+    assert table["seconds"][0] >= 100
 
 
 def make_monitored(tmp_path, epochs, start_epoch=0):

@@ -99,8 +99,9 @@ class PackedLoader:
 
     def gathered(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
         """What a CPU does for a GPU: windows (B, *crop_size) in uint16, their epoch, and their indices (B,)."""
-        samples = list(self.sampler)
-        for first in range(0, len(self) * self.batch_size, self.batch_size):
+        samples = list(self.sampler)  # fewer than an epoch's, if a run goes on within it
+        end = len(samples) - (len(samples) % self.batch_size if self.shuffle else 0)
+        for first in range(0, end, self.batch_size):
             batch = samples[first : first + self.batch_size]
             index = torch.tensor([sample for _, sample in batch])
             epoch = batch[0][0]

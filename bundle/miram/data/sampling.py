@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 from monai.data import DataLoader
 
-from miram.data.seeded import SeededDataset, SeededSampler, make_loader
+from miram.data.seeded import SeededDataset, SeededSampler, loader_of, make_loader
 from miram.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -31,15 +30,10 @@ class BalancedSampler(SeededSampler):
         super().__init__(len(weights), True, seed, num_replicas, rank)
         self.weights = np.asarray(weights, dtype=float) / np.sum(weights, dtype=float)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
-        """The (epoch, index) pairs of this process."""
+    def order(self) -> np.ndarray:
+        """The indices of all processes in this epoch."""
         random = np.random.default_rng((self.seed, self.epoch, 2))
-        drawn = random.choice(len(self.weights), size=len(self) * self.num_replicas, p=self.weights)
-        return iter([(self.epoch, index) for index in drawn[self.rank :: self.num_replicas].tolist()])
-
-    def __len__(self) -> int:
-        """The number of samples of this process, the same in each."""
-        return len(self.weights) // self.num_replicas
+        return random.choice(len(self.weights), size=len(self) * self.num_replicas, p=self.weights)
 
 
 def sample_weights(labels: np.ndarray) -> np.ndarray:
@@ -73,15 +67,8 @@ def make_training_loader(
     if not balanced:
         return make_loader(dataset, batch_size, True, num_workers, pin_memory)
     labels = np.stack([item["label"] for item in dataset.data])
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=BalancedSampler(sample_weights(labels), dataset.seed),
-        drop_last=True,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-    )
+    sampler = BalancedSampler(sample_weights(labels), dataset.seed)
+    return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
 
 
 def fitting_batch_size(batch_size: int, num_images: int, processes: int) -> int:

@@ -2,12 +2,14 @@
 Order and augmentation from (seed, epoch, sample) alone.
 
 What a sample looks like in an epoch, and when it comes, does not depend on how many processes or workers there are, nor
-on
-restarts: the sampler names the epoch with each index, and the data set seeds its random transforms from both.
+on restarts: the sampler names the epoch with each index, and the data set seeds its random transforms from both.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,11 +69,14 @@ class SeededSampler(DistributedSampler):
     Indices of one process's share of a data set, each with its epoch.
 
     The samples are dealt out in turn, so that the processes together see in each global batch just the samples that one
-    process would see. Nothing is repeated to fill up: a share may be one sample shorter than another.
+    process would see. Nothing is repeated to fill up. In training, where batches are exchanged, every process has the
+    same number of samples: the last ones of the order that do not go round are left out. In validation a share may be
+    one sample shorter than another.
 
     Args:
         num_samples: size of the data set.
-        shuffle: another order in each epoch; without it the epoch is always 0, so that masks and crops are fixed.
+        shuffle: for training: another order in each epoch; without it the epoch is always 0, so that masks and crops
+            are fixed.
         seed: another seed gives other orders.
         num_replicas: number of processes; by default those of `torch.distributed`.
         rank: number of this process, likewise.
@@ -89,25 +94,45 @@ class SeededSampler(DistributedSampler):
         replicas = num_replicas or (dist.get_world_size() if distributed else 1)
         rank = rank if rank is not None else (dist.get_rank() if distributed else 0)
         super().__init__(range(num_samples), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.position = (0, 0)
+
+    def start_within(self, epoch: int, samples: int) -> None:
+        """
+        Go on within an epoch, as a resumed run does: nothing before it is loaded.
+
+        Args:
+            epoch: the epoch; every other one is whole.
+            samples: how many of its samples this process has had.
+        """
+        self.position = (epoch, samples)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
-        """The (epoch, index) pairs of this process."""
-        count = len(self.dataset)  # type: ignore[arg-type]
+        """The (epoch, index) pairs of this process that are still to come in this epoch."""
         if not self.shuffle:
-            return iter([(0, index) for index in range(self.rank, count, self.num_replicas)])
+            return iter([(0, index) for index in range(self.rank, self._count(), self.num_replicas)])
+        epoch, samples = self.position
+        share = self.order()[self.rank :: self.num_replicas][: len(self)]
+        return iter([(self.epoch, int(index)) for index in share[samples if epoch == self.epoch else 0 :]])
+
+    def order(self) -> np.ndarray:
+        """The indices of all processes in this epoch, in training."""
         generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
         )
-        order = self.shuffled(generator)[self.rank :: self.num_replicas]
-        return iter([(self.epoch, index) for index in order.tolist()])
+        return self.shuffled(generator).numpy()
 
     def shuffled(self, generator: torch.Generator) -> torch.Tensor:
         """All indices in the order of an epoch, the same in every process."""
-        return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+        return torch.randperm(self._count(), generator=generator)
 
     def __len__(self) -> int:
-        """The number of samples of this process."""
-        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+        """The number of samples of this process in a whole epoch."""
+        if self.shuffle:
+            return self._count() // self.num_replicas
+        return len(range(self.rank, self._count(), self.num_replicas))
+
+    def _count(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
 
 
 def make_loader(
@@ -136,14 +161,33 @@ def make_loader(
     sampler = SeededSampler(len(dataset), shuffle, dataset.seed)
     if shuffle:
         check_batch_size(len(dataset), batch_size, sampler.num_replicas)
-    return _EqualLengthLoader(
+    return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
+
+
+def loader_of(
+    dataset: SeededDataset, sampler: SeededSampler, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+) -> DataLoader:
+    """
+    MONAI's loader over a sampler's samples, which draws nothing from torch's global generator: what a network draws
+    from there does not depend on how often a loader was started.
+
+    Args:
+        dataset: the data set.
+        sampler: gives this process's samples; in training, batches are of full size only.
+        batch_size: images of one process in a batch.
+        num_workers: loader processes; 0 loads in this process.
+        pin_memory: put batches into memory that a GPU copies from without waiting.
+    """
+    return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=shuffle,
+        drop_last=sampler.shuffle,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
 
 
@@ -162,11 +206,18 @@ def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> Non
         )
 
 
-class _EqualLengthLoader(DataLoader):
-    """A loader whose training length is the same in every process, also when their shares differ by one sample."""
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """
+    Do not end by Ctrl-C or a batch queue's SIGTERM, which reach loader processes too: the trainer still needs batches
+    until its checkpoint is written. A loader process ends when the trainer says so, or has ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # on Linux: it tells who sent a signal, which a handler does not know
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_trainer_says_so, daemon=True).start()
 
-    def __len__(self) -> int:
-        if not self.drop_last:
-            return super().__len__()
-        assert isinstance(self.sampler, SeededSampler)  # make_loader gives no other
-        return len(self.dataset) // self.sampler.num_replicas // self.batch_size  # type: ignore[arg-type,operator]
+
+def _end_when_the_trainer_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

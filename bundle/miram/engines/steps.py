@@ -14,6 +14,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from miram.engines.distributed import unwrap
 from miram.errors import InputError
@@ -43,6 +44,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 class TrainingStep:
     """
     Forward, backward, and at the end of a group of batches an optimizer step.
+
+    A step whose loss or gradient is not finite is left out: the weights stay as they are. Whether the run then stops or
+    goes on is for :class:`miram.handlers.FiniteLossHandler` to say, which finds `engine.state.skipped` on the device, 0
+    or 1, and None between two steps: nothing here waits for a GPU. Overflow of float16 gradients is no fault, since the
+    scaler answers it with a smaller scale.
 
     Args:
         precision: "float32", "bfloat16", or "float16" with loss scaling.
@@ -77,16 +83,26 @@ class TrainingStep:
         last = position == size - 1
         if position == 0:
             engine.optimizer.zero_grad(set_to_none=True)
+            self.faults = torch.zeros((), device=engine.state.device)
         engine.network.train()
         with nullcontext() if last else _without_exchange(engine.network):
             with autocast(engine.state.device, self.precision):
                 output = engine.inferer(inputs, engine.network, *args, **kwargs)
             losses = engine.loss_function(output, targets)
-            self.scaler.scale(losses["loss"] / size).backward()
+            # times 1, or NaN: a loss that is not finite shows in the gradients, which all processes share
+            self.scaler.scale(losses["loss"] * (losses["loss"].detach() * 0 + 1) / size).backward()
+        if self.scaler.is_enabled():  # its gradients may overflow, its losses may not
+            self.faults = torch.maximum(self.faults, _not_finite(losses["loss"].detach()))
         if last:
             self._update(engine)
+        engine.state.skipped = self.faults if last else None
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return [{name: loss.detach() for name, loss in losses.items()}]
+
+    def ends_group(self, iteration: int, epoch_length: int) -> bool:
+        """Whether the optimizer steps in an iteration (from 1), so that no gradient waits for the next."""
+        position, size = self._group(iteration, epoch_length)
+        return position == size - 1
 
     def _group(self, iteration: int, epoch_length: int) -> tuple[int, int]:
         """The place of an iteration (from 1) in its group of accumulated batches, and the group's size."""
@@ -95,12 +111,41 @@ class TrainingStep:
         return position, min(self.accumulation_steps, epoch_length - (in_epoch - position))
 
     def _update(self, engine: SupervisedTrainer) -> None:
-        """Clip and step; the scaler skips a step whose float16 gradients overflowed."""
+        """Clip, and step where the gradients are finite."""
+        if self.scaler.is_enabled():
+            if self.clip_grad_norm is not None:
+                self.scaler.unscale_(engine.optimizer)
+                nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
+            self.scaler.step(engine.optimizer)
+            self.scaler.update()
+            return
         if self.clip_grad_norm is not None:
-            self.scaler.unscale_(engine.optimizer)
-            nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
-        self.scaler.step(engine.optimizer)
-        self.scaler.update()
+            norm = nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
+        else:
+            gradients = [p.grad for p in engine.network.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        self.faults = _not_finite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        _step_unless(engine.optimizer, self.faults)
+
+
+def _not_finite(value: torch.Tensor) -> torch.Tensor:
+    """1 where a scalar is NaN or infinite, else 0; on its device."""
+    return (~torch.isfinite(value)).float()
+
+
+def _step_unless(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> None:
+    """
+    Step unless `skipped` is 1. A fused optimizer reads that on the device, as it does for torch's loss scaler; of
+    another one the value is read here, which a CPU does not notice.
+    """
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        if not skipped:
+            optimizer.step()
+        return
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()
+    del optimizer.found_inf, optimizer.grad_scale  # type: ignore[attr-defined]
 
 
 class ValidationStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
 import os
 import re
@@ -33,7 +34,19 @@ def save_executed_config(output_dir: str | os.PathLike[str], name: str = "execut
     config = running_config()
     check_options(config, sys.argv)
     if is_main_process():
-        write_text(Path(output_dir) / name, yaml.safe_dump(config, sort_keys=False, width=120))
+        write_text(Path(output_dir) / name, _text(config))
+
+
+def config_sha256() -> str | None:
+    """The SHA-256 of the executed config as :func:`save_executed_config` writes it; None outside of a config."""
+    try:
+        return hashlib.sha256(_text(running_config()).encode()).hexdigest()
+    except InputError:
+        return None
+
+
+def _text(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, width=120)
 
 
 def running_config() -> dict[str, Any]:
@@ -45,7 +58,7 @@ def running_config() -> dict[str, Any]:
     Raises:
         InputError: if this was not called from a config.
     """
-    parsers = [frame.frame.f_locals.get("self") for frame in inspect.stack()]
+    parsers = [frame.frame.f_locals.get("self") for frame in inspect.stack(context=0)]
     parser = next((parser for parser in parsers if isinstance(parser, ConfigParser)), None)
     if parser is None:
         raise InputError("the running config is to be had in the `initialize` section of a bundle's config only")

@@ -1,66 +1,123 @@
-"""A loss that is no number ends a run, and names the batch."""
+"""A loss or a gradient that is no number: the run stops, or goes on without that step, and says which images it was."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 
+from miram.engines.distributed import world_size
 from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Policy = Literal["stop", "skip"]
 
 
 class FiniteLossHandler:
     """
-    Stop at a loss that is not finite, before anything of its epoch is written, and name the batch's items.
+    Tell of steps that :class:`miram.engines.TrainingStep` left out since their loss or gradient was not finite.
 
-    Losses are looked at together every few iterations, since each look waits for the device.
+    They are looked at together every few iterations, since each look waits for the device. The weights are never those
+    of a bad step. Their number is the trainer's metric "skipped_steps", a column of the history.
 
     Args:
         name_of: gives an item's name by its index in the training set.
+        policy: "stop" ends the run at the next look; "skip" warns and goes on, unless no step of an epoch was good.
         interval: iterations between two looks; the last iteration of an epoch is always one.
 
     Raises:
-        InputError: (while training) if a loss is not finite.
+        InputError: for another policy; and while training, if a step was bad and the policy is to stop.
     """
 
-    def __init__(self, name_of: Callable[[int], str], interval: int = 20) -> None:
+    def __init__(self, name_of: Callable[[int], str], policy: Policy = "stop", interval: int = 20) -> None:
+        if policy not in get_args(Policy):
+            raise InputError(f"non_finite must be one of {', '.join(get_args(Policy))}, got {policy!r}")
         self.name_of = name_of
+        self.policy = policy
         self.interval = interval
-        self.batches: list[tuple[int, torch.Tensor, Sequence[int]]] = []
+        self.batches: list[tuple[int, torch.Tensor, torch.Tensor | None, Sequence[int]]] = []
+        self.steps = 0
+        self.skipped = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, before the handlers that validate or write."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self.forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.remember)
-
-    def forget(self, engine: Engine) -> None:
-        """Forget the last epoch's batches."""
-        self.batches = []
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.conclude)
 
     def remember(self, engine: Engine) -> None:
         """Remember a batch's loss on its device, and look at all remembered ones when it is time."""
         state: Any = engine.state
-        self.batches.append((state.iteration, state.output[0]["loss"], state.batch["index"]))
+        self.batches.append((state.iteration, state.output[0]["loss"], state.skipped, state.batch["index"]))
         if state.iteration % self.interval == 0 or state.iteration % state.epoch_length == 0:
             self.check()
 
     def check(self) -> None:
         """
-        Look at the remembered losses.
+        Look at the remembered steps; all processes together.
 
         Raises:
-            InputError: naming the first batch whose loss is not finite.
+            InputError: naming the first batch whose loss or gradient is not finite, if the policy is to stop.
         """
-        finite = torch.isfinite(torch.stack([loss for _, loss, _ in self.batches])).tolist()
-        bad = [batch for batch, good in zip(self.batches, finite, strict=True) if not good]
-        self.batches = []
-        if bad:
-            iteration, loss, indices = bad[0]
-            names = ", ".join(self.name_of(int(index)) for index in indices)
+        ends = [n for n, (_, _, flag, _) in enumerate(self.batches, start=1) if flag is not None]
+        if not ends:
+            return
+        faults = torch.stack([flag for _, _, flag, _ in self.batches if flag is not None])
+        if world_size() > 1:
+            dist.all_reduce(faults, dist.ReduceOp.MAX)
+        count = int(faults.sum())
+        self.steps += len(ends)
+        self.skipped += count
+        if count:
+            message = self._describe(count)
+            if self.policy == "stop":
+                raise InputError(message)
+            logger.warning(message)
+        self.batches = self.batches[ends[-1] :]  # those whose step is still to come
+
+    def conclude(self, engine: Engine) -> None:
+        """
+        Set the metric of the epoch.
+
+        Raises:
+            InputError: if no step of the epoch was good.
+        """
+        if self.skipped == self.steps:
             raise InputError(
-                f"the training loss of iteration {iteration} is {loss.item()}; the last checkpoint and model.pt are "
-                f"kept. Look at the batch's images: {names}. If they are good, lower base_learning_rate, set "
+                f"no step of epoch {engine.state.epoch} had a finite loss and gradient: lower base_learning_rate, set "
                 "clip_grad_norm, or use precision bfloat16 or float32"
             )
+        engine.state.metrics["skipped_steps"] = self.skipped
+        self.steps = self.skipped = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """For the checkpoint: the counts of the epoch so far. Raises as :meth:`check` does."""
+        self.check()
+        return {"steps": self.steps, "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue with the state of a checkpoint."""
+        self.steps, self.skipped = state["steps"], state["skipped"]
+
+    def _describe(self, count: int) -> str:
+        """What happened, to which images, and what may help."""
+        finite = torch.isfinite(torch.stack([loss for _, loss, _, _ in self.batches])).tolist()
+        bad = [batch for batch, good in zip(self.batches, finite, strict=True) if not good]
+        bad += [batch for batch in self.batches if batch[2]]  # a finite loss with a bad gradient
+        if not bad:
+            what = "of another process is not finite; its message names the images"
+        else:
+            iteration, loss, _, indices = bad[0]
+            value = f"loss of iteration {iteration} is {loss.item()}"
+            if torch.isfinite(loss):
+                value = f"loss of iteration {iteration} is {loss.item():.4g}, but its gradient is not finite"
+            what = f"{value}. Look at the batch's images: {', '.join(self.name_of(int(index)) for index in indices)}"
+        return (
+            f"{count} step(s) were left out: the training {what}. The weights are those of the steps before. If the "
+            "images are good, lower base_learning_rate, set clip_grad_norm, or use precision bfloat16 or float32. "
+            + ("Training goes on (non_finite: skip)" if self.policy == "skip" else "non_finite: skip would go on")
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from monai.engines import SupervisedTrainer
 from torch.optim import Optimizer
 
 from miram.engines.distributed import is_main_process, world_size
-from miram.errors import InputError
 from miram.files import write_text
 from miram.visualize.curves import plot_history
 
@@ -27,9 +25,11 @@ logger = logging.getLogger(__name__)
 
 class HistoryHandler:
     """
-    Write `history.csv` and `loss.png` after each epoch. A resumed run goes on with the rows up to its epoch.
+    Write `history.csv` and `loss.png` after each epoch. A resumed run goes on with the rows up to its epoch, and with
+    the sums of the epoch that it was in: they belong into the checkpoint.
 
-    Metrics that the trainer has at the end of an epoch are columns too, empty in the epochs where it has none.
+    Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
+    epoch are columns too, empty in the epochs where it has none.
 
     Args:
         output_dir: the folder of the run.
@@ -37,9 +37,6 @@ class HistoryHandler:
         evaluator: its metrics are the validation columns; they are empty in epochs without validation.
         images_per_iteration: images of all processes in an iteration, for the throughput.
         constants: called once at the start, gives columns that do not change, such as the baselines' losses.
-
-    Raises:
-        InputError: (while training) if the training loss is not finite.
     """
 
     def __init__(
@@ -57,8 +54,10 @@ class HistoryHandler:
         self.make_constants = constants
         self.constants: dict[str, float] = {}
         self.rows: list[dict[Any, Any]] = []
-        self.sums: dict[str, torch.Tensor] = {}
-        self.started = 0.0
+        self.names: list[str] = []
+        self.sums: torch.Tensor | None = None
+        self.started = time.perf_counter()
+        self.seconds = 0.0
         self.validated_epoch = 0
 
     @property
@@ -69,7 +68,7 @@ class HistoryHandler:
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after the checkpoint and validation handlers and those that set metrics."""
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start_epoch)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
         if self.evaluator is not None:
@@ -85,16 +84,19 @@ class HistoryHandler:
             self.constants = self.make_constants()
             for name, value in self.constants.items():
                 logger.info("%s = %.4f", name, value)
+        self.start_clock(engine)
 
-    def start_epoch(self, engine: Engine) -> None:
-        """Forget the last epoch's sums."""
-        self.sums = {}
+    def start_clock(self, engine: Engine) -> None:
+        """Time what is left of the epoch."""
         self.started = time.perf_counter()
 
     def add(self, engine: SupervisedTrainer) -> None:
         """Add an iteration's losses, without waiting for the device."""
-        for name, loss in engine.state.output[0].items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
+        losses = engine.state.output[0]
+        values = torch.stack(list(losses.values()))
+        finite = torch.isfinite(values)
+        new = torch.stack([torch.where(finite, values, 0), finite.to(values)])  # sums and counts, (2, losses)
+        self.names, self.sums = list(losses), new if self.sums is None else self.sums + new
 
     def note_validation(self, evaluator: Engine, trainer: Engine) -> None:
         """Remember in which epoch the evaluator's metrics were made."""
@@ -103,11 +105,7 @@ class HistoryHandler:
     def finish_epoch(self, engine: SupervisedTrainer) -> None:
         """Write the row of the epoch."""
         row = self._row(engine)
-        if not math.isfinite(row["train_loss"]):
-            raise InputError(
-                f"the training loss of epoch {engine.state.epoch} is {row['train_loss']}: the checkpoint before it is "
-                "kept. Lower base_learning_rate, set clip_grad_norm, or use precision bfloat16 or float32"
-            )
+        self.sums, self.seconds = None, 0.0
         self.rows.append(row)
         if is_main_process():
             table = _in_order(pd.DataFrame(self.rows))
@@ -115,15 +113,31 @@ class HistoryHandler:
             plot_history(table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
 
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: the names, sums and counts (2, losses) and the seconds of the epoch so far."""
+        if self.sums is None:
+            return {"names": [], "sums": None, "seconds": 0.0}
+        return {"names": self.names, "sums": self.sums.cpu().clone(), "seconds": self._seconds()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the state of a checkpoint."""
+        device = self.optimizer.param_groups[0]["params"][0].device
+        self.names, self.seconds = state["names"], state["seconds"]
+        self.sums = None if state["sums"] is None else state["sums"].to(device)
+
+    def _seconds(self) -> float:
+        """Of the epoch so far, those before an interruption too."""
+        return self.seconds + time.perf_counter() - self.started
+
     def _row(self, engine: SupervisedTrainer) -> dict[str, Any]:
         """The columns of the epoch."""
-        count = engine.state.epoch_length * world_size()
         row: dict[str, Any] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
-        for name, value in self.sums.items():
-            if world_size() > 1:
-                dist.all_reduce(value)
-            row[f"train_{name}"] = value.item() / count
-        seconds = time.perf_counter() - self.started
+        assert self.sums is not None  # an epoch has iterations
+        if world_size() > 1:
+            dist.all_reduce(self.sums)
+        means = (self.sums[0] / self.sums[1]).tolist()
+        row |= {f"train_{name}": mean for name, mean in zip(self.names, means, strict=True)}
+        seconds = self._seconds()
         if self.evaluator is not None:
             fresh = self.validated_epoch == engine.state.epoch
             row |= {name: value if fresh else None for name, value in self.evaluator.state.metrics.items()}

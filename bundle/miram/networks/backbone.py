@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,11 +71,19 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     Read a dictionary that `torch.save` wrote, on the CPU, allowing tensors and plain values only.
 
+    The file holds a checksum of each tensor, which torch itself does not look at: here they must be right, so that a
+    flipped bit is no other network.
+
     Raises:
         InputError: if the file is missing, damaged, holds code, or is no dictionary.
     """
     try:
+        damaged = _damaged_part(path)
+        if damaged is not None:
+            raise InputError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except Exception as error:  # torch reports damage by many kinds of exception, all of them the user's to mend
@@ -82,6 +91,14 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def _damaged_part(path: str | os.PathLike[str]) -> str | None:
+    """The first part of an archive whose checksum is wrong; None of one that is whole, or of another format."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dict[str, Any]:

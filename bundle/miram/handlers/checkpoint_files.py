@@ -1,0 +1,66 @@
+"""The two files of a run's checkpoints: the last one, and the one before in case the last is damaged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from miram.errors import InputError
+from miram.files import atomic_write
+from miram.networks.backbone import load_weights_file
+
+logger = logging.getLogger(__name__)
+
+_REMEDY = "Give another output_dir, or start afresh with --resume False"
+
+
+def previous_of(path: Path) -> Path:
+    """The file of the checkpoint before the last: `checkpoint_previous.pt` of `checkpoint.pt`."""
+    return path.with_name(f"{path.stem}_previous{path.suffix}")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint; a process that was killed between two renames left the one before only."""
+    return path.exists() or previous_of(path).exists()
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any], keep: bool = True) -> None:
+    """
+    Write a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        content: plain values and tensors.
+        keep: keep the one before as :func:`previous_of`; otherwise it is replaced, and an older one removed.
+    """
+    with atomic_write(path, previous_of(path) if keep else None) as temporary:
+        torch.save(dict(content), temporary)
+    if not keep:
+        previous_of(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """
+    Read the last checkpoint, or with a warning the one before, if the last is damaged or missing.
+
+    Raises:
+        InputError: if none can be read.
+    """
+    problems = []
+    for candidate in (path, previous_of(path)):
+        if not candidate.exists():
+            continue
+        try:
+            content = load_weights_file(candidate)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if candidate != path:
+            reason = problems[0] if problems else f"there is no {path}"
+            logger.warning("%s; going on from the checkpoint before it, %s", reason, candidate)
+        return content
+    raise InputError(f"no checkpoint can be read: {'; '.join(problems)}. {_REMEDY}")

@@ -1,0 +1,79 @@
+"""What a checkpoint's content must fit, and parts of a run that are no modules of torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from miram.data.seeded import SeededSampler
+from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class Generators:
+    """Torch's generators, of the CPU and of all GPUs."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their states."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, states: dict[str, Any]) -> None:
+        """Restore them; those of GPUs only if there are as many as before."""
+        torch.set_rng_state(states["cpu"])
+        if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def start_within(loader: Any, epoch: int, batches: int) -> None:
+    """
+    Let a loader leave out an epoch's first batches, without loading them.
+
+    Args:
+        loader: with a `sampler` and a `batch_size`.
+        epoch: the epoch.
+        batches: how many are done.
+
+    Raises:
+        TypeError: if its sampler is no :class:`miram.data.seeded.SeededSampler`.
+    """
+    if not isinstance(loader.sampler, SeededSampler):
+        raise TypeError(f"going on within an epoch needs a SeededSampler, not a {type(loader.sampler).__name__}.")
+    loader.sampler.start_within(epoch, batches * loader.batch_size)
+
+
+def warn_of_changes(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Say if the rest of a run would see other samples than its beginning did, by their provenances."""
+    for name in ("seed", "dataset"):
+        if name in saved and saved[name] != own.get(name):
+            logger.warning(
+                "%s differs: %s has %s, this run has %s; what it learns from here on is not what one run would learn",
+                name,
+                path,
+                saved[name],
+                own.get(name),
+            )
+
+
+def check_same_network(path: Path, network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """
+    Check that a checkpoint's weights are of the network's shape.
+
+    Raises:
+        InputError: naming some of the keys that differ.
+    """
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    saved = {name: tuple(value.shape) for name, value in state.items()}
+    different = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
+    if different:
+        shown = ", ".join(f"{name} ({saved.get(name)} saved, {own.get(name)} here)" for name in different[:3])
+        raise InputError(
+            f"{path} is of another architecture: {len(different)} of {len(own)} parameters differ, such as {shown}. "
+            "Use the config it was made with, another output_dir, or --resume False to replace it."
+        )
