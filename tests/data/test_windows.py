@@ -19,11 +19,12 @@ def test_windows_reach_from_edge_to_edge_at_even_distances(length, width, stride
 
 def test_each_pixel_belongs_to_the_nearest_window():
     axis = WindowAxis.of(100, 32, 16)
-    nearest = np.abs(np.arange(100)[:, None] - axis.centers).argmin(axis=1)
+    distances = np.abs(np.arange(100)[:, None] - axis.centers)
+    nearest = len(axis.starts) - 1 - distances[:, ::-1].argmin(axis=1)  # of two as near, the later
     expected = [bool((nearest[[3, 40, 99]] == window).any()) for window in range(len(axis.starts))]
     mask = np.isin(np.arange(100), [3, 40, 99])
     assert axis.largest_nearest(mask).tolist() == expected
-    assert axis.cell(1, 2) == slice(int((nearest < 1).sum()), int((nearest <= 2).sum()))
+    assert axis.cell(2) == slice(int((nearest < 2).sum()), int((nearest <= 2).sum()))
 
 
 def test_interpolation_gives_straight_lines_between_centers_and_level_ones_beyond():
@@ -53,10 +54,27 @@ def test_the_level_band_at_an_edge_is_no_region_beside_a_higher_one():
     assert only.column == pytest.approx(columns.centers[5], abs=1)
 
 
-def test_a_peak_at_an_edge_is_in_the_middle_of_its_band():
+def test_a_region_at_an_edge_is_in_the_middle_of_its_window():
     rows, columns = WindowAxis.of(32, 32, 16), WindowAxis.of(128, 32, 16)
     (only,) = highest_regions(make_map([[0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1]], rows, columns), rows, columns, count=1)
-    assert (only.row, only.column) == pytest.approx((15.5, 7.5), abs=0.6)
+    assert (only.row, only.column) == (15, 15)
+
+
+def test_a_region_whose_windows_middle_is_air_is_at_the_nearest_tissue():
+    axis = WindowAxis.of(64, 32, 16)
+    values = make_map([[0, 0, 0], [0, 1, 0], [0, 0, 0]], axis, axis)
+    values[:, :21] = 0
+    best = highest_regions(values, axis, axis)[0]
+    assert (best.row, best.column) == (31, 31)
+    values[:, :36] = 0  # now of all in the middle window's cell, 24 to 39, only the columns from 36 on are tissue
+    assert (31, 36) in [(region.row, region.column) for region in highest_regions(values, axis, axis)]
+
+
+def test_a_weaker_region_is_found_beside_a_stronger_one():
+    rows, columns = WindowAxis.of(32, 32, 16), WindowAxis.of(128, 32, 16)
+    values = make_map([[0.5, 0.7, 0.6, 0.58, 0.65, 0.5, 0.5]], rows, columns)
+    found = [region.column for region in highest_regions(values, rows, columns)]
+    assert found[:2] == [int(columns.centers[1]), int(columns.centers[4])]
 
 
 def test_where_all_is_zero_there_is_no_region():

@@ -51,10 +51,10 @@ class WindowAxis:
         middles = (self.centers[:-1] + self.centers[1:]) / 2
         return np.concatenate([[0], np.ceil(middles).astype(int)])
 
-    def cell(self, first: int, last: int) -> slice:
-        """The pixels that are nearest to the centres of the windows `first` to `last`."""
+    def cell(self, index: int) -> slice:
+        """The pixels that are nearer to a window's centre than to any other's."""
         ends = [*self.cells[1:], self.length]
-        return slice(int(self.cells[first]), int(ends[last]))
+        return slice(int(self.cells[index]), int(ends[index]))
 
     def largest_nearest(self, values: np.ndarray) -> np.ndarray:
         """For each window, the largest of the values (length, ...) at the pixels that are nearest to its centre."""
@@ -87,8 +87,8 @@ def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAx
     """
     The highest places of a map, each the highest of its window.
 
-    They are sought among the cells of the windows, not of the pixels: beyond the outer windows' centres a map is level,
-    and every pixel there would be the highest around it.
+    They are sought among the windows' centres, not among the pixels: beyond the outer centres a map is level, and every
+    pixel there would be the highest around it.
 
     Args:
         probability: (H, W), 0 outside the breast.
@@ -97,20 +97,36 @@ def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAx
         count: at most so many.
 
     Returns:
-        the highest first. Of a level stretch the pixel nearest to its middle is given.
+        the highest first, each at its window's centre, or the nearest pixel of the breast to it.
     """
-    cells = rows.largest_nearest(columns.largest_nearest(probability.T).T)
+    values = np.zeros((len(rows.starts), len(columns.starts)), np.float32)
+    places = {}
+    for row, column in np.ndindex(values.shape):
+        place = _nearest_positive(probability, rows, columns, row, column)
+        if place is not None:
+            places[row, column], values[row, column] = place, probability[place]
     around = [2 * (axis.width // 2 // axis.stride) + 1 for axis in (rows, columns)]
-    peaks, number = ndimage.label((cells > 0) & (cells == ndimage.maximum_filter(cells, size=around)), np.ones((3, 3)))
+    peaks = (values > 0) & (values == ndimage.maximum_filter(values, size=around))
+    labels, number = ndimage.label(peaks, np.ones((3, 3)))
     found = []
-    for box in ndimage.find_objects(peaks, number):
-        down, across = (axis.cell(part.start, part.stop - 1) for axis, part in zip((rows, columns), box, strict=True))
-        found.append(_highest(probability[down, across], down.start, across.start))
+    for index in range(1, number + 1):  # several windows of one value are one region
+        windows = np.argwhere(labels == index)
+        row, column = windows[np.square(windows - windows.mean(axis=0)).sum(axis=1).argmin()].tolist()
+        found.append(Region(float(values[row, column]), *places[row, column]))
     return sorted(found, key=lambda region: -region.probability)[:count]
 
 
-def _highest(values: np.ndarray, row: int, column: int, tolerance: float = 1e-6) -> Region:
-    """The highest pixel of a part of a map that begins at `row` and `column`, up to what interpolation rounds."""
-    pixels = np.argwhere(values >= values.max() - tolerance)
-    down, across = pixels[np.square(pixels - pixels.mean(axis=0)).sum(axis=1).argmin()].tolist()
-    return Region(float(values[down, across]), row + down, column + across)
+def _nearest_positive(
+    probability: np.ndarray, rows: WindowAxis, columns: WindowAxis, row: int, column: int
+) -> tuple[int, int] | None:
+    """The pixel of the breast that is nearest to a window's centre, of those that are nearer to no other centre."""
+    center = rows.centers[row], columns.centers[column]
+    middle = int(center[0]), int(center[1])
+    if probability[middle] > 0:
+        return middle
+    down, across = rows.cell(row), columns.cell(column)
+    pixels = np.argwhere(probability[down, across] > 0) + np.array([down.start, across.start])
+    if len(pixels) == 0:
+        return None
+    found_row, found_column = pixels[np.square(pixels - center).sum(axis=1).argmin()].tolist()
+    return found_row, found_column

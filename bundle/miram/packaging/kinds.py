@@ -61,5 +61,36 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "lesions in crops of mammograms. Research only: not a medical device, not for diagnosis.",
             },
         ),
+        "riskmap": Kind(
+            folder="breast_lesion_riskmap_segmentation",
+            label_task="segmentation",
+            readme="bundle_riskmap.md",
+            configs={
+                **_TRAINING,
+                "inference": ("riskmap", "package_riskmap"),
+                "evaluate": ("evaluate", "package_evaluate"),
+            },
+            metadata={
+                "name": "MIRAM breast lesion risk map",
+                "task": "A map of whole mammograms: what a classifier of lesions says of the window around each point",
+                "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
+                "lesions and slid over whole mammograms. Research only: not a medical device, not for diagnosis.",
+                "image_classes": "whole single-channel mammogram, 16 bit, judged in windows scaled to [-2, 2]",
+                # of the network, which judges windows; the names are those that MONAI Label gives the label map
+                "network_data_format#inputs#image#is_patch_data": True,
+                "network_data_format#outputs#pred#is_patch_data": True,
+                "network_data_format#outputs#pred#channel_def": {"0": "background", "1": "lesion risk"},
+                "network_data_format#post_processed_outputs#pred": {
+                    "type": "image",
+                    "format": "labels",
+                    "num_channels": 1,
+                    "spatial_shape": ["*", "*"],
+                    "dtype": "uint8",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "background", "1": "lesion risk"},
+                },
+            },
+        ),
     }
 )
