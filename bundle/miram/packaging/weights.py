@@ -165,9 +165,12 @@ def _own_name(key: str) -> str:
 
 
 def _load_strictly(network: nn.Module, state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    own = network.state_dict()
+    fitting = {key for key, value in state.items() if key in own and getattr(value, "shape", None) == own[key].shape}
+    wrong = sorted((own.keys() | state.keys()) - fitting)
+    if wrong:
         raise InputError(
-            f"{path} holds weights of another network than the bundle's config defines: {str(error)[:300]}"
-        ) from error
+            f"{path} holds weights of another network than the bundle's config defines: {len(fitting)} of "
+            f"{len(own)} keys fit, {', '.join(wrong[:3])} and so on do not; give a model.pt of this bundle"
+        )
+    network.load_state_dict(state, strict=True)
