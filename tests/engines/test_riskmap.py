@@ -115,7 +115,12 @@ def test_only_gray_2d_images_are_mapped(shape):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"overlap": 1.0}, "overlap"), ({"overlap": -0.1}, "overlap"), ({"sw_batch_size": 0}, "sw_batch_size")],
+    [
+        ({"overlap": 1.0}, "overlap"),
+        ({"overlap": -0.1}, "overlap"),
+        ({"overlap": "much"}, "overlap"),
+        ({"sw_batch_size": 0}, "sw_batch_size"),
+    ],
 )
 def test_settings_that_make_no_windows_are_errors(arguments, message):
     with pytest.raises(InputError, match=message):
@@ -139,7 +144,7 @@ def test_a_window_shows_as_much_tissue_whatever_the_source(zoom, expected):
     assert window_size((448, 448), zoom) == expected
 
 
-@pytest.mark.parametrize("zoom", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("zoom", [0, -1, float("nan"), float("inf"), "half"])
 def test_a_zoom_is_a_positive_number(zoom):
     with pytest.raises(InputError, match="zoom"):
         window_size((448, 448), zoom)
@@ -172,6 +177,6 @@ def test_the_label_begins_at_the_models_operating_point_or_the_given_one():
     assert operating_point(fitted, "MALIGNANT") == 0.3
     assert operating_point(Calibration(), "MALIGNANT") == 0.5
     assert operating_point(fitted, "MALIGNANT", 0.8) == 0.8
-    for wrong in (0, -0.1, 1.1, float("nan")):
+    for wrong in (0, -0.1, 1.1, float("nan"), "high"):
         with pytest.raises(InputError, match="threshold"):
             operating_point(fitted, "MALIGNANT", wrong)

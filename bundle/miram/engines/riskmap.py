@@ -61,7 +61,7 @@ class RiskMapInferer(Inferer):
     ) -> None:
         if len(roi_size) != 2:
             raise InputError(f"the model judges windows of {len(roi_size)} axes; a risk map needs a model of 2D images")
-        if not 0 <= overlap < 1:
+        if not (_is_number(overlap) and 0 <= overlap < 1):
             raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
         if sw_batch_size < 1:
             raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
@@ -181,7 +181,7 @@ def window_size(label_size: Sequence[int], zoom: float = 1.0) -> tuple[int, ...]
     Raises:
         InputError: if `zoom` is not positive.
     """
-    if not (math.isfinite(zoom) and zoom > 0):
+    if not (_is_number(zoom) and math.isfinite(zoom) and zoom > 0):
         raise InputError(f"zoom is {zoom}; give a positive number: 0.5 for a source twice as fine as training's")
     return tuple(max(1, round(length / zoom)) for length in label_size)
 
@@ -208,7 +208,12 @@ def operating_point(calibration: Calibration, name: str, threshold: float | None
     Raises:
         InputError: if it is not above 0, up to 1.
     """
-    point = calibration.thresholds_at("image", [name])[name] if threshold is None else float(threshold)
-    if not 0 < point <= 1:
-        raise InputError(f"the threshold is {point:g}; give --threshold a probability above 0, up to 1")
-    return point
+    point = calibration.thresholds_at("image", [name])[name] if threshold is None else threshold
+    if not (_is_number(point) and 0 < point <= 1):
+        raise InputError(f"the threshold is {point}; give --threshold a probability above 0, up to 1")
+    return float(point)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is one: what is no number on the command line arrives as text."""
+    return isinstance(value, int | float)
