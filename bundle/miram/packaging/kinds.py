@@ -53,8 +53,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             readme="bundle_classification.md",
             configs={
                 **_TRAINING,
-                "inference": ("inference", "package_inference", "serve_classification"),
-                "evaluate": ("evaluate", "package_evaluate"),
+                "inference": ("inference", "package_model", "package_inference", "serve_classification"),
+                "evaluate": ("evaluate", "package_model", "package_evaluate"),
             },
             metadata={
                 "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
@@ -67,8 +67,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             readme="bundle_riskmap.md",
             configs={
                 **_TRAINING,
-                "inference": ("riskmap", "package_riskmap"),
-                "evaluate": ("evaluate", "package_evaluate"),
+                "inference": ("riskmap", "package_model"),
+                "evaluate": ("evaluate", "package_model", "package_evaluate"),
             },
             metadata={
                 "name": "MIRAM breast lesion risk map",
