@@ -46,7 +46,9 @@ def folder(tmp_path):
 
 
 def packed(folder, split, size=8, batch_size=2, **options):
-    return PackedLoader(folder, split, (size, size), batch_size, RANGES, split == "training", **options)
+    return PackedLoader(
+        folder, load_split(folder, split), (size, size), batch_size, RANGES, split == "training", **options
+    )
 
 
 def plain(folder, split, size, batch_size, *transforms):
@@ -137,7 +139,7 @@ def test_a_split_smaller_than_a_batch_is_refused(folder):
 
 def test_a_volume_window_is_refused(folder):
     with pytest.raises(InputError, match="are 2D"):
-        PackedLoader(folder, "training", (8, 8, 8), 2, RANGES, True)
+        PackedLoader(folder, load_split(folder, "training"), (8, 8, 8), 2, RANGES, True)
 
 
 def test_a_run_goes_on_within_an_epoch(folder):

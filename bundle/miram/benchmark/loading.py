@@ -62,12 +62,13 @@ def _loaders(
     dataset_dir: str | os.PathLike[str], crop_size: int, batch_size: int
 ) -> Mapping[str, Callable[[], Iterable[int]]]:
     """What is timed: each gives the numbers of crops in its batches."""
-    items = [{"label": item["image"]} for item in load_split(dataset_dir, "training")]
+    items = load_split(dataset_dir, "training")
+    samples = [{"label": item["image"]} for item in items]
     batch_size = min(batch_size, len(items))
-    packed = PackedLoader(dataset_dir, "training", (crop_size, crop_size), batch_size, RANGES, True)
+    packed = PackedLoader(dataset_dir, items, (crop_size, crop_size), batch_size, RANGES, True)
     transforms = _transforms(crop_size)
-    plain = make_loader(SeededDataset(items, transforms), batch_size, True)
-    cached = make_loader(SeededDataset(items, transforms, cache_rate=1.0), batch_size, True)
+    plain = make_loader(SeededDataset(samples, transforms), batch_size, True)
+    cached = make_loader(SeededDataset(samples, transforms, cache_rate=1.0), batch_size, True)
     loader: Any
     for loader in (packed, plain, cached):
         loader.sampler.set_epoch(1)

@@ -12,7 +12,7 @@ import torch
 from monai.data import ThreadBuffer
 
 from miram.counter_random import Stream, random_uniform
-from miram.data.datalist import FILE_NAME, read_datalist
+from miram.data.datalist import Item
 from miram.data.packed import PackedStore, open_packed
 from miram.data.seeded import SeededSampler, check_batch_size
 from miram.errors import InputError
@@ -21,14 +21,14 @@ from miram.transforms.augment import RandomFlipRotate90
 
 class PackedLoader:
     """
-    A loader over this process's share of a split, from the packed copy of a prepared folder.
+    A loader over this process's share of images, from the packed copy of a prepared folder.
 
     It gives the batches that the MONAI transforms give: a random window of each crop, flipped and turned, in the
     network's units; in validation the middle window. Which window, and which turn, follows from (seed, epoch, sample).
 
     Args:
         dataset_dir: a prepared folder, packed by `scripts/pack.py`.
-        split: "training", or "validation" or "test".
+        items: what to load, of :func:`miram.data.datalist.load_split`.
         crop_size: the window, in pixels.
         batch_size: images of one process in a batch.
         preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
@@ -46,7 +46,7 @@ class PackedLoader:
     def __init__(
         self,
         dataset_dir: str | os.PathLike[str],
-        split: str,
+        items: Sequence[Item],
         crop_size: tuple[int, int],
         batch_size: int,
         preprocessing: Mapping[str, float],
@@ -57,8 +57,8 @@ class PackedLoader:
         prefetch: int = 2,
     ) -> None:
         self.store = open_packed(dataset_dir)
-        datalist = read_datalist(Path(dataset_dir) / FILE_NAME)
-        self.numbers = [self.store.numbers[item["image"]] for item in datalist[split]]
+        folder = Path(dataset_dir).resolve()
+        self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
         if len(crop_size) != 2:
             raise InputError(
                 f"packed crops are 2D, the window {tuple(crop_size)} is not; leave out configs/packed.yaml"
