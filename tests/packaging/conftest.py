@@ -14,6 +14,7 @@ import monai
 import pytest
 from monai.bundle import ConfigWorkflow
 
+from miram.packaging.kinds import KINDS
 from miram.packaging.package import package_bundle
 
 from ..classifier_case import make_classifier, make_folder, save_model
@@ -35,6 +36,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packaged(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle's folder; its zip lies beside it. Tests that change it copy it."""
     return package_bundle(REPOSITORY, "classification", checkpoint, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def any_bundle(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of each kind of bundle in turn, of the same classifier."""
+    return package_bundle(REPOSITORY, request.param, checkpoint, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ def copied(packaged, tmp_path):
     return shutil.copytree(packaged, tmp_path / packaged.name)
 
 
-def test_the_model_zoos_rules_hold(packaged):
-    assert broken_rules(packaged) == []
+def test_the_model_zoos_rules_hold(any_bundle):
+    assert broken_rules(any_bundle) == []
 
 
 def test_the_rules_find_what_is_wrong(copied):
@@ -43,12 +43,12 @@ def test_the_rules_find_what_is_wrong(copied):
     assert broken_rules(copied) == ["no LICENSE"]
 
 
-def test_metadata_are_valid(packaged, repository, tmp_path):
+def test_metadata_are_valid(any_bundle, repository, tmp_path):
     if not (repository / SCHEMA).is_file():
         pytest.skip(f"MONAI's metadata schema is not at {SCHEMA}")
     schema = shutil.copy(repository / SCHEMA, tmp_path / "schema.json")
-    verify_metadata(meta_file=str(packaged / "configs/metadata.json"), filepath=str(schema))
-    wrong = json.loads((packaged / "configs/metadata.json").read_text())
+    verify_metadata(meta_file=str(any_bundle / "configs/metadata.json"), filepath=str(schema))
+    wrong = json.loads((any_bundle / "configs/metadata.json").read_text())
     del wrong["network_data_format"]["inputs"]
     (tmp_path / "wrong.json").write_text(json.dumps(wrong))
     with pytest.raises(ValueError, match="Failed validating"):
@@ -61,20 +61,20 @@ def network_files(bundle, config="inference"):
 
 
 @pytest.mark.parametrize("config", ["inference", "train"])
-def test_the_network_is_as_described(packaged, config):
-    verify_net_in_out(net_id="network_def", device="cpu", **network_files(packaged, config))
+def test_the_network_is_as_described(any_bundle, config):
+    verify_net_in_out(net_id="network_def", device="cpu", **network_files(any_bundle, config))
     with pytest.raises(ValueError, match="output channel number `1` doesn't match: `2`"):
         verify_net_in_out(
             net_id="network_def",
             device="cpu",
-            **network_files(packaged),
+            **network_files(any_bundle, config),
             **{"_meta_#network_data_format#outputs#pred#num_channels": 2},
         )
 
 
 @pytest.mark.parametrize("workflow_type", ["train", "inference"])
-def test_load_gives_the_trained_network(packaged, checkpoint, workflow_type):
-    network = load(packaged.name, bundle_dir=packaged.parent, workflow_type=workflow_type, device="cpu").eval()
+def test_load_gives_the_trained_network(any_bundle, checkpoint, workflow_type):
+    network = load(any_bundle.name, bundle_dir=any_bundle.parent, workflow_type=workflow_type, device="cpu").eval()
     image = torch.randn(2, 1, 16, 16)
     # our encoder's fused attention rounds otherwise than the stock one
     torch.testing.assert_close(network(image), load_trained(checkpoint).network(image), atol=2e-6, rtol=1e-5)
@@ -110,9 +110,9 @@ def test_a_workflow_that_was_created_is_run_and_asked(packaged, prepared, tmp_pa
 
 
 @pytest.mark.parametrize(("name", "kind"), [("inference", "infer"), ("evaluate", "infer"), ("train", "train")])
-def test_what_a_monai_user_looks_for_is_where_monai_says(packaged, prepared, workflow, tmp_path, name, kind):
+def test_what_a_monai_user_looks_for_is_where_monai_says(any_bundle, prepared, workflow, tmp_path, name, kind):
     data = {"input": str(prepared / "images")} if name == "inference" else {"dataset_dir": str(prepared)}
-    made = workflow(packaged, name, workflow_type=kind, output_dir=str(tmp_path / "out"), **data)
+    made = workflow(any_bundle, name, workflow_type=kind, output_dir=str(tmp_path / "out"), **data)
     made.initialize()
     assert made.check_properties() == []
 
