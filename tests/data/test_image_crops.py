@@ -11,6 +11,7 @@ from PIL import Image
 
 from miram.data.crops import resize_crop
 from miram.data.image_crops import CropSettings, cut, prepare_image
+from miram.data.perceptual_hash import perceptual_hash
 from miram.data.prepared import read_png16
 from miram.data.records import Records
 from miram.errors import InputError
@@ -77,7 +78,8 @@ def test_a_record_tells_what_was_written(tmp_path: Path) -> None:
     (name,) = record.outputs
     assert name.startswith("images/a_b_")
     assert read_png16(tmp_path / "out" / name).shape == (40, 40)
-    assert record.facts == {"laterality": "LEFT", "view": "CC", "spacing": (0.2, 0.4)}
+    digits = perceptual_hash(picture(16, (80, 64)))
+    assert record.facts == {"laterality": "LEFT", "view": "CC", "spacing": (0.2, 0.4), "hash": digits}
     assert record.patient is not None
     assert "SECRET" not in repr(record)
     assert record.scaling == "16 bit as stored"

@@ -14,7 +14,12 @@ PATHOLOGY = Task("pathology", "binary", ("BENIGN", "MALIGNANT"))
 
 def item(number, pathology, margins=None, **more):
     kind = {"abnormality": "mass", "pathology": pathology, "mass_margins": margins}
-    return {"image": f"{number}.png", "patient": f"p{number}", **kind, **more}
+    return {"image": f"{number}.png", "patient": f"p{number}", "hash": digits(number), **kind, **more}
+
+
+def digits(number):
+    """A hash far from others, so that no image needs to be read for the check for leakage."""
+    return np.random.default_rng(number).bytes(32).hex()
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def folder(tmp_path):
         item(1, "MALIGNANT", ["SPICULATED", "OBSCURED"]),
         item(2, None, None),
         item(3, "MALIGNANT", None, abnormality="calcification"),
-        {"image": "4.png", "patient": "p4", "crop": "tissue"},
+        {"image": "4.png", "patient": "p4", "hash": digits(4), "crop": "tissue"},
     ]
     validation = [item(5, "MALIGNANT", ["OBSCURED"]), item(6, "MALIGNANT", ["OBSCURED"])]
     for one in training + validation:

@@ -49,7 +49,7 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"there is no {path}; {REMEDY}")
     try:
         datalist = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); {REMEDY}") from error
     _check(path, datalist)
     return datalist
@@ -144,6 +144,7 @@ def _check(path: Path, datalist: Any) -> None:
         raise InputError(f"{path} is no data list (a JSON object); {REMEDY}")
     for split in SPLITS:
         _check_split(path, datalist, split)
+    _check_label_names(path, datalist)
     for key in ("patient", "image"):
         _check_disjoint(path, datalist, key)
 
@@ -157,7 +158,13 @@ def _check_split(path: Path, datalist: dict[str, Any], split: str) -> None:
             if not isinstance(item, dict) or not isinstance(item.get(key), str):
                 raise InputError(f"{path}: item {number} of {split!r} has no text under {key!r}; {REMEDY}")
         for key in _path_keys(item):
-            path_inside(path.parent, item[key])
+            _check_path(path, item[key])
+
+
+def _check_label_names(path: Path, datalist: dict[str, Any]) -> None:
+    names = datalist.get("label_names", {})
+    if not isinstance(names, dict) or not all(isinstance(classes, list) for classes in names.values()):
+        raise InputError(f"{path}: 'label_names' does not give a list of classes for each task; {REMEDY}")
 
 
 def _check_disjoint(path: Path, datalist: dict[str, Any], key: str) -> None:
@@ -170,6 +177,15 @@ def _check_disjoint(path: Path, datalist: dict[str, Any], key: str) -> None:
                     f"{path}: {key} {item[key]!r} is in both {other!r} and {split!r}; results would leak. "
                     "Keep it in one split"
                 )
+
+
+def _check_path(path: Path, value: Any) -> None:
+    try:
+        path_inside(path.parent, value)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (TypeError, ValueError, OSError, RuntimeError) as error:  # no text, a null byte, a loop of links
+        raise InputError(f"{path}: {value!r} is no path of a file; {REMEDY}") from error
 
 
 def _path_keys(item: Item) -> list[str]:

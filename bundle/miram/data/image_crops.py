@@ -10,6 +10,7 @@ import numpy as np
 
 from miram.data.crops import breast_mask, crop_at, resize_crop, tissue_centers
 from miram.data.image import Image, check_intensity
+from miram.data.perceptual_hash import perceptual_hash
 from miram.data.prepared import write_png16, write_volume
 from miram.data.readers import read_image, without_suffix
 from miram.data.records import Record, Records, hash_patient, source_digest
@@ -81,17 +82,24 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
     status = (root / source).stat()
     image = read_image(root / source, settings.max_pixels, settings.intensity)
     reason = _reason_to_skip(image, settings)
-    windows = [] if reason else cut(image.pixels, settings, np.random.default_rng([settings.seed, _number(source)]))
+    drawn = [] if reason else cut(image.pixels, settings, np.random.default_rng([settings.seed, _number(source)]))
+    windows = [window for window in drawn if window.min() < window.max()]
+    constant = f"{len(drawn) - len(windows)} constant windows left out" if len(windows) < len(drawn) else ""
     record = Record(
         source,
         status.st_size,
         status.st_mtime_ns,
         outputs=_write(source, records.output_dir, windows, _crop_spacing(image, settings)),
-        reason=reason or _remark(len(windows), image, settings),
+        reason=reason or "; ".join(filter(None, (_remark(len(drawn), image, settings), constant))),
         scaling=image.scaling,
         spatial_dims=image.pixels.ndim,
         dark=int(image.pixels.max()) < 65536 // 4,
-        facts={"laterality": image.laterality, "view": image.view, "spacing": _crop_spacing(image, settings)},
+        facts={
+            "laterality": image.laterality,
+            "view": image.view,
+            "spacing": _crop_spacing(image, settings),
+            "hash": perceptual_hash(image.pixels),
+        },
         patient=hash_patient(image.patient, key) if image.patient else None,
     )
     records.save(record)

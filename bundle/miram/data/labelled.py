@@ -11,6 +11,7 @@ import numpy as np
 
 from miram.data.datalist import Item, load_split
 from miram.data.fractions import take_fraction
+from miram.data.leakage import check_leakage
 from miram.data.tasks import Task, applicable_items, class_counts, targets, unknown_count
 from miram.errors import InputError
 
@@ -18,7 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_labelled(
-    dataset_dir: str | os.PathLike[str], split: str, task: Task, label_fraction: float = 1.0, seed: int = 0
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    task: Task,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    allow_leakage: str | Sequence[str] | None = None,
 ) -> list[Item]:
     """
     The items of a split whose label is known, and a line in the log that counts them and the others.
@@ -29,11 +35,15 @@ def load_labelled(
         task: the task.
         label_fraction: share of the patients to keep, see :func:`miram.data.fractions.take_fraction`.
         seed: of that share.
+        allow_leakage: what :func:`miram.data.leakage.check_leakage` lets pass in a training split.
 
     Raises:
-        InputError: if fewer than two classes are left, or the share leaves a class without a patient.
+        InputError: if the training split leaks into another, fewer than two classes are left, or the share leaves a
+            class without a patient.
     """
     items = load_split(dataset_dir, split)
+    if split == "training":
+        check_leakage(dataset_dir, allow_leakage)
     applicable = applicable_items(items, task)
     known = [item for item in applicable if item.get(task.key) is not None]
     unknown = unknown_count(applicable, task)

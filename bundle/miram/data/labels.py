@@ -18,7 +18,7 @@ from miram.errors import InputError
 
 Labels = dict[str, str | None]
 
-RESERVED = {"mask", "source", "spacing"}
+RESERVED = {"mask", "source", "spacing", "hash"}
 
 
 def read_labels(

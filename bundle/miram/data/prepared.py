@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -52,6 +53,19 @@ def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> Non
         for row in rows:
             values = [getattr(row, name) for name in names]
             writer.writerow([";".join(value) if isinstance(value, tuple) else value for value in values])
+
+
+def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:
+    """
+    Refuse a prepared folder whose parts are links: what is written into them would land elsewhere.
+
+    Raises:
+        InputError: naming the link.
+    """
+    for name in names:
+        path = Path(output_dir) / name
+        if path.is_symlink():
+            raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
 
 
 def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:

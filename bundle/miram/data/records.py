@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from miram.data.prepared import refuse_links
 from miram.errors import InputError
-from miram.files import atomic_write, write_text
+from miram.files import atomic_write, path_inside, write_text
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Records:
         self.key()
         path = self.folder / "settings.json"
         if path.is_file():
-            _compare(self.output_dir, json.loads(path.read_text(encoding="utf-8")), settings)
+            _compare(self.output_dir, _read_settings(path), settings)
         write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path) -> Record | None:
@@ -87,11 +88,12 @@ class Records:
         try:
             values = json.loads(self._path(source).read_text(encoding="utf-8"))
             record = Record(**(values | {"outputs": tuple(values["outputs"])}))
-        except (OSError, ValueError, TypeError, KeyError):
+            written = [path_inside(self.output_dir, name) for name in record.outputs]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         status = path.stat()
         current = (record.size, record.modified) == (status.st_size, status.st_mtime_ns)
-        return record if current and all((self.output_dir / name).is_file() for name in record.outputs) else None
+        return record if current and all(output.is_file() for output in written) else None
 
     def save(self, record: Record) -> None:
         """Keep a record; its crops must have been written before."""
@@ -110,6 +112,7 @@ class Records:
 
     def _check_origin(self) -> None:
         """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
+        refuse_links(self.output_dir)
         names = [self.folder.name, "images", "masks", "datalist.json", "report.csv"]
         found = [name for name in names if (self.output_dir / name).exists()]
         if found and not (self.folder / "key").is_file():
@@ -121,12 +124,27 @@ class Records:
     def _forget(self) -> None:
         """Remove what this module's records say was written; other files stay."""
         for path in (self.folder / "sources").glob("*.json"):
-            for name in json.loads(path.read_text(encoding="utf-8"))["outputs"]:
-                (self.output_dir / name).unlink(missing_ok=True)
+            for name in _outputs(path):
+                path_inside(self.output_dir, name).unlink(missing_ok=True)
         for name in ("datalist.json", "report.csv"):
             (self.output_dir / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "sources", ignore_errors=True)
         (self.folder / "settings.json").unlink(missing_ok=True)  # the key stays: a run that is stopped here can go on
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged; give --overwrite, or another --output_dir") from error
+
+
+def _outputs(path: Path) -> list[str]:
+    """The crops that a record names; none if it is damaged, as a run that was killed cannot leave it."""
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["outputs"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
 
 
 def source_digest(source: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ def report(miniature: Any) -> list[dict[str, str]]:
 
 def items(miniature: Any, split: str = "training") -> list[dict[str, Any]]:
     return read_datalist(miniature.output_dir / "datalist.json")[split]
+
+
+def without_hash(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key != "hash"}
 
 
 def written(miniature: Any) -> dict[str, bytes]:
@@ -59,7 +64,8 @@ def test_item_holds_every_label(miniature: Any) -> None:
     miniature.add(box=(10, 50, 20, 40), pathology="BENIGN", **{"breast_density": "0", "mass margins": "OBSCURED"})
     miniature.add(view="MLO", subtlety="0", **{"mass margins": "SPICULATED-SPICULATED"})
     miniature.prepare(validation_fraction=0, context=1.6)
-    assert items(miniature)[0] == {
+    assert re.fullmatch("[0-9a-f]{64}", items(miniature)[0]["hash"])
+    assert without_hash(items(miniature)[0]) == {
         "image": "images/mass_P_00001_LEFT_CC_1.png",
         "mask": "masks/mass_P_00001_LEFT_CC_1.png",
         "crop": "lesion",
@@ -199,9 +205,20 @@ def test_replaced_file_is_cut_again(miniature: Any, dicom_writer: Any) -> None:
     path = miniature.add(box=(30, 50, 10, 30))["image"]
     miniature.prepare(validation_fraction=0)
     series = next(iter(read_tables(miniature.csv_dir))).image_series
+    dicom_writer(path, np.full((96, 80), 777, np.uint16) + np.eye(96, 80, dtype=np.uint16), series)
+    miniature.prepare(validation_fraction=0)
+    assert set(np.unique(read_png16(miniature.output_dir / items(miniature)[0]["image"]))) == {777, 778}
+
+
+def test_a_constant_mammogram_is_an_error_and_no_black_crop(miniature: Any, dicom_writer: Any) -> None:
+    path = miniature.add(box=(30, 50, 10, 30))["image"]
+    miniature.add(patient="P_00002")
+    miniature.prepare(validation_fraction=0)  # which writes the tables
+    series = next(iter(read_tables(miniature.csv_dir))).image_series
     dicom_writer(path, np.full((96, 80), 777, np.uint16), series)
     miniature.prepare(validation_fraction=0)
-    assert np.all(read_png16(miniature.output_dir / items(miniature)[0]["image"]) == 777)
+    assert [item["patient"] for item in items(miniature)] == ["P_00002"]
+    assert "constant where the mask has the lesion" in (miniature.output_dir / "report.csv").read_text()
 
 
 def test_interrupted_run_continues_to_the_same_result(miniature: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +307,7 @@ def test_tissue_crop_is_tissue_without_lesion_labels(miniature: Any) -> None:
     for name in ("mask", "crop"):
         paths[name].unlink()  # tissue needs the mammogram alone
     miniature.prepare(crops="tissue", crops_per_image=5, validation_fraction=0)
-    assert items(miniature)[0] == {
+    assert without_hash(items(miniature)[0]) == {
         "image": "images/tissue_mass_P_00001_LEFT_CC_1.png",
         "mask": None,
         "crop": "tissue",

@@ -48,8 +48,9 @@ def outcome(row: LesionView, crops: ImageCrops, wants_lesion: bool, tissue: tupl
         tissue: the names of the mammogram's tissue crops.
         labels: the lesion's, on which its views agree (:func:`miram.data.cbis_ddsm.tables.lesion_labels`).
     """
-    lesion = _lesion_item(row, crops.zooms[row.name], labels) if row.name in crops.zooms else None
-    items = [_tissue_item(row, name, crops.zooms[name]) for name in tissue if name in crops.zooms]
+    seen = {"hash": crops.hash}
+    lesion = _lesion_item(row, crops.zooms[row.name], labels) | seen if row.name in crops.zooms else None
+    items = [_tissue_item(row, name, crops.zooms[name]) | seen for name in tissue if name in crops.zooms]
     failed = lesion is None if wants_lesion else not items
     remarks = [
         text for name in (row.name, *tissue) for text in (crops.problems.get(name), crops.notes.get(name)) if text

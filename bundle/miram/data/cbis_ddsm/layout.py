@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from miram.data.dicom import quiet_pydicom
 from miram.data.progress import progress_bar
 from miram.errors import InputError
 from miram.files import write_text
@@ -85,7 +86,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
     found = list(_walk(root))
     new = [file for file in found if (file.path, file.size, file.modified) not in known]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, quiet_pydicom():
         headers = pool.map(lambda file: _read_header(root, file), new)
         read = list(progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers))
     known |= {(file.path, file.size, file.modified): file for file in read}
@@ -129,5 +130,5 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
 def _read_cache(path: Path) -> list[DicomFile]:
     try:
         return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return []  # no cache or one of another version: every header is read again

@@ -12,6 +12,7 @@ import numpy as np
 from miram.data.cbis_ddsm.layout import DicomFile
 from miram.data.cbis_ddsm.masks import find_mask
 from miram.data.crops import breast_mask, crop_at, resize_crop, tissue_centers
+from miram.data.perceptual_hash import perceptual_hash
 from miram.data.prepared import write_png16
 from miram.data.readers import read_image
 from miram.errors import InputError
@@ -78,12 +79,14 @@ class ImageCrops:
         problems: for each crop that could not be made, by name, the reason.
         notes: what is worth telling of a crop that was made.
         scaling: how the mammogram's stored values became 0..65535.
+        hash: the mammogram's perceptual hash.
     """
 
     zooms: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     scaling: str = ""
+    hash: str = ""
 
 
 def image_path(name: str) -> str:
@@ -102,14 +105,18 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
         source = read_image(dicom_dir / job.image.path)
     except InputError as error:
         return ImageCrops(problems=dict.fromkeys((*job.lesions, *job.tissue), str(error)))
-    image, crops = source.pixels, ImageCrops(scaling=source.scaling)
+    image, crops = source.pixels, ImageCrops(scaling=source.scaling, hash=perceptual_hash(source.pixels))
     for name, files in job.lesions.items():
         try:
             mask, note = find_mask([dicom_dir / file.path for file in files], image.shape, settings.mask_tolerance)
         except InputError as error:
             crops.problems[name] = str(error)
             continue
-        crop, crop_mask, crops.zooms[name] = cut_lesion(image, mask, settings.crop_size, settings.context)
+        crop, crop_mask, zoom = cut_lesion(image, mask, settings.crop_size, settings.context)
+        if crop.min() == crop.max():
+            crops.problems[name] = f"{job.image.path} is constant where the mask has the lesion"
+            continue
+        crops.zooms[name] = zoom
         write_png16(output_dir / mask_path(name), crop_mask)
         write_png16(output_dir / image_path(name), crop)
         if note:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from miram.data.cbis_ddsm.lesions import CropSettings, ImageCrops, ImageJob, cut_image, image_path, mask_path
+from miram.data.prepared import refuse_links
 from miram.errors import InputError
 from miram.files import write_text
 
@@ -23,8 +24,9 @@ def check_settings(output_dir: Path, settings: CropSettings) -> None:
     Make sure that a folder is new, or was made with the same settings, so that all its crops are alike.
 
     Raises:
-        InputError: if it holds other files, or crops of other settings.
+        InputError: if it holds other files, crops of other settings, or links in place of folders.
     """
+    refuse_links(output_dir)
     if not output_dir.exists() or not {path.name for path in output_dir.iterdir()} - {STATE_DIR}:
         return
     before, now = _read_settings(output_dir), _decisive(settings)
@@ -66,7 +68,7 @@ def cut_or_recall(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: Cr
 def _recall(record: Path, output_dir: Path, job: ImageJob) -> ImageCrops | None:
     try:
         crops = ImageCrops(**json.loads(record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     written = [image_path(name) for name in crops.zooms] + [
         mask_path(name) for name in crops.zooms if name in job.lesions
@@ -79,7 +81,7 @@ def _read_settings(output_dir: Path) -> dict[str, Any]:
     """The settings that a folder was made with; empty where it has none."""
     try:
         return dict(json.loads((output_dir / _SETTINGS).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

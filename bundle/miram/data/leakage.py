@@ -1,0 +1,144 @@
+"""What a data list must not have in two splits: a patient, an image file, or an image that looks the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
+from miram.data.jobs import available_cores
+from miram.data.perceptual_hash import near_pairs, perceptual_hash
+from miram.data.progress import progress_bar
+from miram.data.readers import read_image
+from miram.errors import InputError
+from miram.files import write_text
+
+logger = logging.getLogger(__name__)
+
+CACHE = ".prepare/hashes.json"
+
+
+def check_leakage(
+    dataset_dir: str | os.PathLike[str], allow: str | Sequence[str] | None = None, radius: int = 24
+) -> dict[str, Any]:
+    """
+    Refuse a data list with a patient in two splits, or with images in two splits that look the same.
+
+    Images are compared by their perceptual hashes. The prepare scripts write one of each source image into the data
+    list; where an item has none, all crops are hashed once, and the hashes kept in `.prepare/hashes.json`.
+
+    Args:
+        dataset_dir: a prepared folder.
+        allow: "images" lets images that look the same pass, with a warning. A patient in two splits never passes.
+        radius: bits of 255 in which the hashes of images that look the same may differ; docs/reliability.md says how it
+            was chosen.
+
+    Returns:
+        "allowed", and under "similar_images" how many pairs there are: for the provenance.
+
+    Raises:
+        InputError: if something is in two splits that is not allowed, or `allow` names something else.
+    """
+    allowed = _parse(allow)
+    path = Path(dataset_dir) / FILE_NAME
+    pairs = _alike(Path(dataset_dir), read_datalist(path), radius)  # which refuses shared patients and image files
+    if pairs and "images" not in allowed:
+        (split, one), (other_split, other) = pairs[0]
+        raise InputError(
+            f"{path}: {len(pairs)} pairs of images in two splits look the same, such as {one!r} ({split}) and "
+            f"{other!r} ({other_split}); results would leak. Give both the same patient and prepare again, remove "
+            "one, or if they are different images, --allow_leakage images"
+        )
+    if pairs:
+        logger.warning("leakage allowed: %d pairs of images in two splits of %s look the same", len(pairs), path)
+    return {"allowed": allowed, "similar_images": len(pairs)}
+
+
+def _parse(allow: str | Sequence[str] | None) -> list[str]:
+    words = re.split(r"[\s,]+", allow) if isinstance(allow, str) else allow or []
+    names = sorted({word for word in words if word and word.lower() != "none"})
+    if names not in ([], ["images"]):
+        raise InputError(f"--allow_leakage {','.join(names)}: only images can be allowed (or none)")
+    return names
+
+
+def _alike(folder: Path, datalist: dict[str, Any], radius: int) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of (split, image) of two splits that look the same."""
+    items = {split: datalist[split] for split in SPLITS}
+    hashes = _given_hashes(folder / FILE_NAME, items) or _computed_hashes(folder, items)
+    pairs = []
+    for one, other in combinations(SPLITS, 2):
+        first, second = _by_hash(items[one], hashes), _by_hash(items[other], hashes)
+        found = near_pairs(list(first), list(second), radius) if first and second else []
+        names, others = list(first.values()), list(second.values())
+        pairs += [((one, names[row]), (other, others[column])) for row, column in found]
+    return pairs
+
+
+def _by_hash(items: Sequence[Item], hashes: dict[str, str]) -> dict[str, str]:
+    """Each hash once, with the first image that has it: the crops of one source share theirs."""
+    result: dict[str, str] = {}
+    for item in items:
+        result.setdefault(hashes[item["image"]], item["image"])
+    return result
+
+
+def _given_hashes(path: Path, items: dict[str, list[Item]]) -> dict[str, str]:
+    """The data list's own hashes; none unless every item has one, since hashes of sources and crops do not compare."""
+    hashes = {item["image"]: item.get("hash") for split in items.values() for item in split}
+    if not all(hashes.values()):
+        return {}
+    for image, value in hashes.items():
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise InputError(f"{path}: the hash of {image!r} is not 64 hexadecimal digits; prepare the folder again")
+    return {image: str(value) for image, value in hashes.items()}
+
+
+def _computed_hashes(folder: Path, items: dict[str, list[Item]]) -> dict[str, str]:
+    """The hashes of the crops, those of unchanged files from an earlier run."""
+    images = list(dict.fromkeys(item["image"] for split in items.values() for item in split))
+    if sum(bool(split) for split in items.values()) < 2:
+        return dict.fromkeys(images, "")  # nothing to compare
+    states = {image: _state(folder, image) for image in images}
+    known = {image: value for image, (*state, value) in _read_cache(folder).items() if state == states.get(image)}
+    todo = [image for image in images if image not in known]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        made = pool.map(lambda image: perceptual_hash(read_image(folder / image).pixels), todo)
+        known |= dict(zip(todo, progress_bar(len(todo), "hashing crops", iterable=made), strict=True))
+    if todo:
+        _write_cache(folder, {image: [*states[image], known[image]] for image in images})
+    return known
+
+
+def _state(folder: Path, image: str) -> list[int]:
+    try:
+        status = (folder / image).stat()
+    except OSError as error:
+        raise InputError(
+            f"{folder / image} is missing; run the prepare script again, it writes what is missing"
+        ) from error
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_cache(folder: Path) -> dict[str, list[Any]]:
+    try:
+        content = json.loads((folder / CACHE).read_text(encoding="utf-8"))
+        return {image: [size, modified, value] for image, (size, modified, value) in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # none, or of another version: the crops are hashed again
+
+
+def _write_cache(folder: Path, content: dict[str, list[Any]]) -> None:
+    try:
+        write_text(folder / CACHE, json.dumps(content))
+    except OSError as error:
+        logger.warning(
+            "%s cannot be written (%s): the crops are hashed again next time", folder / CACHE, error.strerror
+        )
