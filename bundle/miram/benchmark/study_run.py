@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from miram.benchmark.bands import band_sums
 from miram.benchmark.step_cost import training_step_cost
+from miram.benchmark.timing import step_clock
 from miram.benchmark.variants import Variant
 from miram.errors import InputError
 from miram.handlers.representation import NeighborProbe
@@ -108,20 +108,13 @@ class StudyRun:
         if self.variant.targets == "enlarged":
             mode = "bicubic" if label.ndim == 4 else "trilinear"
             label = F.interpolate(downsample(label, self.image_size), size=label.shape[2:], mode=mode)
-        started = self._clock()
+        started = step_clock(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
         self.optimizer.zero_grad()
         self.loss_function(self.network.train()(image, keep), label)["loss"].backward()
         self.optimizer.step()
-        return self._clock() - started
-
-    def _clock(self) -> float:
-        """Seconds of the processor, which others on the machine do not change; on a GPU those of the clock."""
-        if self.device.type != "cuda":
-            return time.process_time()
-        torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return step_clock(self.device) - started
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:

@@ -46,7 +46,8 @@ def decoder_size(encoder: ViTEncoder, share: float, depth: float | None = None) 
         share: of its width.
         depth: share of its blocks; that of the width by default.
     """
-    heads = max(1, round(share * encoder.hidden_size / _HEAD_SIZE))
+    unit = 1 if encoder.spatial_dims == 2 else 3  # positions in 3D need a width that 6 divides
+    heads = unit * max(1, round(share * encoder.hidden_size / _HEAD_SIZE / unit))
     layers = max(1, round((share if depth is None else depth) * len(encoder.blocks)))
     return {"hidden_size": _HEAD_SIZE * heads, "num_layers": layers, "num_heads": heads}
 

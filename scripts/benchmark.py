@@ -1,0 +1,70 @@
+"""Time and count whole training steps of MIRAM's forms and of other libraries' masked autoencoders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from miram.benchmark.cases import ENCODERS
+from miram.benchmark.growth import count_growth
+from miram.benchmark.report import write_benchmark
+from miram.benchmark.run import BenchmarkSettings, run_benchmark
+from miram.cli import main_guard
+from miram.errors import InputError
+
+VARIANTS = "transformers,monai,lightly,mae,full,shallow,windowed,cross_attention,sub_pixel,three_scales"
+PRECISIONS = ("float32", "bfloat16")
+EXPLANATION = """\
+A step is the batch reduced to the encoder's size and masked, both passes, and AdamW. Steps are run in turn, round after
+round; times are ratios to the first of --variants in the same round, so that what else the machine does falls out. On a
+CPU they are seconds of the processor. Operations and saved activations of an image are counted exactly, on no data.
+On a GPU there are also peak memory and MFU: the operations a second over those of a large matrix product on it.
+
+  python scripts/benchmark.py --encoder tiny --batch_size 4 --repeats 5
+  python scripts/benchmark.py --encoder base --batch_size 128 --repeats 20 --compiled      # on a GPU
+
+mae is one decoder of MAE's size; paper the paper's form; full, shallow, windowed, cross_attention and sub_pixel are two
+scales with narrow decoders; three_scales has 4x, too. A peer that is not installed (pip install -e ".[bench]") or
+cannot run is listed with its reason.
+"""
+
+
+def main() -> None:
+    """Measure, and write benchmark.json and benchmark.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--encoder", default="tiny", choices=ENCODERS, help="ViT-Ti, ViT-S or ViT-B (default %(default)s)")
+    add("--variants", default=VARIANTS, help="with commas, the first is the reference (default %(default)s)")
+    add("--precisions", default=",".join(PRECISIONS), help="with commas (default %(default)s)")
+    add("--batch_size", type=int, default=8, help="images of a step (default %(default)s)")
+    add("--repeats", type=int, default=10, help="rounds (default %(default)s)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default %(default)s)")
+    add("--compiled", action="store_true", help="also with torch.compile, and on a GPU as CUDA graphs; takes minutes")
+    add("--no_growth", action="store_true", help="do not count how cost grows with scales, image size and dimensions")
+    add("--output_dir", type=Path, default=Path("runs/benchmark"), help="(default %(default)s)")
+    arguments = parser.parse_args()
+    precisions = arguments.precisions.split(",")
+    if set(precisions) - set(PRECISIONS) or arguments.batch_size < 1 or arguments.repeats < 1:
+        raise InputError(f"give precisions of {', '.join(PRECISIONS)}, and a batch size and repeats of at least 1")
+    result = run_benchmark(
+        BenchmarkSettings(
+            encoder=arguments.encoder,
+            names=arguments.variants.split(","),
+            precisions=precisions,
+            batch_size=arguments.batch_size,
+            repeats=arguments.repeats,
+            device=torch.device(arguments.device),
+            compiled=arguments.compiled,
+        )
+    )
+    growth = [] if arguments.no_growth else count_growth(arguments.encoder)
+    for path in write_benchmark({**result, "growth": growth}, arguments.output_dir):
+        print(path)
+
+
+if __name__ == "__main__":
+    main_guard(main)
