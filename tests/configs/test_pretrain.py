@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -110,6 +111,41 @@ def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, 
     assert 1 <= table["rank"][1] <= 4  # validation images
     events = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("rank")] == [(2, pytest.approx(table["rank"][1], rel=1e-5))]
+
+
+@pytest.mark.parametrize(("allowed", "images"), [(False, 10), (True, 12)])
+def test_test_patients_are_learnt_from_only_when_told_and_the_files_say_so(
+    allowed, images, prepared, workflow_of, tmp_path
+):
+    datalist = read_datalist(prepared / "datalist.json")
+    splits = {"validation": datalist["validation"][:2], "test": datalist["validation"][2:]}
+    write_datalist(prepared / "datalist.json", {**datalist, **splits})
+    run_here(workflow_of(dataset_dir=str(prepared), allow_test_patients=allowed, max_epochs=1))
+    for name in ("checkpoint", "backbone"):
+        facts = torch.load(tmp_path / f"run/{name}.pt", weights_only=True)["provenance"]
+        assert (facts["training_images"], facts["test_images"]) == (images, images - 10)
+        assert facts["dataset"]["sha256"] == hashlib.sha256((prepared / "datalist.json").read_bytes()).hexdigest()
+        config = (tmp_path / "run/executed_config.yaml").read_bytes()
+        assert facts["config_sha256"] == hashlib.sha256(config).hexdigest()
+
+
+def test_steps_that_are_not_finite_are_skipped_when_told_and_counted(prepared, workflow_of, tmp_path):
+    """Of 10 images one is NaN: its step is left out in each epoch; the weights stay finite."""
+    workflow = workflow_of(dataset_dir=str(prepared), batch_size=2, non_finite="skip", val_interval=2)
+    workflow.initialize()
+    prepare = workflow.parser.get_parsed_content("prepare_batch")
+
+    def spoil(batch, *args, **kwargs):
+        image, label, *rest = prepare(batch, *args, **kwargs)
+        return image, torch.where((batch["index"] == 3)[:, None, None, None], torch.nan, label), *rest
+
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    trainer.prepare_batch = spoil
+    workflow.run()
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table["skipped_steps"].tolist() == [1, 1]
+    assert table["train_loss"].notna().all()
+    assert all(value.isfinite().all() for value in weights_of({"output_dir": tmp_path / "run"}))
 
 
 def weights_of(run):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -106,6 +107,14 @@ def test_figures_of_the_validation_split_are_said_to_flatter(folder, tmp_path, s
     evaluate(folder, tmp_path, split=split, num_cases=0)
     notes = json.loads((tmp_path / "metrics.json").read_text())["notes"]
     assert any("flatter" in note for note in notes) == flatters
+
+
+def test_pretraining_on_test_patients_is_said(folder, tmp_path):
+    trained, items, images = evaluate(folder, tmp_path, num_cases=0)
+    for seen in (0, 40):
+        known = dataclasses.replace(trained, provenance={"pretrained_provenance": {"test_images": seen}})
+        handler = EvaluationHandler(tmp_path, known, items, images, str(folder), "test", Calibration())
+        assert any("40 images of test patients" in note for note in handler._notes()) == bool(seen)
 
 
 def test_calibration_is_fitted_on_the_logits_of_its_items(folder):

@@ -125,7 +125,7 @@ class EvaluationHandler:
                 **{f"trained: {key}": value for key, value in self.trained.provenance.items()},
             },
             "calibration": calibration,
-            "provenance": provenance(),
+            "provenance": provenance(seed=self.metrics.get("seed")),
             "demonstration": is_generated(datalist),
         }
 
@@ -144,6 +144,12 @@ class EvaluationHandler:
             )
         if self.split == "training":
             notes.append("The network was trained on these images: these figures tell what it learnt by heart.")
+        seen = (self.trained.provenance.get("pretrained_provenance") or {}).get("test_images")
+        if seen:
+            notes.append(
+                f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without their "
+                "labels: figures of the test split are not those of new patients."
+            )
         return notes
 
     def _write_report(
