@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from miram.data.crops import breast_mask, crop_at
+from miram.data.crops import crop_at
+from miram.data.mammograms import whole_breast
 from miram.data.prepared import write_png16, write_volume
 from miram.engines.calibration import Calibration, save_calibration
 from miram.engines.inference import load_trained
@@ -86,7 +87,7 @@ def test_the_square_is_found_on_the_sources_grid(workflow, tmp_path):
     label = np.asarray(nibabel.load(tmp_path / "a_label.nii.gz").dataobj).T
     assert probability.shape == label.shape == mammogram().shape
     assert (probability.dtype, label.dtype) == (np.float32, np.uint8)
-    np.testing.assert_array_equal(probability > 0, breast_mask(mammogram()))
+    np.testing.assert_array_equal(probability > 0, whole_breast(mammogram()))
     np.testing.assert_array_equal(label, probability >= 0.5)
     table = pd.read_csv(tmp_path / "findings.csv")
     best = table.iloc[0]

@@ -5,7 +5,8 @@ import torch
 from monai.data import ITKReader, MetaTensor
 from PIL import Image
 
-from miram.data.mammograms import LoadMammogramd, ToSourceGridd, find_mammograms
+from miram.data.crops import breast_mask
+from miram.data.mammograms import LoadMammogramd, ToSourceGridd, find_mammograms, whole_breast
 from miram.data.prepared import write_png16, write_volume
 from miram.errors import InputError
 
@@ -48,6 +49,26 @@ def test_what_cannot_be_mapped_is_left_out_with_the_reason(tmp_path):
     assert found.problems.keys() == reasons.keys()
     for name, text in reasons.items():
         assert text in found.problems[name]
+
+
+def test_dark_bays_within_the_breast_belong_to_it():
+    image = np.zeros((700, 500), np.uint16)
+    image[50:650, :300] = 30_000
+    image[300:320, :40] = 0  # opens to the edge of the image
+    image[200:220, 150:200] = 0  # a hole
+    expected = np.zeros(image.shape, bool)
+    expected[50:650, :300] = True
+    assert not breast_mask(image)[310, 20]
+    # on a copy of half the size, outlines are as fine as two pixels, and corners lose some
+    assert (whole_breast(image) != expected).mean() < 0.005
+    assert whole_breast(image)[300:320, :40].all()
+
+
+def test_nothing_is_added_to_a_breast_without_bays_or_to_none():
+    image = np.zeros((700, 500), np.uint16)
+    image[50:650, :300] = 30_000
+    np.testing.assert_array_equal(whole_breast(image), breast_mask(image))
+    assert not whole_breast(np.zeros((700, 500), np.uint16)).any()
 
 
 def test_a_color_image_is_refused_and_not_read_otherwise(tmp_path):

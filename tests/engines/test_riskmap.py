@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from miram.data.crops import breast_mask, crop_at
+from miram.data.crops import crop_at
+from miram.data.mammograms import whole_breast
 from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
 from miram.engines.riskmap import (
@@ -58,7 +59,7 @@ def test_beyond_the_outer_centres_the_window_at_the_edge_counts():
 def test_outside_the_breast_the_map_is_zero_and_inside_it_is_not():
     image = breast()
     found = make()(as_batch(image), mean_of_window)[0, 0].numpy()
-    np.testing.assert_array_equal(found > 0, breast_mask(image))
+    np.testing.assert_array_equal(found > 0, whole_breast(image))
 
 
 def test_only_windows_of_the_breast_are_judged_in_batches_of_the_given_size():

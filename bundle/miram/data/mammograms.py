@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform
+from scipy import ndimage
 
 from miram.data.crops import breast_mask
 from miram.data.image import reason
@@ -51,6 +52,36 @@ def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     if not breast_mask(pixels).any():
         raise InputError(f"{path}: {NO_BREAST}")
     source_grid(path, pixels.shape)
+
+
+def whole_breast(pixels: np.ndarray, gap: float = 0.06, working_size: int = 512) -> np.ndarray:
+    """
+    The breast, with the dark fat that :func:`miram.data.crops.breast_mask` leaves out.
+
+    That function is for choosing windows of tissue; here nothing of the breast should be left out. So bays and gaps of
+    its outline are closed (morphologically, on a small copy), also those that open to the edge of the image.
+
+    Args:
+        pixels: (H, W), high = bright.
+        gap: width of what is closed, as a share of the longer side.
+        working_size: the longer side of the small copy, at most.
+
+    Returns:
+        bool, (H, W); nowhere True where no breast was found.
+    """
+    mask = breast_mask(pixels)
+    step = -(-max(mask.shape) // working_size)
+    radius = max(1, round(gap * max(mask.shape) / step / 2))
+    cells = mask
+    for axis in (0, 1):  # of the small copy: those that are wholly of the breast
+        cells = np.logical_and.reduceat(cells, np.arange(0, mask.shape[axis], step), axis=axis)
+    if not cells.any():
+        return mask
+    dilated = ndimage.distance_transform_edt(~np.pad(cells, radius, mode="edge")) <= radius
+    closed = ndimage.binary_fill_holes(ndimage.distance_transform_edt(dilated) > radius)
+    added = closed[radius:-radius, radius:-radius] & ~cells
+    rows, columns = (np.arange(length) // step for length in mask.shape)
+    return mask | added[np.ix_(rows, columns)]
 
 
 class LoadMammogramd(MapTransform):

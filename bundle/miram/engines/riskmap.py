@@ -13,8 +13,7 @@ from monai.utils import convert_to_tensor
 from scipy import ndimage
 from torch.nn import functional
 
-from miram.data.crops import breast_mask
-from miram.data.mammograms import NO_BREAST
+from miram.data.mammograms import NO_BREAST, whole_breast
 from miram.data.progress import progress_bar
 from miram.data.tasks import Task
 from miram.data.windows import Region, WindowAxis, highest_regions
@@ -104,7 +103,7 @@ class RiskMapInferer(Inferer):
 
     def _map(self, image: torch.Tensor, network: WindowFunction) -> torch.Tensor:
         """(1, H, W) -> (1, H, W)."""
-        breast = breast_mask(image[0].cpu().numpy())
+        breast = whole_breast(image[0].cpu().numpy())
         if not breast.any():
             raise InputError(NO_BREAST)
         rows, columns = self._axes(breast.shape)
