@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.networks.nets import ViT
+from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
@@ -64,7 +65,56 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} is no backbone: it lacks {sorted(_KEYS - backbone.keys())}. "
             "Give the backbone.pt of a pretraining run."
         )
+    check_kinds(path, backbone, {"network_def": dict, "state_dict": dict, "preprocessing": dict, "provenance": dict})
+    token, network_def = backbone["cls_token"], backbone["network_def"]
+    if not (token is None or isinstance(token, torch.Tensor)):
+        raise InputError(f"{path} is damaged: its cls_token is a {type(token).__name__}, not a tensor")
+    check_fits(path, lambda: ViT(**network_def), network_def, backbone["state_dict"])
     return backbone
+
+
+def check_kinds(path: str | os.PathLike[str], content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """
+    Check the kinds of a file's parts.
+
+    Raises:
+        InputError: naming the first that is of another kind.
+    """
+    for key, kind in kinds.items():
+        if not isinstance(content[key], kind):
+            raise InputError(f"{path} is damaged: its {key} is a {type(content[key]).__name__}, not a {kind.__name__}")
+
+
+def check_fits(
+    path: str | os.PathLike[str],
+    make: Callable[[], nn.Module],
+    network_def: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> None:
+    """
+    Check that a file's weights are those of the network that it describes, taking no memory for what it claims.
+
+    Args:
+        path: named in errors.
+        make: builds the network; called on torch's meta device.
+        network_def: the encoder's arguments.
+        state: the weights.
+
+    Raises:
+        InputError: if no network can be built, or its weights have other names or shapes.
+    """
+    layers = network_def.get("num_layers", 0)
+    if not isinstance(layers, int) or layers > len(state):  # each would be built, before any shape is compared
+        raise InputError(f"{path} is damaged: it has {len(state)} weights, and claims {layers!r} layers")
+    try:
+        with torch.device("meta"):
+            shapes = {key: value.shape for key, value in make().state_dict().items()}
+    except Exception as error:
+        raise InputError(f"{path} describes no network that can be built ({type(error).__name__}: {error})") from error
+    given = {key: value.shape for key, value in state.items() if isinstance(value, torch.Tensor)}
+    wrong = sorted(map(str, {key for key in shapes.keys() | state.keys() if shapes.get(key) != given.get(key)}))
+    if wrong:
+        raise InputError(f"{path} is damaged: its weights are not of the network that it describes, such as {wrong[0]}")
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -98,6 +148,9 @@ def _damaged_part(path: str | os.PathLike[str]) -> str | None:
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
+        packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+        if packed:  # torch writes none; a few bytes could become gigabytes
+            raise InputError(f"{path} is no file of torch.save: its part {packed[0]} is compressed")
         return archive.testzip()
 
 
