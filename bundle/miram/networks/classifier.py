@@ -12,7 +12,7 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.networks.backbone import load_weights_file
+from miram.networks.backbone import check_fits, check_kinds, load_weights_file
 from miram.networks.vit_encoder import ViTEncoder
 
 Pool = Literal["token", "mean", "attention"]
@@ -218,7 +218,10 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
             f"{path} is no classifier: it lacks {sorted(_KEYS - content.keys())}. "
             "Give the model.pt of a fine-tuning run."
         )
+    check_kinds(path, content, {"network_def": dict, "state_dict": dict, "task": dict, "preprocessing": dict})
     state = content.pop("state_dict")
-    network = ViTClassifier(**content["network_def"])
+    network_def, encoder = content["network_def"], content["network_def"].get("encoder")
+    check_fits(path, lambda: ViTClassifier(**network_def), encoder if isinstance(encoder, dict) else {}, state)
+    network = ViTClassifier(**network_def)
     network.load_state_dict(state, strict=True)
     return network.eval(), content
