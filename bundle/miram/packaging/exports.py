@@ -63,7 +63,7 @@ def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequen
     network = load_weights(parser.get_parsed_content("network_def"), bundle / "models/model.pt").eval()
     size = image_size(parser, bundle)
     path = bundle / f"models/model.{name}"
-    with _quiet("onnx_ir", "onnxscript"):
+    with _quiet("onnx_ir", "onnxscript", "monai.bundle.scripts"):
         _WRITERS[name](bundle, network, size, path)
     run = _READERS[name](path)
     for batch_size in batch_sizes:
@@ -84,7 +84,7 @@ def image_size(parser: ConfigParser, bundle: Path) -> list[int]:
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Without what these loggers inform of: a line for each node that they simplify."""
+    """Without what these loggers inform of: their arguments, and a line for each node that they simplify."""
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
