@@ -120,7 +120,7 @@ class ViTEncoder(nn.Module):
             pos_embed_type=pos_embed_type,
             spatial_dims=spatial_dims,
         )
-        rates = torch.linspace(0, drop_path_rate, num_layers).tolist()
+        rates = torch.linspace(0, drop_path_rate, num_layers, device="cpu").tolist()
         self.blocks = nn.ModuleList(EncoderBlock(hidden_size, mlp_dim, num_heads, qkv_bias, rate) for rate in rates)
         self.norm = nn.LayerNorm(hidden_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size)) if class_token else None
