@@ -48,6 +48,12 @@ def test_in_validation_every_sample_is_in_one_share():
     assert [len(share) for share in shares] == [8, 8, 7]
 
 
+def test_fewer_validation_images_than_processes_are_refused_as_one_would_wait_in_vain():
+    with pytest.raises(InputError, match="3 validation images, fewer than the 4 processes"):
+        SeededSampler(3, shuffle=False, num_replicas=4, rank=0)
+    assert len(SeededSampler(0, shuffle=False, num_replicas=4, rank=0)) == 0  # nothing held out: there is no validation
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_within_an_epoch_and_loads_nothing_before(workers):
     whole = read(make_loader(make_dataset(13), 4, shuffle=True), 2)

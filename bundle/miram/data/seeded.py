@@ -80,6 +80,9 @@ class SeededSampler(DistributedSampler):
         seed: another seed gives other orders.
         num_replicas: number of processes; by default those of `torch.distributed`.
         rank: number of this process, likewise.
+
+    Raises:
+        InputError: if a process would have no image to validate on, and wait for the others in vain.
     """
 
     def __init__(
@@ -93,6 +96,11 @@ class SeededSampler(DistributedSampler):
         distributed = dist.is_available() and dist.is_initialized()
         replicas = num_replicas or (dist.get_world_size() if distributed else 1)
         rank = rank if rank is not None else (dist.get_rank() if distributed else 0)
+        if not shuffle and 0 < num_samples < replicas:
+            raise InputError(
+                f"there are {num_samples} validation images, fewer than the {replicas} processes, and each needs one: "
+                "hold out more images, or start fewer processes"
+            )
         super().__init__(range(num_samples), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
         self.position = (0, 0)
 

@@ -11,6 +11,7 @@ from miram.handlers.progress import ProgressHandler
 from miram.handlers.provenance import provenance
 from miram.handlers.reconstructions import ReconstructionHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
+from miram.handlers.sharding import ShardingHandler
 from miram.handlers.summary import SummaryHandler
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ProgressHandler",
     "ReconstructionHandler",
     "RepresentationMonitor",
+    "ShardingHandler",
     "SummaryHandler",
     "provenance",
     "save_executed_config",

@@ -11,6 +11,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from miram.engines.distributed import is_main_process
+from miram.engines.sharding import whole_state
 from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -50,6 +51,7 @@ class BackboneHandler:
 
     def save(self, engine: Engine) -> None:
         """Write the backbone."""
+        state = whole_state(self.encoder)  # all processes together
         if is_main_process():
             facts = {**self.provenance, "epoch": engine.state.epoch}
-            save_backbone(self.path, backbone_from_encoder(self.encoder, self.preprocessing, facts))
+            save_backbone(self.path, backbone_from_encoder(self.encoder, self.preprocessing, facts, state))

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from miram.engines.distributed import is_main_process, rank, stop_distributed, world_size
+from miram.engines.sharding import load_whole_state, whole_state
 from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, StopRequest, name_of
 from miram.errors import InputError
@@ -147,7 +148,7 @@ class CheckpointHandler:
 
     def _content(self, engine: SupervisedTrainer, epochs: int) -> dict[str, Any]:
         state = engine.state
-        content = {name: part.state_dict() for name, part in self.to_save.items()}
+        content = {name: whole_state(part) for name, part in self.to_save.items()}  # all processes together
         content |= {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
         content["each_process"] = self.agreement.gather(
             {name: part.state_dict() for name, part in self.each_process.items()}
@@ -253,7 +254,7 @@ class CheckpointHandler:
         check_same_network(self.path, self.to_save["network"], content["network"])
         warn_of_changes(self.path, content.get("provenance", {}), self.provenance)
         for name, part in self.to_save.items():
-            part.load_state_dict(content[name])
+            load_whole_state(part, content[name])
         self._load_position(engine, content)
         engine.state.best_metric, engine.state.best_metric_epoch = content["best_metric"], content["best_metric_epoch"]
         # a checkpoint of another number of processes: what it has of each is near enough for the means of one epoch

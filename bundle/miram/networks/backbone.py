@@ -21,7 +21,10 @@ _KEYS = {"network_def", "state_dict", "cls_token", "preprocessing", "provenance"
 
 
 def backbone_from_encoder(
-    encoder: ViTEncoder, preprocessing: Mapping[str, Any], provenance: Mapping[str, Any]
+    encoder: ViTEncoder,
+    preprocessing: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """
     Describe a trained encoder in plain values.
@@ -30,13 +33,15 @@ def backbone_from_encoder(
         encoder: the trained encoder.
         preprocessing: how pixels became the encoder's input (what a user must do to new images).
         provenance: where the weights come from: versions, seed, epochs, data set.
+        state_dict: of the encoder, gathered, where several processes hold shares of it.
 
     Returns:
         "network_def", the arguments of a stock `monai.networks.nets.ViT`; "state_dict", exactly its keys; "cls_token",
         (1, 1, D) or None, kept apart since a stock ViT without a classification head has none; "preprocessing";
         "provenance".
     """
-    state = {key: value.detach().cpu().clone() for key, value in encoder.state_dict().items()}
+    state_dict = encoder.state_dict() if state_dict is None else state_dict
+    state = {key: value.detach().cpu().clone() for key, value in state_dict.items()}
     return {
         "network_def": dict(encoder.network_def),
         "cls_token": state.pop("cls_token", None),

@@ -1,0 +1,136 @@
+"""
+FSDP2: weights, gradients and optimizer state in shares, one a process, for encoders that outgrow one GPU.
+
+Files stay what they are without it: a state is gathered before it is written, and cut up when it is read, so that a run
+can go on with another number of processes, or without sharding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from miram.engines.distributed import is_main_process
+from miram.errors import InputError
+
+
+def shard(network: nn.Module, shard_size: int | None = None, precision: str = "float32") -> nn.Module:
+    """
+    Cut a network up, in place: each transformer block on its own, and all the rest together.
+
+    A block's weights are gathered just before it computes, and let go after. Gradients are averaged as in DDP.
+
+    Args:
+        network: on its device, with the same weights in every process.
+        shard_size: processes that hold one copy together; None is all of them. With 8 on nodes of 8 GPUs, weights
+            travel within a node, and only gradients between nodes (HSDP).
+        precision: "float32" or "bfloat16".
+
+    Returns:
+        the network.
+
+    Raises:
+        InputError: if the number of processes is no multiple of `shard_size`, or the precision is float16.
+    """
+    if precision == "float16":
+        raise InputError(
+            "sharding needs bfloat16 or float32: with float16 each process would skip overflowed steps on its own"
+        )
+    count = dist.get_world_size()
+    size = shard_size or count
+    if count % size:
+        raise InputError(f"shard_size {size} does not divide the {count} processes: choose one that does, or null")
+    kind = next(network.parameters()).device.type
+    mesh = init_device_mesh(kind, (count,) if size == count else (count // size, size))
+    lists = [module for name, module in network.named_modules() if name.endswith("blocks")]
+    parts = [fully_shard(block, mesh=mesh) for module in lists for block in module.children()]
+    parts = [fully_shard(network, mesh=mesh), *parts]
+    # While a part computes its gradients, the weights of the one before it are gathered. FSDP would take the order from
+    # the last forward passes; but one process alone runs some between two epochs, and would then ask in another order.
+    for before, part in zip([parts[-1], *parts], parts, strict=False):
+        part.set_modules_to_backward_prefetch([before])
+    # FSDP takes what runs first for the root, and that may be the encoder alone.
+    parts[0]._get_fsdp_state()._lazy_init()
+    return network
+
+
+def gather_weights(network: nn.Module) -> None:
+    """
+    Let each process hold all weights until :func:`release_weights`, so that it can run the network without the others.
+
+    All processes call it together. Without sharding nothing happens.
+    """
+    for module in _sharded(network):
+        module.unshard()
+        module.set_reshard_after_forward(False, recurse=False)
+
+
+def release_weights(network: nn.Module) -> None:
+    """Let each process keep its share of the weights only."""
+    for module in _sharded(network):
+        module.reshard()
+        module.set_reshard_after_forward(module is not network, recurse=False)
+
+
+def whole_state(part: Any) -> dict[str, Any]:
+    """
+    The state of a network, an optimizer or another part of a run, as it is without sharding.
+
+    All processes call it together. Tensors that were gathered are on the CPU, in the first process alone: in the others
+    they are None, since all of them on each process could fill the memory of a machine.
+
+    Args:
+        part: has `state_dict`.
+    """
+    return _gathered(part.state_dict())
+
+
+def load_whole_state(part: Any, state: Mapping[str, Any]) -> None:
+    """
+    Load a whole state; each process keeps its share of what is sharded.
+
+    Args:
+        part: a network, an optimizer, or another part of a run with `load_state_dict`.
+        state: what :func:`whole_state` gave.
+    """
+    if isinstance(part, Optimizer):
+        parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+        shares = {
+            index: {name: _share(value, parameters[index]) for name, value in values.items()}
+            for index, values in state["state"].items()
+        }
+        state = {**state, "state": shares}
+    elif isinstance(part, nn.Module):
+        own = part.state_dict()
+        state = {name: _share(value, own.get(name)) for name, value in state.items()}
+    part.load_state_dict(state)
+
+
+def _sharded(network: nn.Module) -> Iterator[FSDPModule]:
+    return (module for module in network.modules() if isinstance(module, FSDPModule))
+
+
+def _gathered(value: Any) -> Any:
+    """A nested state with whole tensors."""
+    if isinstance(value, DTensor):
+        whole = value.full_tensor().detach()
+        return whole.cpu() if is_main_process() else None
+    if isinstance(value, dict):
+        return {name: _gathered(entry) for name, entry in value.items()}
+    return value
+
+
+def _share(value: Any, like: torch.Tensor | None) -> Any:
+    """This process's share of a tensor, cut like another; what is not of its shape, such as a count, is left whole."""
+    if not (isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape):
+        return value
+    # each process has the whole tensor: there is nothing to send
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
