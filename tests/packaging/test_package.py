@@ -125,7 +125,7 @@ def backbone(path):
         (lambda path: None, "there is no checkpoint"),
         (lambda path: path.write_bytes(b"damaged"), "cannot be read as weights"),
         (backbone, r"is no classifier: it lacks .*'task'"),
-        (of_another_architecture, "no classifier that this version can build"),
+        (of_another_architecture, "weights are not of the network that it describes"),
         (of_volumes, "classifies volumes"),
     ],
     ids=["none", "damaged", "backbone", "other", "volumes"],

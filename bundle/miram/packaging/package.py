@@ -68,10 +68,7 @@ def _read(
 ) -> tuple[TrainedClassifier, Calibration]:
     if not Path(checkpoint).is_file():
         raise InputError(f"there is no checkpoint {checkpoint}: give the model.pt of a fine-tuning run")
-    try:
-        trained = load_trained(checkpoint)
-    except (RuntimeError, TypeError, KeyError) as error:  # its own description does not build what it holds
-        raise InputError(f"{checkpoint} is no classifier that this version can build: {error}") from error
+    trained = load_trained(checkpoint)
     if trained.network.encoder.spatial_dims != 2:
         raise InputError(f"{checkpoint} classifies volumes; the bundles are of images")
     if calibration is None:
