@@ -201,6 +201,19 @@ def save_classifier(path: str | os.PathLike[str], content: Mapping[str, Any]) ->
         torch.save(dict(content), temporary)
 
 
+def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    task, temperature, thresholds = content["task"], content["temperature"], content["thresholds"]
+    classes = task.get("classes")
+    named = isinstance(task.get("name"), str) and task.get("type") in ("binary", "multiclass", "multilabel")
+    if not (named and isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise InputError(f"{path} is damaged: its task has no name, known type and list of classes")
+    if not (temperature is None or (isinstance(temperature, int | float) and temperature > 0)):
+        raise InputError(f"{path} is damaged: its temperature is no positive number")
+    levels = [] if thresholds is None else list(thresholds.values()) if isinstance(thresholds, dict) else [None]
+    if not all(isinstance(level, dict) for level in levels):
+        raise InputError(f"{path} is damaged: its thresholds are no dictionary of levels and classes")
+
+
 def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[str, Any]]:
     """
     Read a classifier on the CPU, in evaluation mode. Nothing in the file is executed.
@@ -218,7 +231,9 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
             f"{path} is no classifier: it lacks {sorted(_KEYS - content.keys())}. "
             "Give the model.pt of a fine-tuning run."
         )
-    check_kinds(path, content, {"network_def": dict, "state_dict": dict, "task": dict, "preprocessing": dict})
+    parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")
+    check_kinds(path, content, dict.fromkeys(parts, dict))
+    _check_facts(path, content)
     state = content.pop("state_dict")
     network_def, encoder = content["network_def"], content["network_def"].get("encoder")
     check_fits(path, lambda: ViTClassifier(**network_def), encoder if isinstance(encoder, dict) else {}, state)
