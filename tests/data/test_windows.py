@@ -77,6 +77,14 @@ def test_a_weaker_region_is_found_beside_a_stronger_one():
     assert found[:2] == [int(columns.centers[1]), int(columns.centers[4])]
 
 
+@pytest.mark.parametrize("stride", [16, 17, 32])
+def test_regions_are_told_apart_where_windows_hardly_overlap(stride):
+    rows, columns = WindowAxis.of(32, 32, stride), WindowAxis.of(32 + 6 * stride, 32, stride)
+    values = make_map([[0.9, 0.3, 0.2, 0.7, 0.2, 0.3, 0.4]], rows, columns)
+    found = [region.column for region in highest_regions(values, rows, columns)]
+    assert found == [int(columns.centers[index]) for index in (0, 3, 6)]
+
+
 def test_where_all_is_zero_there_is_no_region():
     axis = WindowAxis.of(64, 32, 16)
     assert highest_regions(np.zeros((64, 64), np.float32), axis, axis) == []

@@ -105,7 +105,7 @@ def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAx
         place = _nearest_positive(probability, rows, columns, row, column)
         if place is not None:
             places[row, column], values[row, column] = place, probability[place]
-    around = [2 * (axis.width // 2 // axis.stride) + 1 for axis in (rows, columns)]
+    around = [2 * max(1, round(axis.width / 2 / axis.stride)) + 1 for axis in (rows, columns)]  # at least the next one
     peaks = (values > 0) & (values == ndimage.maximum_filter(values, size=around))
     labels, number = ndimage.label(peaks, np.ones((3, 3)))
     found = []
