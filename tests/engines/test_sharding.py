@@ -9,6 +9,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from miram.engines.sharding import gather_weights, load_whole_state, release_weights, shard, whole_state
+from miram.engines.steps import _step_unless
 from miram.errors import InputError
 from miram.networks.backbone import backbone_from_encoder
 from miram.networks.miram import MIRAM
@@ -32,11 +33,15 @@ def make_optimizer(network):
     return torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 1e-3)
 
 
-def train(network, optimizer, steps=2):
-    """Losses of a few steps on the same batch."""
+def batch():
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(2, 1, 32, 32, generator=generator)
-    keep = torch.stack([torch.randperm(16, generator=generator)[:4] for _ in range(2)])
+    return image, torch.stack([torch.randperm(16, generator=generator)[:4] for _ in range(2)])
+
+
+def train(network, optimizer, steps=2):
+    """Losses of a few steps on the same batch."""
+    image, keep = batch()
     losses = []
     for _ in range(steps):
         loss = sum(prediction.square().mean() for prediction in network(image, keep)["predictions"])
@@ -125,3 +130,16 @@ def test_what_cannot_be_sharded_is_refused(one_process):
         shard(make_network(), precision="float16")
     with pytest.raises(InputError, match="shard_size 8 does not divide the 1 processes"):
         shard(make_network(), shard_size=8)
+
+
+def test_a_fused_optimizer_leaves_out_a_step_that_is_not_finite(one_process):
+    """As on a GPU, where the flag is read on the device."""
+    network = shard(make_network())
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 1e-3, fused=True)
+    sum(prediction.square().mean() for prediction in network(*batch())["predictions"]).backward()
+    before = {name: value.full_tensor().clone() for name, value in network.state_dict().items()}
+    _step_unless(optimizer, torch.ones(()))
+    assert all(torch.equal(value.full_tensor(), before[name]) for name, value in network.state_dict().items())
+    _step_unless(optimizer, torch.zeros(()))
+    key = "encoder.blocks.0.attn.qkv.weight"
+    assert not torch.equal(network.state_dict()[key].full_tensor(), before[key])
