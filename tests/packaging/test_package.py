@@ -52,13 +52,13 @@ def test_the_zip_holds_the_folder(packaged):
     assert content == {f"{NAME}/{name}": (packaged / name).read_bytes() for name in names_of(packaged)}
 
 
-def test_two_builds_are_the_same_bytes(packaged, repository, checkpoint, tmp_path):
-    copy = shutil.copy(checkpoint, tmp_path / "renamed.pt")
-    again = package_bundle(repository, "classification", copy, tmp_path)
-    assert names_of(again) == names_of(packaged)
-    differ = [name for name in names_of(again) if (again / name).read_bytes() != (packaged / name).read_bytes()]
-    assert differ == []
-    assert again.with_suffix(".zip").read_bytes() == packaged.with_suffix(".zip").read_bytes()
+def test_two_builds_are_the_same_bytes(repository, checkpoint, tmp_path):
+    renamed = shutil.copy(checkpoint, tmp_path / "renamed.pt")
+    one = package_bundle(repository, "classification", checkpoint, tmp_path / "one")
+    two = package_bundle(repository, "classification", renamed, tmp_path / "two")
+    assert names_of(one) == names_of(two)
+    assert [name for name in names_of(one) if (one / name).read_bytes() != (two / name).read_bytes()] == []
+    assert one.with_suffix(".zip").read_bytes() == two.with_suffix(".zip").read_bytes()
 
 
 def test_only_the_own_earlier_output_is_replaced(repository, checkpoint, tmp_path):
