@@ -14,8 +14,8 @@ environment=$(cd "$1" && pwd)
 cd "$environment"   # no folder of ours shall be found as a package
 
 # torch with what its build requires, which differs between CPU and CUDA; the rest is listed in full
-bin/pip install --quiet -c "$constraints" torch
-bin/pip install --quiet --no-deps -r "$constraints"
+bin/pip install --quiet --no-compile -c "$constraints" torch
+bin/pip install --quiet --no-compile --no-deps -r "$constraints"
 
 # PyPI's torchvision is built for CUDA. Beside a CPU build of torch its operators are missing, and its import fails where
 # it describes them. Declared, they let it be imported; nothing here calls them.

@@ -67,7 +67,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             readme="bundle_riskmap.md",
             configs={
                 **_TRAINING,
-                "inference": ("riskmap", "package_model"),
+                "inference": ("riskmap", "package_model", "serve_riskmap"),
                 "evaluate": ("evaluate", "package_model", "package_evaluate"),
             },
             metadata={

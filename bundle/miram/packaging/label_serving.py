@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,8 +161,8 @@ def dicom_source(path: str | os.PathLike[str]) -> Path:
     """
     The DICOM file that MONAI Label made a NIfTI of, if it did.
 
-    From a DICOMweb server it keeps a series as a folder, and beside it one volume of the same name. That has lost the
-    bit depth, the window, and which end of the gray levels is white.
+    From a DICOMweb server it keeps a series as a folder, and beside it one volume of the same name, which does not tell
+    how many bits were stored, nor the window.
 
     Args:
         path: of an image.
@@ -168,6 +171,18 @@ def dicom_source(path: str | os.PathLike[str]) -> Path:
         the only file of that folder; `path` itself where there is no such folder, or it holds several files.
     """
     path = Path(path)
-    folder = without_suffix(path)
-    files = sorted(folder.glob("*.dcm")) if folder != path and folder.is_dir() else []
+    kept = _kept_copy(path)
+    folder = without_suffix(kept)
+    files = sorted(folder.glob("*.dcm")) if folder != kept and folder.is_dir() else []
     return files[0] if len(files) == 1 else path
+
+
+def _kept_copy(path: Path) -> Path:
+    """What the server keeps of a temporary NIfTI: for a series that it has just fetched it names that one instead."""
+    if "monailabel" not in sys.modules or path.parent != Path(tempfile.gettempdir()):
+        return path
+    from monailabel.interfaces.utils.app import app_instance
+
+    datastore = app_instance().datastore()
+    kept = (datastore.get_image_info(name).get("path") for name in datastore.list_images())
+    return next((Path(copy) for copy in kept if copy and filecmp.cmp(path, copy, shallow=False)), path)

@@ -92,7 +92,8 @@ def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> 
     values = np.unique(label[label != 0]).tolist()
     if len(values) != 1 or values[0] not in range(1, len(task.classes) + 1):
         meaning = ", ".join(f"{number} {name}" for number, name in enumerate(task.classes, start=1))
-        raise InputError(f"the label {path} has the values {values} beside 0; give it one of these: {meaning}")
+        found = ", ".join(f"{value:g}" for value in values) or "none"
+        raise InputError(f"the label {path} has these values beside 0: {found}; give it one of {meaning}")
     return task.classes[int(values[0]) - 1]
 
 
