@@ -61,7 +61,7 @@ class ScaleDecoder(Decoder):
     is interpolated to the scale's own (14 x 14 to 28 x 28 at 2x), gets its own positions, runs through its own blocks,
     and each token predicts the pixels of its own patch. At scale 1 nothing is interpolated: that is MAE's decoder.
 
-    Width and depth are what it costs: at 2x a decoder of 256 x 2 takes a twelfth of the operations of MAE's 512 x 8.
+    Width and depth are what it costs: at 2x a decoder of 256 x 2 takes a thirteenth of the operations of MAE's 512 x 8.
 
     Args:
         encoder: the encoder whose tokens are decoded; only its sizes are read.
