@@ -216,7 +216,7 @@ def _outcome(work: Callable[[Job], Result], job: Job) -> Result | Exception:
     try:
         return _attempt(work, job)
     except Exception as error:
-        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        error.add_note(f"in a worker process, at {job}:\n{traceback.format_exc()}")
         return error
 
 

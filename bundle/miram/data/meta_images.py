@@ -33,16 +33,16 @@ def check_data_file(path: str | os.PathLike[str], size: int) -> None:
     with open(path, "rb") as stream:
         head = stream.read(2**16)
     found = FIELDS["data"].search(head)
-    if found is None:
-        return
-    name = found[1].decode(errors="replace").strip()
+    name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own
     if name.upper() == "LOCAL":
-        data, offset = path, found.end()
+        data, offset = path, found.end() if found else 0
     elif name.upper().startswith("LIST") or "%" in name:
         raise InputError(f"{path} has its pixels in several files; convert it to one .mha or .nrrd")
     else:
         data, offset = _beside(path, name), 0
-    if FIELDS["packed"].search(head[: found.start()]):
+    if size > 1032 * data.stat().st_size:  # the most that deflate makes of a byte
+        raise InputError(f"{path} is truncated: {data.stat().st_size} bytes cannot hold the {size} that it claims")
+    if found and FIELDS["packed"].search(head[: found.start()]):
         _check_inflated(path, data, offset, size)
 
 
