@@ -138,12 +138,21 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         calibration = Calibration(**content)
-    except (ValueError, TypeError) as error:
+        _check_kinds(calibration)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no calibration ({error}); delete it, and evaluate the model again") from error
     if calibration.model_sha256 != model_sha256:
         logger.warning("%s was fitted for another model and is left aside; evaluate this model again", path)
         return None
     return calibration
+
+
+def _check_kinds(calibration: Calibration) -> None:
+    temperature, levels = calibration.temperature, calibration.thresholds
+    if not (temperature is None or (isinstance(temperature, int | float) and temperature > 0)):
+        raise TypeError("the temperature is no positive number")
+    if not (isinstance(levels, dict) and all(isinstance(level, dict) for level in levels.values())):
+        raise TypeError("the thresholds are no dictionary of levels and classes")
 
 
 def calibration_of_model(content: Mapping[str, object], model_sha256: str) -> Calibration:
