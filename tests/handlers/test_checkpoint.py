@@ -223,6 +223,19 @@ def test_a_damaged_checkpoint_costs_the_epoch_since_the_one_before(tmp_path, cap
     assert torch.equal(whole.weights(), again.weights())
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_good_one(tmp_path):
+    """Damaged, gone on from the one before, and after one more checkpoint damaged again."""
+    whole = Run(tmp_path / "whole.pt").run(4)
+    Run(tmp_path / "c.pt").run(2)
+    for _ in range(3):
+        (tmp_path / "c.pt").write_bytes(b"damaged")
+        again = Run(tmp_path / "c.pt")
+        stop_at(again, Events.EPOCH_STARTED, once=3)
+        with pytest.raises(RuntimeError, match="crash"):
+            again.run(4)
+    assert torch.equal(whole.weights(), Run(tmp_path / "c.pt").run(4).weights())
+
+
 def test_the_checkpoint_of_a_run_tells_where_it_comes_from(tmp_path, caplog):
     Run(tmp_path / "c.pt", sha="a", seed=0).run(1)
     assert content_of(tmp_path / "c.pt")["provenance"] == {"sha": "a", "epoch": 1, "iteration": LENGTH}

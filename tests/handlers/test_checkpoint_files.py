@@ -12,6 +12,10 @@ def write(folder, *numbers):
         write_checkpoint(folder / "checkpoint.pt", {"number": number, "weights": torch.full((500,), float(number))})
 
 
+def number_in(folder):
+    return read_checkpoint(folder / "checkpoint.pt")[0]["number"]
+
+
 def damage(path, how):
     raw = bytearray(path.read_bytes())
     if how == "flipped":
@@ -22,7 +26,7 @@ def damage(path, how):
 def test_the_last_two_are_kept(tmp_path):
     write(tmp_path, 1, 2, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint_previous.pt"]
-    assert read_checkpoint(tmp_path / "checkpoint.pt")["number"] == 3
+    assert number_in(tmp_path) == 3
     assert torch.load(tmp_path / "checkpoint_previous.pt", weights_only=True)["number"] == 2
 
 
@@ -30,7 +34,7 @@ def test_the_last_two_are_kept(tmp_path):
 def test_of_a_damaged_one_the_one_before_is_used_and_both_are_named(tmp_path, caplog, how):
     write(tmp_path, 1, 2, 3)
     damage(tmp_path / "checkpoint.pt", how)
-    assert read_checkpoint(tmp_path / "checkpoint.pt")["number"] == 2
+    assert number_in(tmp_path) == 2
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert f"{tmp_path}/checkpoint.pt" in record.getMessage()
@@ -40,8 +44,20 @@ def test_of_a_damaged_one_the_one_before_is_used_and_both_are_named(tmp_path, ca
 def test_a_process_that_was_killed_between_the_two_renames_lost_nothing(tmp_path, caplog):
     write(tmp_path, 1, 2)
     (tmp_path / "checkpoint.pt").unlink()
-    assert read_checkpoint(tmp_path / "checkpoint.pt")["number"] == 1
+    assert number_in(tmp_path) == 1
     assert "there is no" in caplog.text
+
+
+@pytest.mark.parametrize(("replaced", "left"), [("keep", 2), ("drop", 1), ("forget", None)])
+def test_what_becomes_of_the_one_that_is_replaced(tmp_path, replaced, left):
+    write(tmp_path, 1, 2)
+    write_checkpoint(tmp_path / "checkpoint.pt", {"number": 3}, replaced)
+    assert number_in(tmp_path) == 3
+    (tmp_path / "checkpoint.pt").unlink()
+    if left is None:
+        assert not list(tmp_path.iterdir())
+    else:
+        assert number_in(tmp_path) == left
 
 
 def test_two_damaged_ones_are_an_error_with_the_remedy(tmp_path):
@@ -60,7 +76,7 @@ def test_every_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
     for place in torch.randint(len(raw), (300,)).tolist():
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
         try:
-            content = read_checkpoint(path)
+            content, _ = read_checkpoint(path)
         except InputError:
             noticed += 1
             continue

@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from miram.handlers import checkpoint
+from miram.handlers.checkpoint_files import Replaced
 
 PHASES = ("starting", "training", "validating", "concluding", "writing a checkpoint")
 
@@ -26,9 +27,9 @@ def main(files: list[str], overrides: dict[str, Any], log: str, phase: Any) -> N
     def note(name: str) -> None:
         phase.value = PHASES.index(name)
 
-    def write(path: Path, content: Mapping[str, Any], keep: bool = True) -> None:
+    def write(path: Path, content: Mapping[str, Any], replaced: Replaced = "keep") -> None:
         before, phase.value = phase.value, PHASES.index("writing a checkpoint")
-        write_checkpoint(path, content, keep)
+        write_checkpoint(path, content, replaced)
         phase.value = before
 
     torch.set_num_threads(1)

@@ -129,7 +129,7 @@ class Runs:
         time.sleep(delay)
         name = PHASES[phase.value]
         getattr(process, signal)()
-        process.join(60)
+        process.join(120)
         assert process.exitcode in (0, -9, -15, 143), process.exitcode
         if process.exitcode != 0:
             self.faults.counts[f"{'SIGKILL' if signal == 'kill' else 'SIGTERM'} while {name}"] += 1

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,7 @@ def loader_of(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator(),
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=partial(_leave_signals_to_the_trainer, os.getpid()),
     )
 
 
@@ -214,7 +215,7 @@ def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> Non
         )
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
+def _leave_signals_to_the_trainer(trainer: int, worker: int) -> None:
     """
     Do not end by Ctrl-C or a batch queue's SIGTERM, which reach loader processes too: the trainer still needs batches
     until its checkpoint is written. A loader process ends when the trainer says so, or has ended.
@@ -222,10 +223,10 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # on Linux: it tells who sent a signal, which a handler does not know
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_trainer_says_so, daemon=True).start()
+        threading.Thread(target=_end_when_told_by, args=(trainer,), daemon=True).start()
 
 
-def _end_when_the_trainer_says_so() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _end_when_told_by(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
         pass
     os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -20,6 +21,23 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # torchrun passes a signal on to processes that may have had it already: this soon, in seconds, it is the same request
 _SAME_REQUEST = 5.0
+
+
+class Stopped(SystemExit):
+    """
+    The end of a process that was stopped by a signal and has saved its state, with the status 128 + signal.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        """For the log of whoever passes it on."""
+        return f"stopped by {name_of(self.number)}"
 
 
 class StopRequest:
@@ -107,3 +125,9 @@ class Agreement:
 def name_of(number: int) -> str:
     """A signal's name, SIGTERM."""
     return signal.Signals(number).name
+
+
+def end_loaders() -> None:
+    """End loader processes; at the end of this one torch would wait five seconds for each."""
+    for process in multiprocessing.active_children():
+        process.terminate()

@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from miram.engines.distributed import is_main_process, rank, stop_distributed, world_size
 from miram.engines.sharding import load_whole_state, whole_state
 from miram.engines.steps import TrainingStep
-from miram.engines.stopping import Agreement, StopRequest, name_of
+from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
 from miram.errors import InputError
 from miram.files import remove_temporaries
-from miram.handlers.checkpoint_files import exists, read_checkpoint, write_checkpoint
+from miram.handlers.checkpoint_files import Replaced, exists, read_checkpoint, write_checkpoint
 from miram.handlers.checkpoint_parts import Generators, check_same_network, start_within, warn_of_changes
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class CheckpointHandler:
         self.minutes = minutes
         self.evaluator = evaluator
         self.provenance = dict(provenance or {})
-        self.keep_previous = True
+        self.replaced: Replaced = "keep"
         self.saved_at = 0.0
         self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, while it is concluded
 
@@ -160,8 +160,8 @@ class CheckpointHandler:
 
     def _write(self, content: Mapping[str, Any]) -> None:
         if is_main_process():
-            write_checkpoint(self.path, content, self.keep_previous)
-        self.keep_previous = True
+            write_checkpoint(self.path, content, self.replaced)
+        self.replaced = "keep"
         self.saved_at = time.monotonic()
 
     # --- stopping
@@ -197,7 +197,8 @@ class CheckpointHandler:
             self.path,
         )
         stop_distributed()
-        raise SystemExit(128 + number)
+        end_loaders()
+        raise Stopped(number)
 
     def _begin_concluding(self, engine: SupervisedTrainer, epochs: int) -> None:
         """
@@ -244,10 +245,12 @@ class CheckpointHandler:
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
             return
         if not self.resume:
-            self.keep_previous = False  # nobody shall go on from the old run by mistake
+            self.replaced = "forget"  # nobody shall go on from the old run by mistake
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
             return
-        content = read_checkpoint(self.path)
+        content, source = read_checkpoint(self.path)
+        if source != self.path:
+            self.replaced = "drop"  # a damaged file shall not take the place of a good one
         missing = {*self.to_save, *_KEYS} - content.keys()
         if missing:
             raise InputError(f"{self.path} is no checkpoint of a run: it lacks {sorted(missing)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,8 @@ from miram.files import atomic_write
 from miram.networks.backbone import load_weights_file
 
 logger = logging.getLogger(__name__)
+
+Replaced = Literal["keep", "drop", "forget"]
 
 _REMEDY = "Give another output_dir, or start afresh with --resume False"
 
@@ -28,24 +30,28 @@ def exists(path: Path) -> bool:
     return path.exists() or previous_of(path).exists()
 
 
-def write_checkpoint(path: Path, content: Mapping[str, Any], keep: bool = True) -> None:
+def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced = "keep") -> None:
     """
     Write a checkpoint, whole or not at all.
 
     Args:
         path: the file.
         content: plain values and tensors.
-        keep: keep the one before as :func:`previous_of`; otherwise it is replaced, and an older one removed.
+        replaced: what becomes of the one that is there: "keep" it as :func:`previous_of`; "drop" it, since it is
+            damaged and the one before is good; "forget" it and the one before, since they are of another run.
     """
-    with atomic_write(path, previous_of(path) if keep else None) as temporary:
+    with atomic_write(path, previous_of(path) if replaced == "keep" else None) as temporary:
         torch.save(dict(content), temporary)
-    if not keep:
+    if replaced == "forget":
         previous_of(path).unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
     """
     Read the last checkpoint, or with a warning the one before, if the last is damaged or missing.
+
+    Returns:
+        what it holds, and the file that was read.
 
     Raises:
         InputError: if none can be read.
@@ -62,5 +68,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if candidate != path:
             reason = problems[0] if problems else f"there is no {path}"
             logger.warning("%s; going on from the checkpoint before it, %s", reason, candidate)
-        return content
+        return content, candidate
     raise InputError(f"no checkpoint can be read: {'; '.join(problems)}. {_REMEDY}")

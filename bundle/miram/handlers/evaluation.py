@@ -147,8 +147,8 @@ class EvaluationHandler:
         seen = (self.trained.provenance.get("pretrained_provenance") or {}).get("test_images")
         if seen:
             notes.append(
-                f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without their "
-                "labels: figures of the test split are not those of new patients."
+                f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without "
+                "their labels: figures of the test split are not those of new patients."
             )
         return notes
 
