@@ -7,6 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from ignite.metrics import Average, Metric
 from monai.transforms import Compose, LoadImage, MapTransform
 
 from miram.data.cbis_ddsm.lesions import cut_lesion
@@ -16,6 +18,7 @@ from miram.data.labelled import check_classes, targets_as_samples
 from miram.data.mixup import MixupDataset
 from miram.data.readers import read_image, without_suffix
 from miram.data.tasks import Task
+from miram.engines import classification_metrics
 from miram.errors import InputError
 from miram.packaging.label_serving import dicom_source
 
@@ -95,6 +98,22 @@ def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> 
         found = ", ".join(f"{value:g}" for value in values) or "none"
         raise InputError(f"the label {path} has these values beside 0: {found}; give it one of {meaning}")
     return task.classes[int(values[0]) - 1]
+
+
+def validation_metrics(device: torch.device | str, from_label: bool) -> dict[str, Metric]:
+    """
+    What validation measures: as in :func:`miram.engines.classification_metrics`, and of MONAI Label's items one more.
+
+    Of the few images that are labelled, most epochs have the same AUC. So their best epoch is that of the least loss.
+
+    Args:
+        device: where the loss is summed.
+        from_label: whether the items are MONAI Label's; then there is "val_negative_loss".
+    """
+    metrics = classification_metrics(torch.device(device))
+    if from_label:
+        metrics["val_negative_loss"] = Average(lambda output: -output["per_image"], device=device)[0]
+    return metrics
 
 
 class LabelledDataset(MixupDataset):
