@@ -163,7 +163,8 @@ def _check_split(path: Path, datalist: dict[str, Any], split: str) -> None:
 
 def _check_label_names(path: Path, datalist: dict[str, Any]) -> None:
     names = datalist.get("label_names", {})
-    if not isinstance(names, dict) or not all(isinstance(classes, list) for classes in names.values()):
+    lists = list(names.values()) if isinstance(names, dict) else [None]
+    if not all(isinstance(one, list) and all(isinstance(name, str | int | float) for name in one) for one in lists):
         raise InputError(f"{path}: 'label_names' does not give a list of classes for each task; {REMEDY}")
 
 
