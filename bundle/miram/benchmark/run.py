@@ -69,8 +69,8 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     steps: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     for precision in settings.precisions:
-        entries, failed = _entries(settings, precision)
-        steps += _rows(entries, settings, precision)
+        rows, failed = _measure(settings, precision)
+        steps += rows
         left_out += failed
     return {
         "machine": _machine(settings.device),
@@ -79,6 +79,12 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
         "steps": steps,
         "left_out": left_out,
     }
+
+
+def _measure(settings: BenchmarkSettings, precision: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The rows of one precision, whose networks are in memory together, and what could not run."""
+    entries, failed = _entries(settings, precision)
+    return _rows(entries, settings, precision), failed
 
 
 def _entries(settings: BenchmarkSettings, precision: str) -> tuple[dict[str, _Entry], list[dict[str, str]]]:
