@@ -79,7 +79,7 @@ class CrossAttentionDecoder(Decoder):
         num_layers: int = 4,
         num_heads: int = 8,
         mlp_ratio: float = 4.0,
-        decode_ratio: float = 1 / 3,
+        decode_ratio: float = 0.25,
         activation_checkpointing: bool | None = None,
     ) -> None:
         if not 0 < decode_ratio <= 1:
