@@ -179,3 +179,16 @@ def _write_wide_png(path: Path, layers: np.ndarray) -> None:
 
 def _crc(content: bytes) -> bytes:
     return struct.pack(">I", zlib.crc32(content))
+
+
+@pytest.mark.parametrize("entries", [b"\0\0", b""], ids=["no entries", "a circle"])
+def test_a_tiff_whose_pages_have_no_end_is_refused(tmp_path: Path, entries: bytes) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", picture(16))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    (first,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[first : first + 2])
+    place = first + 2 + 12 * count
+    content[place : place + 4] = struct.pack("<I", len(content) if entries else first)
+    (tmp_path / "a.tif").write_bytes(bytes(content) + entries + bytes(4) * bool(entries))
+    with pytest.raises(InputError, match="has no end"):
+        read_tiff(tmp_path / "a.tif", 10**6)

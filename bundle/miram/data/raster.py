@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +76,32 @@ def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "s
 
 
 def _only_page(path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    _check_directories(path, tiff)
     series = tiff.series[0]
     if len(series.pages) != 1 or len(tiff.series) > 1:
         raise InputError(f"{path} has several pages; give one image a file, or convert a stack to NIfTI")
     return tiff.pages.first
+
+
+def _check_directories(path: str | os.PathLike[str], tiff: tifffile.TiffFile, most: int = 1000) -> None:
+    """
+    Walk through the pages' directories, since tifffile goes round for ever where one has no entries.
+
+    Raises:
+        InputError: if one is empty or cut off, or there are more than `most`, as where they lead in a circle.
+    """
+    stream, form = tiff.filehandle, tiff.tiff
+    stream.seek(8 if form.is_bigtiff else 4)
+    for _ in range(most):
+        (place,) = struct.unpack(form.offsetformat, stream.read(form.offsetsize))
+        if place == 0:
+            return
+        stream.seek(place)
+        (entries,) = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
+        if entries == 0:
+            break
+        stream.seek(place + form.tagnosize + entries * form.tagsize)
+    raise InputError(f"{path} is damaged: the list of its pages is empty or has no end; export it again")
 
 
 def _check_segments(path: str | os.PathLike[str], page: tifffile.TiffPage, max_pixels: int) -> None:
