@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.data.synthetic.cases import CaseSettings
 from miram.data.synthetic.generate import generate_cbis_ddsm
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ def prepare_demo(
     crop_size: int = 160,
     crops: str = "lesion",
     workers: int | None = None,
+    test_fraction: float = 0.4,
 ) -> None:
     """
     Generate and prepare the demo's data; what is there already is kept.
@@ -29,10 +31,11 @@ def prepare_demo(
         crop_size: side of the crops in pixels.
         crops: "lesion", "tissue" or "both".
         workers: processes; None is one per core, 0 is this process.
+        test_fraction: share of the patients in the test tables; of 60 patients, enough of both classes for intervals.
     """
     source = Path(output_dir).parent / "cbis_ddsm"
     logger.info("generating %d patients in %s, for the demonstration", patients, source)
-    generate_cbis_ddsm(source, patients=patients, seed=seed, workers=workers)
+    generate_cbis_ddsm(source, patients, seed, workers, CaseSettings(test_fraction=test_fraction))
     prepare_cbis_ddsm(
         source / "dicom",
         source / "csv",
