@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from miram.engines.distributed import (
+    _fresh_store,
     is_main_process,
     on_main_process_first,
     start_distributed,
@@ -33,3 +35,36 @@ def test_the_main_process_does_the_work_once():
     on_main_process_first(lambda: done.append(1))
     on_main_process_first(None)
     assert done == [1]
+
+
+@pytest.fixture
+def restarted(monkeypatch):
+    """The environment of a process that torchrun has started again, and the store of the failed one."""
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    place = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "3"}
+    for name, value in {**address, **place}.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+def test_processes_that_were_started_again_do_not_read_what_failed_ones_left(restarted):
+    restarted.set("address", "of a failed process")
+    found = _fresh_store()
+    assert (found["rank"], found["world_size"]) == (1, 2)
+    assert not found["store"].check(["address"])
+    found["store"].set("address", "new")
+    assert restarted.get("restart_3/address") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TORCHELASTIC_RESTART_COUNT", "0"),  # the first start
+        ("TORCHELASTIC_USE_AGENT_STORE", "False"),  # torchrun makes a new store for each start
+        ("WORLD_SIZE", "4"),  # several machines, which count their restarts apart
+    ],
+)
+def test_otherwise_the_store_is_left_to_torch(name, value, restarted, monkeypatch):
+    monkeypatch.setenv(name, value)
+    assert _fresh_store() == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,10 +31,30 @@ def start_distributed() -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **_fresh_store())
     if dist.get_rank() > 0:
         logging.disable(logging.WARNING)
     return device
+
+
+def _fresh_store() -> dict[str, Any]:
+    """
+    Where processes that torchrun has started again on one machine find each other; nothing otherwise.
+
+    torchrun (2.13) gives them the store of those that died, in which their addresses still stand: who comes first would
+    read them. Counts of restarts are of a machine, so with several machines this cannot help (see docs/scale.md).
+    """
+    environment = os.environ
+    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+    shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not (restarts and shared and environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]):
+        return {}
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False)
+    return {
+        "store": dist.PrefixStore(f"restart_{restarts}", store),
+        "rank": int(environment["RANK"]),
+        "world_size": int(environment["WORLD_SIZE"]),
+    }
 
 
 def stop_distributed() -> None:

@@ -49,7 +49,8 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
     if count % size:
         raise InputError(f"shard_size {size} does not divide the {count} processes: choose one that does, or null")
     kind = next(network.parameters()).device.type
-    mesh = init_device_mesh(kind, (count,) if size == count else (count // size, size))
+    mesh = init_device_mesh(kind, (count // size, size), mesh_dim_names=("replicate", "shard"))
+    mesh = mesh["shard"] if size == count else mesh
     lists = [module for name, module in network.named_modules() if name.endswith("blocks")]
     parts = [fully_shard(block, mesh=mesh) for module in lists for block in module.children()]
     parts = [fully_shard(network, mesh=mesh), *parts]
