@@ -85,6 +85,7 @@ def write_studies(folder: Path) -> Path:
     bad = {
         "color": rng.integers(0, 255, (32, 32, 3)).astype(np.uint8),
         "black": np.zeros((160, 128), np.uint8),
+        "air": np.zeros((160, 128), np.uint8) + (rng.random((160, 128)) > 0.999),
     }
     for name, values in bad.items():
         PIL.Image.fromarray(values).save(folder / f"{name}.png")
@@ -213,6 +214,7 @@ def test_the_map_of_a_jpeg_is_given_without_loss(served, tmp_path):
         (CLASSIFIER, "volume", "is a volume"),
         (CLASSIFIER, "unheard_of", "no image of that name"),
         (MAPPER, "black", "is constant"),
+        (MAPPER, "air", "no breast was found"),
         (MAPPER, "color", "is a color image"),
         (MAPPER, "volume", "is a volume"),
     ],
