@@ -7,6 +7,7 @@ What a process that is killed runs: a workflow, which notes in shared memory wha
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def main(files: list[str], overrides: dict[str, Any], log: str, phase: Any) -> N
         phase.value = before
 
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a run from the command line
     logging.basicConfig(filename=log, level=logging.INFO, format="%(message)s", force=True)
     write_checkpoint, checkpoint.write_checkpoint = checkpoint.write_checkpoint, write
     workflow = ConfigWorkflow(files, logging_file=False, workflow_type="train", **overrides)

@@ -148,7 +148,9 @@ class CheckpointHandler:
 
     def _content(self, engine: SupervisedTrainer, epochs: int) -> dict[str, Any]:
         state = engine.state
-        content = {name: whole_state(part) for name, part in self.to_save.items()}  # all processes together
+        content: dict[str, Any] = {
+            name: whole_state(part) for name, part in self.to_save.items()
+        }  # all processes together
         content |= {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
         content["each_process"] = self.agreement.gather(
             {name: part.state_dict() for name, part in self.each_process.items()}
