@@ -32,7 +32,7 @@ num_layers: 2
 num_heads: 2
 decoders:
   - {scale: 1, hidden_size: 16, num_layers: 1, num_heads: 2}
-  - {scale: 2, hidden_size: 16, num_layers: 1, num_heads: 2}
+  - {scale: 2, kind: cross_attention, hidden_size: 16, num_layers: 1, num_heads: 2}
 max_epochs: 2
 warmup_epochs: 1
 batch_size: 4
