@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default %(default)s)")
     parser.add_argument("--workers", type=int, help="processes; 0 is this one (default: one per core)")
     parser.add_argument(
-        "--test_fraction", type=float, default=0.3, help="share of the patients in the test tables (default %(default)s)"
+        "--test_fraction", type=float, default=0.3, help="share of the patients in test tables (default %(default)s)"
     )
     arguments = parser.parse_args()
     data = generate_cbis_ddsm(

@@ -152,7 +152,7 @@ class ViTEncoder(nn.Module):
         return self.norm(tokens)
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
-        """One vector per image, (B, D), of tokens (B, [1 +] N, D): the class token, or without one the patches' mean."""
+        """One vector per image (B, D) of tokens (B, [1 +] N, D): the class token, or without one the patches' mean."""
         return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
 
 
