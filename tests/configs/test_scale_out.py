@@ -17,6 +17,9 @@ import torch
 
 from miram.data.datalist import read_datalist, write_datalist
 
+from ..classifier_case import make_classifier, make_folder, save_model
+
+pytestmark = pytest.mark.slow
 COLUMNS = ("train_loss_1x", "train_loss_2x", "val_loss_1x", "val_loss_2x", "val_mean_2x", "rank", "learning_rate")
 
 
@@ -103,7 +106,27 @@ def test_what_a_sharded_run_wrote_one_process_goes_on_from(uneven, run_config, t
     assert {k: v["exp_avg"].shape for k, v in after["optimizer"]["state"].items()} == shapes
 
 
-@pytest.mark.slow
+def test_an_evaluation_by_processes_has_each_image_once(repository, tmp_path):
+    """14 test and 8 validation images over 3 processes; sums in batches of another size agree to rounding."""
+    make_folder(tmp_path / "data", {"training": 1, "validation": 4, "test": 7})
+    model = save_model(tmp_path / "model.pt", make_classifier(steps=8), "pathology", "binary", ["BENIGN", "MALIGNANT"])
+    found = {}
+    for name, overlays, launcher in (("one", [], (sys.executable,)), ("three", ["multi_gpu"], torchrun(3))):
+        files = [f"configs/{file}.yaml" for file in ("evaluate", *overlays)]
+        command = [*launcher, "-m", "monai.bundle", "run", "evaluating", "--config_file", str(files)]
+        values = {"dataset_dir": tmp_path / "data", "model": model, "output_dir": tmp_path / name, "num_workers": 0}
+        for key, value in {**values, "n_resamples": 50, "num_cases": 2, "batch_size": 2}.items():
+            command += [f"--{key}", str(value)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("the report is") == 1
+        found[name] = pd.read_csv(tmp_path / name / "predictions.csv")
+    assert len(found["one"]) == 14
+    pd.testing.assert_frame_equal(found["three"], found["one"], rtol=1e-5)
+    assert files_of(tmp_path / "three") == files_of(tmp_path / "one")
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes through Linux's /proc")
 @pytest.mark.parametrize("overlay", ["multi_gpu", "fsdp"])
 def test_a_run_goes_on_by_itself_when_a_process_is_killed(overlay, uneven, command_of, tmp_path):

@@ -99,7 +99,7 @@ def test_without_images_there_is_no_score():
 def test_each_image_of_all_processes_counts_once(monkeypatch):
     """Two processes whose shares differ in size; the second has no batch in the third process's place."""
     shares = [[np.array([[0.9], [0.1]]), np.array([[1.0], [0.0]])], [np.array([[0.2]]), np.array([[1.0]])], []]
-    monkeypatch.setattr("miram.engines.classification._gather", lambda parts: shares)
+    monkeypatch.setattr("miram.engines.classification.gather_objects", lambda parts: shares)
     metric = MacroScore(roc_auc)
     metric.reset()
     assert metric.compute() == roc_auc(np.array([1.0, 0, 1]), np.array([0.9, 0.1, 0.2]))

@@ -5,12 +5,15 @@ from torch import nn
 
 from miram.engines.distributed import (
     _fresh_store,
+    gather_objects,
     is_main_process,
     on_main_process_first,
+    own_share,
     start_distributed,
     unwrap,
     world_size,
 )
+from miram.errors import InputError
 
 
 def test_without_torchrun_there_is_one_process():
@@ -22,6 +25,23 @@ def test_starting_without_torchrun_says_how(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(RuntimeError, match="torchrun"):
         start_distributed()
+
+
+def test_one_process_has_everything():
+    assert gather_objects("own") == ["own"]
+    assert list(own_share(3)) == [0, 1, 2]
+
+
+def test_shares_are_dealt_out_in_turn_and_none_is_empty(monkeypatch):
+    monkeypatch.setattr("miram.engines.distributed.world_size", lambda: 3)
+    shares = []
+    for number in range(3):
+        monkeypatch.setattr("miram.engines.distributed.rank", lambda number=number: number)
+        shares.append(list(own_share(7)))
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+    assert list(own_share(0)) == []
+    with pytest.raises(InputError, match="2 images, fewer than the 3 processes: start fewer"):
+        own_share(2)
 
 
 def test_unwrap_finds_the_network_inside_a_compiled_one():

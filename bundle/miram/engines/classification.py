@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator
@@ -15,6 +14,7 @@ from monai.engines.utils import PrepareBatch
 
 from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
+from miram.engines.distributed import gather_objects
 from miram.engines.steps import ValidationStep
 from miram.losses import downsample
 from miram.metrics.classification import average_precision, roc_auc
@@ -133,7 +133,7 @@ class MacroScore(Metric):
             NotComputableError: if there were no images.
         """
         parts = [np.concatenate([part.cpu().numpy() for part in column]) for column in zip(*self.batches, strict=True)]
-        gathered = [part for part in _gather(parts) if part]
+        gathered = [part for part in gather_objects(parts) if part]
         if not gathered:
             raise NotComputableError("there are no validation images")
         pred, label = (np.concatenate(column) for column in zip(*gathered, strict=True))
@@ -152,12 +152,3 @@ def classification_metrics(device: torch.device) -> dict[str, Metric]:
         "val_ap": MacroScore(average_precision),
         "val_loss": Average(lambda output: output["per_image"], device=device)[0],
     }
-
-
-def _gather(parts: list[np.ndarray]) -> list[list[np.ndarray]]:
-    """What each process has, in the order of the processes."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [parts]
-    gathered: list[list[np.ndarray]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(gathered, parts)
-    return gathered

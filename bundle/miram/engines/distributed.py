@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from miram.errors import InputError
+
+T = TypeVar("T")
 
 
 def start_distributed() -> torch.device:
@@ -77,6 +81,27 @@ def rank() -> int:
 def is_main_process() -> bool:
     """Whether this process writes files and logs."""
     return rank() == 0
+
+
+def gather_objects(value: T) -> list[T]:
+    """What each process has, in the order of the processes, waiting for them."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def own_share(num_samples: int) -> range:
+    """
+    The indices of this process, dealt out in turn: a sampler for a loader that reads each sample once.
+
+    Raises:
+        InputError: if a process would have none, and wait for the others in vain.
+    """
+    if 0 < num_samples < world_size():
+        raise InputError(f"there are {num_samples} images, fewer than the {world_size()} processes: start fewer")
+    return range(rank(), num_samples, world_size())
 
 
 def on_main_process_first(work: Callable[[], object] | None) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from miram.data.datalist import FILE_NAME, Item, read_datalist
 from miram.data.prediction_table import prediction_table
 from miram.engines.calibration import Calibration, save_calibration
+from miram.engines.distributed import is_main_process
 from miram.engines.inference import TrainedClassifier
 from miram.files import write_text
 from miram.handlers.cases import draw_most_wrong, readable
@@ -86,9 +87,12 @@ class EvaluationHandler:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def write(self, engine: SupervisedEvaluator) -> None:
-        """Write all files."""
+        """Write all files, in the first process."""
+        predictions = self.collector.table()  # all processes together
+        if not is_main_process():
+            return
         task = self.trained.task
-        table = prediction_table(self.items, self.collector.table(), task, self.dataset_dir)
+        table = prediction_table(self.items, predictions, task, self.dataset_dir)
         write_text(self.output_dir / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
         threshold = self.calibration.thresholds or 0.5
         found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)

@@ -13,6 +13,7 @@ from monai.engines import SupervisedEvaluator
 from miram.data.datalist import Item
 from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
+from miram.engines.distributed import gather_objects
 from miram.errors import InputError
 from miram.metrics.classification import ThresholdRule
 
@@ -46,18 +47,19 @@ class PredictionCollector:
 
     def table(self) -> np.ndarray:
         """
-        What was kept, (N, K), in the order of the data.
+        What all processes kept, (N, K), in the order of the data; they call it together.
 
         Raises:
             InputError: if there is not one prediction for each sample.
         """
-        missing = set(range(self.count)) - self.found.keys()
-        if missing or len(self.found) != self.count:
+        found = {index: pred for share in gather_objects(self.found) for index, pred in share.items()}
+        missing = set(range(self.count)) - found.keys()
+        if missing or len(found) != self.count:
             raise InputError(
-                f"{len(self.found)} predictions do not belong to {self.count} images: there is none for image number "
+                f"{len(found)} predictions do not belong to {self.count} images: there is none for image number "
                 f"{min(missing, default='?')}"
             )
-        return np.stack([self.found[index] for index in range(self.count)])
+        return np.stack([found[index] for index in range(self.count)])
 
 
 class CalibrationHandler:
