@@ -22,7 +22,6 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydicom.uid import ImplicitVRLittleEndian
 
 from ..data.cbis_ddsm.conftest import Miniature
 from ..data.image_files import dataset, picture, save
@@ -43,6 +42,7 @@ PRIVATE = "PRIVATE-SECRET-5512"
 WORDS = sorted(
     {word for text in (*SECRETS.values(), PRIVATE) for word in text.replace("^", " ").split() if len(word) > 5}
     - {"comment", "screening"}
+    | {"Twardows"}
 )
 
 
@@ -53,7 +53,7 @@ def plant(header: pydicom.Dataset, patient: int = 0) -> None:
     block = header.private_block(0x0011, "SECRETS", create=True)
     block.add_new(0x01, "LO", PRIVATE)
     header.ViewPosition = "QUELLMALZ"  # a name in place of a view
-    header.Laterality = "R"
+    header.Laterality = "Zebrowska"  # no code string: pydicom quotes it in a warning
 
 
 def write_images(folder: Path) -> None:
@@ -76,20 +76,19 @@ def write_images(folder: Path) -> None:
     whole = (folder / "0.dcm").read_bytes()
     (folder / "truncated.dcm").write_bytes(whole[:-3000])
     (folder / "cut.dcm").write_bytes(whole[:700])
-    # Identifiers where numbers, UIDs and terms belong: what pydicom quotes in its warnings and errors.
-    header = dataset(picture(16, (80, 80)))
-    header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    plant(header)
-    header.RescaleSlope, header.RescaleIntercept = "1234567890", "0987654321"
-    header.PhotometricInterpretation = "MONOCHROME2 AND MORE"
-    stream = io.BytesIO()
-    pydicom.dcmwrite(stream, header, enforce_file_format=True)
-    for name, old, new in (
-        ("slope", b"1234567890", b"Zebrowska "),
-        ("term", b"MONOCHROME2 AND MORE", b"Zebrowska^Quintessa "),
-        ("class", str(header.SOPClassUID).encode()[:19], b"Zebrowska^Quintessa"),
+    # Identifiers where numbers and terms belong, which pydicom quotes in its errors.
+    for name, element in (
+        ("slope", "RescaleSlope"),
+        ("spacing", "PixelSpacing"),
+        ("term", "PhotometricInterpretation"),
     ):
-        (folder / f"wrong_{name}.dcm").write_bytes(stream.getvalue().replace(old, new))
+        marker = {"slope": "12345678", "spacing": ["12345678", "1"], "term": "MONOCHROME2_"}[name]
+        header = dataset(picture(16, (80, 80)), RescaleIntercept="1", **({element: marker}))
+        plant(header)
+        stream = io.BytesIO()
+        pydicom.dcmwrite(stream, header, enforce_file_format=True)
+        content = stream.getvalue().replace(b"12345678", b"Twardows").replace(b"MONOCHROME2_", b"Twardowski^M")
+        (folder / f"wrong_{name}.dcm").write_bytes(content)
 
 
 def views_of(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
@@ -174,6 +173,8 @@ def test_in_this_process_too_logs_and_messages_are_clean(tmp_path: Path, capfd: 
 
     write_images(tmp_path / "in")
     caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    capfd.readouterr()
     prepare_folder(tmp_path / "in", tmp_path / "out", workers=0)
     assert leaks_in("log", "".join((*capfd.readouterr(), caplog.text)).encode()) == []
 
@@ -187,7 +188,13 @@ def test_prepare_cbis_ddsm_leaves_no_identifier(tmp_path: Path, capfd: Any, capl
             plant(header)
             header.save_as(path)
     paths["image"].write_bytes(paths["image"].read_bytes()[:-4000])
+    header = dataset(picture(), SeriesInstanceUID="1.2.33333333")
+    header.save_as(tmp_path / "dicom/other.dcm", enforce_file_format=True)
+    other = (tmp_path / "dicom/other.dcm").read_bytes()
+    (tmp_path / "dicom/other.dcm").write_bytes(other.replace(b"1.2.33333333", b"Twardowski^M"))
     caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    capfd.readouterr()
     miniature.prepare(validation_fraction=0.5)
     assert ",error," in (miniature.output_dir / "report.csv").read_text()
     assert leaks_below(miniature.output_dir) == []
@@ -215,6 +222,8 @@ def test_no_workflow_leaves_an_identifier(
     monkeypatch.chdir(repository)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    capfd.readouterr()
     runs = {"runs_dir": str(tmp_path), "dataset_dir": str(root / "data")}
     task = {"task": "diagnosis"}
     pictures = {"num_pictures": 1, "picture_interval": 1, "val_interval": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
@@ -124,6 +125,8 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
         series, rows, columns = str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)
     except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, OSError):
         return file  # no DICOM image: a licence text, or a broken file, which is told of where a row needs it
+    if not re.fullmatch(r"\d[\d.]{0,63}", series):
+        return file  # no UID: whatever it is, it is not written into the cache
     return DicomFile(file.path, file.size, file.modified, series, rows, columns)
 
 
