@@ -74,6 +74,7 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
     """A panel a figure of quality, over the operations of a step; a point a seed."""
     panels = [name for name in ("error_1x", "error_2x", "rank", "knn_auc") if name in table]
     figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    figure.suptitle(f"{MOMENTS['same_epochs']}; a point a seed")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         for number, (name, rows) in enumerate(table.groupby("variant", sort=False)):
