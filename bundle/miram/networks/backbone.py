@@ -109,7 +109,7 @@ def check_fits(
         InputError: if no network can be built, or its weights have other names or shapes.
     """
     layers = network_def.get("num_layers", 0)
-    if type(layers) is not int or layers > len(state):  # True is an int, too; each would be built, before any shape is compared
+    if type(layers) is not int or layers > len(state):  # each would be built, before shapes are compared
         raise InputError(f"{path} is damaged: it has {len(state)} weights, and claims {layers!r} layers")
     try:
         with torch.device("meta"):
