@@ -192,3 +192,15 @@ def test_a_tiff_whose_pages_have_no_end_is_refused(tmp_path: Path, entries: byte
     (tmp_path / "a.tif").write_bytes(bytes(content) + entries + bytes(4) * bool(entries))
     with pytest.raises(InputError, match="has no end"):
         read_tiff(tmp_path / "a.tif", 10**6)
+
+
+@pytest.mark.parametrize("tag", ["StripOffsets", "StripByteCounts"])
+def test_a_tiff_without_its_strips_is_refused_and_no_black_image(tmp_path: Path, tag: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", picture(16))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        place = tiff.pages.first.tags[tag].valueoffset
+    content[place : place + 4] = struct.pack("<I", len(content) if tag == "StripOffsets" else 0)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(InputError, match="not all of its strips"):
+        read_tiff(tmp_path / "a.tif", 10**6)
