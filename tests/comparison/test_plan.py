@@ -75,7 +75,12 @@ def test_barlow_twins_has_no_decoder_and_its_own_network(settings, repository: P
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("train#items#split", "test"), ("validate#items#split", "test"), ("train#items#dataset_dir", "elsewhere")],
+    [
+        ("train#items#split", "test"),
+        ("validate#items#split", "test"),
+        ("train#items", "$[]"),
+        ("allow_test_patients", True),
+    ],
 )
 def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) -> None:
     with pytest.raises(InputError, match="must not see a test patient"):

@@ -255,7 +255,8 @@ def test_on_the_command_line_an_error_is_one_line(labelled, backbone, tmp_path):
 def test_volumes_are_classified_by_the_same_code(run, tmp_path):
     items = [{"image": f"images/{n}.nii.gz", "patient": f"p{n}", "kind": "ab"[n % 2]} for n in range(8)]
     for n, item in enumerate(items):
-        voxels = np.full((34, 34, 34), 20000 + 30000 * (n % 2), dtype=np.uint16)
+        noise = np.random.default_rng(n).integers(0, 10000, (34, 34, 34))  # images that differ: no copies in two splits
+        voxels = (20000 + 30000 * (n % 2) + noise).astype(np.uint16)
         write_volume(tmp_path / "volumes" / item["image"], voxels, (1.0, 1.0, 1.0))
     splits = {"training": items[:4], "validation": items[4:], "test": []}
     write_datalist(tmp_path / "volumes/datalist.json", {"label_names": {"kind": ["a", "b"]}, **splits})

@@ -103,7 +103,7 @@ def test_the_square_is_found_on_the_sources_grid(workflow, tmp_path):
 
 
 def test_a_point_has_the_probability_of_the_crop_around_it(workflow, tmp_path):
-    run(workflow(overlays=False))
+    run(workflow(overlap=0.75, overlays=False))  # a window every 8 pixels
     probability = np.asarray(nibabel.load(tmp_path / "a_probability.nii.gz").dataobj).T
     network = make_classifier(steps=150)
     for row, column in ((64, 48), (136, 96)):  # centres of windows, between four pixels
@@ -138,8 +138,16 @@ def test_temperature_and_operating_point_of_the_evaluation_are_used(workflow, fo
 
 def test_zoom_makes_a_coarser_source_show_the_same(workflow, folder, tmp_path):
     write_png16(tmp_path / "double.png", np.kron(mammogram(), np.ones((2, 2), np.uint16)))
-    run(workflow(input=str(tmp_path / "double.png"), zoom=0.5, overlays=False, output_dir=str(tmp_path / "double")))
-    run(workflow(overlays=False))
+    run(
+        workflow(
+            input=str(tmp_path / "double.png"),
+            zoom=0.5,
+            overlap=0.75,
+            overlays=False,
+            output_dir=str(tmp_path / "double"),
+        )
+    )
+    run(workflow(overlap=0.75, overlays=False))
     double = np.asarray(nibabel.load(tmp_path / "double/double_probability.nii.gz").dataobj)[::2, ::2]
     single = np.asarray(nibabel.load(tmp_path / "a_probability.nii.gz").dataobj)
     inside = (double > 0) & (single > 0)  # the outlines of the breast may differ by a pixel

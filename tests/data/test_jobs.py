@@ -76,6 +76,7 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_with_the_bar_where_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
     jobs = [interrupt, *[partial(time.sleep, 0.2)] * 20]
     with pytest.raises(KeyboardInterrupt):

@@ -22,6 +22,8 @@ from miram.errors import InputError
 ROOT = Path(miram.__file__).parents[2]
 OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
 _SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # of the decoders of the baselines
+# What decides the images that pretraining sees.
+IMAGES_OF_PRETRAINING = ("train#items", "train#test_items", "validate#items", "allow_test_patients")
 # What an encoder without pretraining must share with the pretrained ones.
 _IMAGES = ("image_size", "patch_size", "in_channels", "spatial_dims")
 ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "num_heads", "class_token")
@@ -73,6 +75,7 @@ def make_plan(settings: Settings) -> list[Step]:
         InputError: if an override is of a value that no config has, pretraining would read another split than the
             training one, or a baseline would have other decoders than its own.
     """
+    _check_images_of_pretraining(settings)
     steps: list[Step] = []
     for seed in settings.seeds:
         pretrained = {name: _pretrain(settings, name, seed) for name in settings.methods if name in PRETRAINED}
@@ -161,6 +164,13 @@ def _check(step: Step) -> None:
         _check_fine_tuning(step)
 
 
+def _check_images_of_pretraining(settings: Settings) -> None:
+    for stage in ("pretrain", *BASELINES):
+        wrong = [key for key in settings.overrides.get(stage, {}) if key.startswith(IMAGES_OF_PRETRAINING)]
+        if wrong:
+            raise InputError(f"pretraining must not see a test patient; take {wrong[0]} out of the overrides")
+
+
 def _check_fine_tuning(step: Step) -> None:
     config = effective_config(step)
     if config["max_epochs"] < config["val_interval"]:
@@ -173,12 +183,14 @@ def _check_fine_tuning(step: Step) -> None:
 def _check_pretraining(step: Step) -> None:
     config = effective_config(step)
     own = _merged((ROOT / "configs/pretrain.yaml",))
-    for section in ("train", "validate"):
-        found, items = config[section]["items"], own[section]["items"]
-        if found != items:
+    for keys in IMAGES_OF_PRETRAINING:
+        found, expected = config, own
+        for key in keys.split("#"):
+            found, expected = found[key], expected[key]
+        if found != expected:
             raise InputError(
-                f"{step.name}: {section}#items is {found}; pretraining must not see a test patient and reads the "
-                f"{items['split']} split only, take the override out"
+                f"{step.name}: {keys} is {found}; pretraining must not see a test patient; it is {expected}: take it "
+                "out of the overlays"
             )
     decoders = config["decoders"]
     needed = _SCALES.get(step.method)
