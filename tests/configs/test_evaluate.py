@@ -38,7 +38,7 @@ def workflow(repository, folder, tmp_path, monkeypatch):
 
     def make(**overrides):
         paths = {"dataset_dir": str(folder / "data"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
-        small = {"num_workers": 0, "n_resamples": 50, "num_cases": 3, "device": "$torch.device('cpu')"}
+        small = {"num_workers": 0, "n_resamples": 50, "num_cases": 3, "device": "cpu"}
         return ConfigWorkflow(
             "configs/evaluate.yaml",
             logging_file=False,

@@ -26,7 +26,7 @@ from miram.networks.classifier import load_classifier
 from miram.networks.vit_encoder import ViTEncoder
 
 SIZES = {"hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
-SMALL = {"max_epochs": 3, "warmup_epochs": 1, "batch_size": 6, "num_workers": 0, "device": "$torch.device('cpu')"}
+SMALL = {"max_epochs": 3, "warmup_epochs": 1, "batch_size": 6, "num_workers": 0, "device": "cpu"}
 RANGE = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 
 

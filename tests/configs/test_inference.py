@@ -37,7 +37,7 @@ def workflow(repository, folder, tmp_path, monkeypatch):
 
     def make(**overrides):
         paths = {"input": str(folder / "data/images"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
-        arguments = {**paths, "device": "$torch.device('cpu')", **overrides}
+        arguments = {**paths, "device": "cpu", **overrides}
         return ConfigWorkflow(
             "configs/inference.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
         )

@@ -59,7 +59,7 @@ def workflow(repository, folder, tmp_path, monkeypatch):
 
     def make(**overrides):
         paths = {"input": str(folder / "in/a.png"), "model": str(folder / "model.pt"), "output_dir": str(tmp_path)}
-        arguments = {**paths, "calibration_file": None, "device": "$torch.device('cpu')", **overrides}
+        arguments = {**paths, "calibration_file": None, "device": "cpu", **overrides}
         return ConfigWorkflow(
             "configs/riskmap.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
         )

@@ -58,7 +58,7 @@ def workflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeWo
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def make(bundle: Path, name: str, **overrides: Any) -> ConfigWorkflow:
-        given = {"device": "$torch.device('cpu')", "num_workers": 0, **overrides}
+        given = {"device": "cpu", "num_workers": 0, **overrides}
         return ConfigWorkflow(str(bundle / f"configs/{name}.json"), logging_file=False, **given)
 
     yield make

@@ -26,7 +26,7 @@ from .child import PHASES
 CHILD = Path(__file__).with_name("child.py")
 SIZES = {"hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
 COMMON: dict[str, Any] = {
-    "device": "$torch.device('cpu')",
+    "device": "cpu",
     "batch_size": 4,
     "accumulation_steps": 2,
     "warmup_epochs": 1,

@@ -28,6 +28,7 @@ from miram.errors import InputError
 
 from ..data.image_files import picture
 from .mutations import mutate
+from .refusal import problem
 
 LABELS = (
     b"image,patient,diagnosis,side\na.png,p0,benign,L\nsub/b.png,p1,malignant,R\nsub/c.png,p1,,L\nmissing.png,p9,x,R\n"
@@ -109,15 +110,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def problem(use: Callable[[Path], object], path: Path) -> str:
-    """The message of our own error; where there is none, the path."""
-    try:
-        use(path)
-    except InputError as error:
-        return str(error)
-    return str(path)
-
-
 def options(request: pytest.FixtureRequest, share: float) -> settings:
     count = int(request.config.getoption("--fuzz_cases", default=2000) * share)
     return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
@@ -127,7 +119,7 @@ def options(request: pytest.FixtureRequest, share: float) -> settings:
 def test_the_undamaged_file_is_used(kind: str, folder: Path) -> None:
     name, content, use = FILES[kind]
     (folder / name).write_bytes(content)
-    use(folder / name)
+    assert problem(use, folder / name) == str(folder / name)
 
 
 @pytest.mark.parametrize("kind", FILES)

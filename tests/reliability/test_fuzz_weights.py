@@ -26,6 +26,7 @@ from miram.networks.pretrained import encoder_arguments, pretrained_classifier, 
 from miram.networks.vit_encoder import ViTEncoder
 
 from .mutations import mutate
+from .refusal import problem
 
 ENCODER = {
     **{"in_channels": 1, "img_size": [16, 16], "patch_size": [8, 8], "hidden_size": 8, "mlp_dim": 16},
@@ -38,15 +39,6 @@ def use_backbone(path: Path) -> None:
     vit_from_backbone(load_backbone(path))
     pretrained = read_pretrained(path)
     pretrained_classifier(encoder_arguments(pretrained, None, {}), 1, pretrained, pool="mean")
-
-
-def problem(use: Callable[[Path], object], path: Path) -> str:
-    """The message of our own error; where there is none, the path."""
-    try:
-        use(path)
-    except InputError as error:
-        return str(error)
-    return str(path)
 
 
 def make_backbone() -> dict[str, Any]:

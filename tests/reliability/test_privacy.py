@@ -203,7 +203,7 @@ def test_prepare_cbis_ddsm_leaves_no_identifier(tmp_path: Path, capfd: Any, capl
 
 NETWORK = {"image_size": [32, 32], "hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
 DECODERS = [{"scale": scale, "hidden_size": 16, "num_layers": 1, "num_heads": 2} for scale in (1, 2)]
-RUN = {"max_epochs": 1, "warmup_epochs": 0, "batch_size": 2, "num_workers": 0, "device": "$torch.device('cpu')"}
+RUN = {"max_epochs": 1, "warmup_epochs": 0, "batch_size": 2, "num_workers": 0, "device": "cpu"}
 
 
 def run(config: str, run_id: str, workflow_type: str, **values: Any) -> None:

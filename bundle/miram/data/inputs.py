@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
 from miram.data.crops import resize_crop
+from miram.data.jobs import run_jobs
 from miram.data.readers import is_image_file, read_image
 from miram.errors import InputError
 
@@ -38,7 +40,12 @@ class Inputs:
 
 
 def find_inputs(
-    source: str | os.PathLike[str] | None, spatial_dims: int = 2, largest_crop: int = 1792, intensity: str = "stored"
+    source: str | os.PathLike[str] | None,
+    spatial_dims: int = 2,
+    largest_crop: int = 1792,
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
 ) -> Inputs:
     """
     Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
@@ -50,27 +57,36 @@ def find_inputs(
         spatial_dims: what the network takes.
         largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
         intensity: see :func:`miram.data.readers.read_image`.
+        workers: see :func:`find_images`.
+        time_limit: see :func:`find_images`.
 
     Raises:
         InputError: if nothing was given or found, or nothing of it can be used.
     """
-
-    def check(path: Path, pixels: np.ndarray) -> None:
-        check_pixels(path, pixels, spatial_dims, largest_crop)
-
-    return find_images(source, check, intensity)
+    check = functools.partial(check_pixels, spatial_dims=spatial_dims, largest_crop=largest_crop)
+    return find_images(source, check, intensity, workers, time_limit)
 
 
 def find_images(
-    source: str | os.PathLike[str] | None, check: Callable[[Path, np.ndarray], None], intensity: str = "stored"
+    source: str | os.PathLike[str] | None,
+    check: Callable[[Path, np.ndarray], None],
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
 ) -> Inputs:
     """
     Find the images of a file or a folder with its subfolders that can be read and pass a check.
 
+    Those of a folder are first read in worker processes: a decoder that hangs or crashes costs its own file. A file
+    given alone is read in this process; there is no other that it could harm.
+
     Args:
         source: the file or folder.
-        check: called with each path and its pixels; raises `InputError` for what is to be left out.
+        check: called with each path and its pixels; raises `InputError` for what is to be left out. A function that a
+            new process can import, or a `functools.partial` of one.
         intensity: see :func:`miram.data.readers.read_image`.
+        workers: see :func:`miram.data.jobs.run_jobs`.
+        time_limit: seconds that reading a file may take.
 
     Raises:
         InputError: if nothing was given or found, or nothing of it can be used.
@@ -82,12 +98,9 @@ def find_images(
         raise InputError(f"there is no {root}; give --input an image or a folder of images")
     paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_candidate(path))
     names = [path.name if root.is_file() else path.relative_to(root).as_posix() for path in paths]
-    problems = {}
-    for name, path in zip(names, paths, strict=True):
-        try:
-            check(path, read_image(path, intensity=intensity).pixels)
-        except InputError as error:
-            problems[name] = str(error)
+    work = functools.partial(_check_file, check=check, intensity=intensity)
+    results = run_jobs(paths, work, 0 if root.is_file() else workers, "reading", time_limit)
+    problems = {name: str(result) for name, result in zip(names, results, strict=True) if result is not None}
     used = [(name, str(path)) for name, path in zip(names, paths, strict=True) if name not in problems]
     if not used:
         raise InputError(next(iter(problems.values()), f"{root} holds no image"))
@@ -163,6 +176,10 @@ class CropReader(ImageReader):
     def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """The array, with the metadata that `LoadImage` needs."""
         return img, {"spatial_shape": np.asarray(img.shape), "original_channel_dim": float("nan")}
+
+
+def _check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity: str) -> None:
+    check(path, read_image(path, intensity=intensity).pixels)
 
 
 def _is_candidate(path: Path) -> bool:

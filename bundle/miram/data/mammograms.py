@@ -25,7 +25,12 @@ from miram.errors import InputError
 NO_BREAST = "no breast was found: nothing stands out from the background"
 
 
-def find_mammograms(source: str | os.PathLike[str] | None, intensity: str = "stored") -> Inputs:
+def find_mammograms(
+    source: str | os.PathLike[str] | None,
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> Inputs:
     """
     Find the mammograms of a file or a folder with its subfolders, and read each once to know that it can be mapped.
 
@@ -34,11 +39,13 @@ def find_mammograms(source: str | os.PathLike[str] | None, intensity: str = "sto
     Args:
         source: the file or folder.
         intensity: see :func:`miram.data.readers.read_image`.
+        workers: see :func:`miram.data.inputs.find_images`.
+        time_limit: see :func:`miram.data.inputs.find_images`.
 
     Raises:
         InputError: if nothing was given or found, or nothing of it can be mapped.
     """
-    return find_images(source, check_mammogram, intensity)
+    return find_images(source, check_mammogram, intensity, workers, time_limit)
 
 
 def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
