@@ -31,7 +31,9 @@ comparison; with more seeds, tasks, fractions or methods it adds to a finished o
 
 def main() -> None:
     """Plan, run what is not finished, and write the table."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the step that is running, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
+            signal.signal(number, lambda received, _: sys.exit(128 + received))  # ends the steps that run, too
     arguments = _parser().parse_args()
     settings = _settings(arguments)
     datalist = check_data(settings)
@@ -40,7 +42,7 @@ def main() -> None:
         check_arguments(plan, settings)
         print(describe_plan(plan, settings, datalist))
         return
-    run_plan(plan, settings)
+    run_plan(plan, settings, arguments.jobs)
     table = comparison_table(plan, settings, arguments.level, arguments.margin)
     for path in write_comparison(table, settings.output_dir, datalist, arguments.level, arguments.margin):
         print(path)
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values of {what}")
     add("--level", default="lesion", choices=("image", "lesion", "patient"), help="one unit (default %(default)s)")
     add("--margin", type=float, default=0.02, help="of non-inferiority, in AUC (default %(default)s)")
+    add("--jobs", type=int, default=1, help="steps at once, which share cores and GPUs (default %(default)s)")
     add("--dry_run", action="store_true", help="print the steps and how long they may take, and run nothing")
     return parser
 

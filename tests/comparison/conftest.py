@@ -48,7 +48,7 @@ class StubRunner:
         self.names: list[str] = []
         self.fail_at = fail_at
 
-    def __call__(self, step: Step, settings: Settings) -> None:
+    def __call__(self, step: Step, settings: Settings, lane: int) -> None:
         self.names.append(step.name)
         if step.name == self.fail_at:
             raise KeyboardInterrupt

@@ -39,7 +39,7 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
     assert estimate_seconds(plan[0], plan, short, datalist) is None
     assert f"{len(plan)} steps of unknown time" in describe_plan(plan, short, datalist)
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, short, stub(fail_at=plan[1].name))
+        run_plan(plan, short, runner=stub(fail_at=plan[1].name))
     assert estimate_seconds(plan[1], plan, short, datalist) == 15.0  # 8 s for 8 iterations
     text = describe_plan(plan, short, datalist)
     assert "pretrain/miram/seed_0: finished" in text
@@ -49,7 +49,7 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
 def test_cost_is_read_from_the_histories(short, stub) -> None:
     short = replace(short, methods=("miram", "scratch"))
     plan = make_plan(short)
-    run_plan(plan, short, stub())
+    run_plan(plan, short, runner=stub())
     found = training_seconds(plan, short, "miram", "pathology", 1.0)
     assert found == {"pretraining_seconds": 8.0, "finetuning_seconds": 8.0}
     assert training_seconds(plan, short, "scratch", "pathology", 1.0)["pretraining_seconds"] == 0
