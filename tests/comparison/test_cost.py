@@ -33,6 +33,7 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
     half = next(step for step in plan if step.stage == "finetune" and step.label_fraction == 0.5)
     assert iterations(plan[0], datalist) == 3 * 5  # 24 images
     assert iterations(half, datalist) == 3 * 3
+    assert iterations(replace(half, overrides={**half.overrides, "min_iterations": 50}), datalist) == 50
     for item in datalist["training"][:14]:
         item["pathology"] = None
     assert iterations(half, datalist) == 3 * 1  # 10 labelled images

@@ -230,6 +230,10 @@ def test_bad_values_end_with_a_message_and_no_checkpoint(change, overrides, mess
     assert not (tmp_path / "run/checkpoint.pt").exists()
 
 
+def test_few_images_are_seen_for_more_epochs(run):
+    assert list(run(max_epochs=2, min_iterations=10)["iteration"]) == [2, 4, 6, 8, 10]  # whole batches of 6 of 15 images
+
+
 def test_early_stopping_ends_a_run(run):
     table = run(max_epochs=30, base_learning_rate=0.0, early_stopping_patience=3)
     assert table["epoch"].tolist() == [1, 2, 3, 4]  # nothing is learned: the first epoch stays the best

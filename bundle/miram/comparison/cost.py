@@ -118,7 +118,8 @@ def iterations(step: Step, datalist: dict[str, Any]) -> int:
         task = find_task(datalist, step.task)
         labelled = [item for item in applicable_items(datalist["training"], task) if item.get(task.key) is not None]
         images = len(labelled) * step.label_fraction
-    return int(config["max_epochs"]) * max(math.ceil(images / int(config["batch_size"])), 1)
+    batches = max(math.ceil(images / int(config["batch_size"])), 1)
+    return max(int(config["max_epochs"]) * batches, int(config.get("min_iterations", 0)))
 
 
 def _mean_seconds(steps: Sequence[Step], settings: Settings) -> float:
