@@ -231,7 +231,8 @@ def test_bad_values_end_with_a_message_and_no_checkpoint(change, overrides, mess
 
 
 def test_few_images_are_seen_for_more_epochs(run):
-    assert list(run(max_epochs=2, min_iterations=10)["iteration"]) == [2, 4, 6, 8, 10]  # whole batches of 6 of 15 images
+    table = run(max_epochs=2, min_iterations=10)
+    assert list(table["iteration"]) == [2, 4, 6, 8, 10]  # an epoch is two batches of 6 of the 15 images
 
 
 def test_early_stopping_ends_a_run(run):
