@@ -46,9 +46,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="keep stored levels (default), or stretch percentiles 0.5-99.5",
     )
     add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error (default %(default)s)")
-    add("--labels_csv", help="CSV with a column image, optionally patient; other columns are labels")
+    add("--labels_csv", help="CSV with a column image, optionally patient and split; other columns are labels")
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
-    add("--validation_fraction", type=float, default=0.2, help="share of the patients held out (default %(default)s)")
+    add(
+        "--validation_fraction",
+        type=float,
+        default=0.2,
+        help="share of the patients held out while training (default %(default)s)",
+    )
+    add(
+        "--test_fraction", type=float, default=0.0, help="share of the patients kept for the test (default %(default)s)"
+    )
     add("--seed", type=int, default=0, help="of the windows and the split (default %(default)s)")
     add("--workers", type=int, help="processes; 0 is this one (default: one per core)")
     add(
@@ -68,7 +76,7 @@ def describe(summary: Summary) -> str:
     lines = [
         f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
         f"sources: {summary.files} files, {summary.reused} of them prepared by an earlier run",
-        f"patients: {split['training']} training, {split['validation']} validation",
+        f"patients: {split['training']} training, {split['validation']} validation, {split['test']} test",
         *(f"  {count} images: patient from {ORIGINS[origin]}" for origin, count in summary.origins.items()),
         *(f"{count} of {summary.files} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
     ]
@@ -78,8 +86,14 @@ def describe(summary: Summary) -> str:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     lines += [f"every file is in {summary.output_dir / 'report.csv'}", "", "next:"]
     configs = {2: "configs/pretrain.yaml", 3: "\"['configs/pretrain.yaml','configs/volumes.yaml']\""}
-    command = f"python -m monai.bundle run training --config_file {configs[summary.spatial_dims]}"
-    return "\n".join([*lines, f"  {command} --dataset_dir {summary.output_dir}"])
+    command, folder = "python -m monai.bundle run", f"--dataset_dir {summary.output_dir}"
+    lines.append(f"  {command} training --config_file {configs[summary.spatial_dims]} {folder}")
+    if summary.tasks:
+        task = f"--task {summary.tasks[0]}"
+        lines.append(f"  {command} training --config_file configs/finetune.yaml {folder} {task}")
+        if split["test"]:
+            lines.append(f"  {command} evaluating --config_file configs/evaluate.yaml {folder} {task}")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         labels_csv=options.labels_csv,
         patient_pattern=options.patient_pattern,
         validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
         workers=options.workers,
         strict=options.strict,
         overwrite=options.overwrite,

@@ -179,8 +179,9 @@ def test_a_strict_stop_leaves_no_earlier_data_list_beside_the_new_report(folder:
 
 
 def test_a_wrong_fraction_is_told_of_before_any_work(folder: Path) -> None:
-    with pytest.raises(InputError, match="validation_fraction"):
-        prepare(folder, validation_fraction=1.0)
+    for name in ("validation_fraction", "test_fraction"):
+        with pytest.raises(InputError, match=f"{name} is 1.0; give 0"):
+            prepare(folder, **{name: 1.0})
     assert not (folder.parent / "out").exists()
 
 
@@ -196,6 +197,19 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     assert datalist["label_names"] == {"density": ["B", "C"], "birads": ["2", "10"]}
     assert report(output)["labels.csv, line 4"]["status"] == "error"
     assert summary.origins == {"dicom": 3, "csv": 1}
+
+
+def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
+    drawn = prepare(folder, test_fraction=0.3, patient_pattern=r"(\d)")
+    assert drawn.patients == {"training": 2, "validation": 1, "test": 1}
+    table = folder.parent / "labels.csv"
+    table.write_text("image,split,density\n1.dcm,test,A\n3.dcm,train,B\n")
+    summary = prepare(folder, labels_csv=table)
+    datalist = read_datalist(summary.output_dir / "datalist.json")
+    assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
+    assert datalist["label_names"] == {"density": ["A", "B"]}
+    assert summary.tasks == ["density"]
+    assert summary.patients == {"training": 1, "validation": 1, "test": 1}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ def test_rows_find_their_images_by_path_or_by_a_name_of_its_own(tmp_path: Path) 
     ]
 
 
+def test_splits_are_named_in_the_data_lists_words(tmp_path: Path) -> None:
+    path = table(tmp_path, "image,split,density\na/1.png,Train,B\n2.png,,C\n3.png,val,A\n")
+    labels, columns, _ = read_labels(path, SOURCES)
+    assert [labels[name]["split"] for name in ("a/1.png", "b/2.png", "3.png")] == ["training", None, "validation"]
+    assert columns == ["density"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -40,6 +47,7 @@ def test_rows_find_their_images_by_path_or_by_a_name_of_its_own(tmp_path: Path) 
         ("image\n1.png\n", r"'1\.png' may be a/1\.png or b/1\.png"),
         ("image\n3.png\n3.png\n", r"line 3: 3\.png is there twice"),
         ("image,mask\n3.png,x\n", "column 'mask'"),
+        ("image,split\n3.png,dev\n", "line 2: split is 'dev'; give training, validation or test"),
         ("", "cannot be read as a CSV"),
     ],
 )

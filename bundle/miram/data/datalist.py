@@ -72,7 +72,7 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     folder = Path(dataset_dir)
     items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
     if not items and required:
-        raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {REMEDY}, from more images or patients")
+        raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {_remedy(split)}")
     missing = [item[key] for item in items for key in _path_keys(item) if not Path(item[key]).is_file()]
     if missing:
         raise InputError(
@@ -80,6 +80,13 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
             "run the prepare script again, it writes what is missing"
         )
     return items
+
+
+def _remedy(split: str) -> str:
+    """What fills an empty split."""
+    if split == "test":
+        return "prepare the folder again with --test_fraction 0.2, or with a column split in its table of labels"
+    return f"{REMEDY}, from more images or patients"
 
 
 def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -95,33 +102,43 @@ def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     return {**facts, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
+def check_fraction(name: str, value: float) -> None:
+    """
+    Check a share of the patients that is held out.
+
+    Raises:
+        InputError: if it is outside [0, 1).
+    """
+    if not 0 <= value < 1:
+        raise InputError(f"{name} is {value}; give 0 (no patient is held out) or more and below 1")
+
+
 def split_by_patient(
-    items: Sequence[Item], validation_fraction: float, seed: int = 0, stratify_key: str | None = None
+    items: Sequence[Item], fraction: float, seed: int = 0, stratify_key: str | None = None
 ) -> tuple[list[Item], list[Item]]:
     """
-    Draw a validation set of whole patients.
+    Hold out whole patients.
 
-    The number of validation patients is the fraction's nearest, but at least one, and one stays for training. Patients
+    The number of patients held out is the fraction's nearest, but at least one, and one stays for training. Patients
     are shuffled, ordered by stratum, and taken at even steps: every stratum gives its share to within one patient.
 
     Args:
         items: each with "patient"; their order decides the result together with `seed`, the ids' spelling does not.
-        validation_fraction: share of the patients, 0 (no validation) or more and below 1.
+        fraction: share of the patients, 0 (none) or more and below 1.
         seed: of the draw.
         stratify_key: a key of the items; a patient's stratum is the set of values that the patient's items have.
 
     Returns:
-        training items and validation items, each in the given order. One patient alone is all training.
+        the items for training and those held out, each in the given order. One patient alone is all training.
 
     Raises:
         InputError: if the fraction is outside [0, 1).
     """
-    if not 0 <= validation_fraction < 1:
-        raise InputError(f"validation_fraction is {validation_fraction}; give 0 (no validation) or more and below 1")
+    check_fraction("fraction", fraction)
     patients = _strata(items, stratify_key)
     held_out: set[str] = set()
-    if validation_fraction > 0 and len(patients) > 1:
-        count = min(max(round(validation_fraction * len(patients)), 1), len(patients) - 1)
+    if fraction > 0 and len(patients) > 1:
+        count = min(max(round(fraction * len(patients)), 1), len(patients) - 1)
         order = np.random.default_rng(seed).permutation(len(patients))
         names = sorted(np.array(list(patients), dtype=object)[order], key=lambda name: patients[name])
         held_out = {names[int((step + 0.5) * len(names) / count)] for step in range(count)}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, split_by_patient, write_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, Item, check_fraction, write_datalist
 from miram.data.image_crops import CropSettings, prepare_image
 from miram.data.jobs import run_jobs
 from miram.data.labels import Labels, assign_patients, label_names, read_labels
@@ -18,6 +18,7 @@ from miram.data.origin import is_generated
 from miram.data.prepared import ReportRow, write_report
 from miram.data.readers import is_image_file
 from miram.data.records import Record, Records
+from miram.data.splits import draw_splits, named_splits
 from miram.errors import InputError
 
 
@@ -35,6 +36,7 @@ class Summary:
         patients: patients in the data list, by split.
         origins: images by what named their patient ("csv", "pattern", "dicom", "file").
         reasons: files that gave no crop, by reason.
+        tasks: columns of labels that can be learned: with two classes or more.
         dark: images whose brightest pixel is below a quarter of the range.
         spatial_dims: of the crops: 2, or 3 for volumes.
     """
@@ -47,6 +49,7 @@ class Summary:
     patients: dict[str, int]
     origins: dict[str, int]
     reasons: dict[str, int]
+    tasks: list[str]
     dark: int
     spatial_dims: int
 
@@ -58,6 +61,7 @@ def prepare_folder(
     labels_csv: str | os.PathLike[str] | None = None,
     patient_pattern: str | None = None,
     validation_fraction: float = 0.2,
+    test_fraction: float = 0.0,
     workers: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
@@ -72,7 +76,8 @@ def prepare_folder(
         settings: what decides the crops.
         labels_csv: see :func:`miram.data.labels.read_labels`.
         patient_pattern: see :func:`miram.data.labels.assign_patients`.
-        validation_fraction: share of the patients held out.
+        validation_fraction: share of the training patients held out for validation, unless the table names some.
+        test_fraction: share of the patients held out for the test; see :func:`miram.data.splits.draw_splits`.
         workers: see :func:`miram.data.jobs.run_jobs`.
         strict: an image that cannot be read stops the run after the report is written; there is no data list then, also
             where an earlier run had left one. Crops are kept.
@@ -83,7 +88,8 @@ def prepare_folder(
         InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
     """
     settings = settings or CropSettings()
-    split_by_patient([], validation_fraction)  # a wrong fraction is told of now, not after the work
+    check_fraction("validation_fraction", validation_fraction)  # a wrong one is told of now, not after the work
+    check_fraction("test_fraction", test_fraction)
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
     files = len(sources) + len(rows)
@@ -100,8 +106,11 @@ def prepare_folder(
     write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
     _check(output, rows, records, strict)
     items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]
-    splits = _splits(items, validation_fraction, settings.seed)
-    write_datalist(output / FILE_NAME, _describe(root, output) | {"label_names": label_names(items, columns)} | splits)
+    named = named_splits(patients, labels)
+    stratify_key = columns[0] if columns else None
+    splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
+    classes = label_names(items, columns)
+    write_datalist(output / FILE_NAME, _describe(root, output) | {"label_names": classes} | splits)
     return Summary(
         output_dir=output,
         files=files,
@@ -111,6 +120,7 @@ def prepare_folder(
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
         reasons=dict(Counter(_kind(row) for row in rows if row.status != "crop")),
+        tasks=[column for column in columns if len(classes[column]) > 1],
         dark=sum(record.dark for record in records),
         spatial_dims=records[0].spatial_dims,
     )
@@ -201,11 +211,6 @@ def _items(record: Record, patient: str, labels: dict[str, Labels], columns: Seq
 def _describe(root: Path, output: Path) -> dict[str, Any]:
     head = {"name": output.resolve().name, "modality": "unknown", "source": "a folder of images", "licence": "unknown"}
     return {**head, "generated": is_generated(root)}
-
-
-def _splits(items: Sequence[Item], validation_fraction: float, seed: int) -> dict[str, list[Item]]:
-    training, validation = split_by_patient(items, validation_fraction, seed)
-    return {"training": training, "validation": validation, "test": []}
 
 
 def _kind(row: ReportRow) -> str:

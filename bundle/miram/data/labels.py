@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas
 
-from miram.data.datalist import Item
+from miram.data.datalist import SPLITS, Item
 from miram.data.prepared import ReportRow
 from miram.data.readers import without_suffix
 from miram.data.records import Record
@@ -19,6 +19,7 @@ from miram.errors import InputError
 Labels = dict[str, str | None]
 
 RESERVED = {"mask", "source", "spacing", "hash"}
+SPLIT_NAMES = {name: name for name in SPLITS} | {"train": "training", "val": "validation"}
 
 
 def read_labels(
@@ -28,15 +29,16 @@ def read_labels(
     Read the CSV of labels and find each row's image.
 
     Args:
-        path: a CSV with the column `image` (a relative path, or a file name that occurs once), optionally `patient`,
-            and any other columns as labels; an empty cell is an unknown label.
+        path: a CSV with the column `image` (a relative path, or a file name that occurs once), optionally `patient` and
+            `split` (training, validation or test), and any other columns as labels; an empty cell is unknown.
         sources: relative paths of the images.
 
     Returns:
         source -> column -> value; the label columns; a report row for each table row without an image.
 
     Raises:
-        InputError: if the table cannot be read, lacks `image`, names an image twice, or a name fits several files.
+        InputError: if the table cannot be read, lacks `image`, names an image twice, a name fits several files, or a
+            split is none.
     """
     try:
         table = pandas.read_csv(path, dtype=str, skipinitialspace=True)
@@ -47,12 +49,13 @@ def read_labels(
     reserved = RESERVED & set(table.columns)
     if reserved:
         raise InputError(f"{path}: the column {min(reserved)!r} is written by the prepare step itself; rename it")
-    columns = [str(name) for name in table.columns if name not in ("image", "patient")]
+    columns = [str(name) for name in table.columns if name not in ("image", "patient", "split")]
     by_name = _by_name(sources)
     labels: dict[str, Labels] = {}
     missing = []
     for number, row in enumerate(table.to_dict("records"), start=2):
         cells = {str(name): None if pandas.isna(value) else str(value).strip() for name, value in row.items()}
+        cells |= _split(path, number, cells.get("split"))
         source = _find(path, number, cells.pop("image"), by_name)
         if source is None:
             missing.append(ReportRow(f"{Path(path).name}, line {number}", "error", f"no such image: {row['image']}"))
@@ -128,6 +131,17 @@ def _find(path: str | os.PathLike[str], number: int, name: str | None, by_name: 
             "give the path relative to the input folder"
         )
     return found[0] if found else None
+
+
+def _split(path: str | os.PathLike[str], number: int, name: str | None) -> Labels:
+    """The cell of the column `split` in the data list's words, where there is one."""
+    if not name:
+        return {}
+    if name.lower() not in SPLIT_NAMES:
+        raise InputError(
+            f"{path}, line {number}: split is {name!r}; give training, validation or test, or leave it empty"
+        )
+    return {"split": SPLIT_NAMES[name.lower()]}
 
 
 def _ordered(values: set[str]) -> list[str]:

@@ -25,7 +25,7 @@ from miram.data.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.data.datalist import FILE_NAME, SPLITS, split_by_patient, write_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, split_by_patient, write_datalist
 from miram.data.jobs import run_jobs
 from miram.data.origin import is_generated
 from miram.data.prepared import write_report
@@ -168,6 +168,7 @@ def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed
     Raises:
         InputError: if the fraction is outside [0, 1).
     """
+    check_fraction("validation_fraction", validation_fraction)
     in_test = patients_in_test(rows)
     pathologies = patient_pathologies(row for row in rows if row.patient not in in_test)
     patients = [{"patient": patient, "pathology": worst} for patient, worst in pathologies.items()]
