@@ -134,5 +134,5 @@ def test_strata_keep_their_shares(seed: int) -> None:
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_fractions_out_of_range_are_refused(fraction: float) -> None:
-    with pytest.raises(InputError, match="fraction is .*; give 0"):
+    with pytest.raises(InputError, match=r"fraction is .*; give 0"):
         split_by_patient([item("a")], fraction)

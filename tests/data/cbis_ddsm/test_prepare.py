@@ -348,6 +348,13 @@ def test_validation_is_drawn_by_patient(miniature: Any) -> None:
     assert len(load_split(miniature.output_dir, "validation")) == 8
 
 
+def test_a_wrong_fraction_is_told_of_before_any_work(miniature: Any) -> None:
+    miniature.add()
+    with pytest.raises(InputError, match=r"validation_fraction is 1\.0; give 0"):
+        miniature.prepare(validation_fraction=1.0)
+    assert not miniature.output_dir.exists()
+
+
 def test_every_kind_of_crops_holds_out_the_same_patients(miniature: Any) -> None:
     for number in range(12):
         miniature.add(patient=f"P_{number:05d}", pathology="MALIGNANT" if number % 3 else "BENIGN")
