@@ -14,6 +14,9 @@ from miram.comparison.report import write_comparison
 from miram.comparison.results import comparison_table
 from miram.comparison.run import check_arguments, run_plan
 from miram.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
+from miram.data.datalist import describe
+from miram.handlers import provenance
+from miram.metrics.comparison import check_margin
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml, mae and barlow_twins (contrastive) are that with the overlay of their name, scratch is
@@ -35,6 +38,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
             signal.signal(number, lambda received, _: sys.exit(128 + received))  # ends the steps that run, too
     arguments = _parser().parse_args()
+    check_margin(arguments.margin)
     settings = _settings(arguments)
     datalist = check_data(settings)
     plan = make_plan(settings)
@@ -44,7 +48,8 @@ def main() -> None:
         return
     run_plan(plan, settings, arguments.jobs)
     table = comparison_table(plan, settings, arguments.level, arguments.margin)
-    for path in write_comparison(table, settings.output_dir, datalist, arguments.level, arguments.margin):
+    origin = provenance(seeds=list(settings.seeds), dataset=describe(settings.dataset_dir))
+    for path in write_comparison(table, settings.output_dir, datalist, arguments.level, arguments.margin, origin):
         print(path)
 
 

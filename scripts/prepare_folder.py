@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="keep stored levels (default), or stretch percentiles 0.5-99.5",
     )
     add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error (default %(default)s)")
-    add("--labels_csv", help="CSV with a column image, optionally patient and split; other columns are labels")
+    add("--labels_csv", help="CSV with a column image, optionally patient, lesion and split; other columns are labels")
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
     add(
         "--validation_fraction",
@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def describe(summary: Summary) -> str:
+def describe(summary: Summary, crops: str) -> str:
     """Tell what was done and what to type next."""
     split = summary.patients
     lines = [
@@ -84,16 +84,31 @@ def describe(summary: Summary) -> str:
         lines.append("no patient is held out: validation is empty, a run on this folder cannot validate")
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
-    lines += [f"every file is in {summary.output_dir / 'report.csv'}", "", "next:"]
-    configs = {2: "configs/pretrain.yaml", 3: "\"['configs/pretrain.yaml','configs/volumes.yaml']\""}
-    command, folder = "python -m monai.bundle run", f"--dataset_dir {summary.output_dir}"
-    lines.append(f"  {command} training --config_file {configs[summary.spatial_dims]} {folder}")
-    if summary.tasks:
-        task = f"--task {summary.tasks[0]}"
-        lines.append(f"  {command} training --config_file configs/finetune.yaml {folder} {task}")
-        if split["test"]:
-            lines.append(f"  {command} evaluating --config_file configs/evaluate.yaml {folder} {task}")
-    return "\n".join(lines)
+    for name, classes in summary.tasks.items():
+        if len(classes) == 2:
+            lines.append(f"task {name}: {classes[0]} or {classes[1]}; a probability is that of {classes[1]}")
+    lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
+    return "\n".join([*lines, "", "next:", *next_commands(summary, crops)])
+
+
+def next_commands(summary: Summary, crops: str) -> list[str]:
+    """What to type next; windows of tissue are no lesions to be classified."""
+    overlays = ["configs/volumes.yaml"] if summary.spatial_dims == 3 else []
+    task = next(iter(summary.tasks), None)
+    steps = [("training", "pretrain", "")]
+    if task is not None and crops == "whole":
+        steps.append(("training", "finetune", f" --task {task}"))
+        if summary.patients["test"]:
+            steps.append(("evaluating", "evaluate", f" --task {task}"))
+    commands = []
+    for workflow, config, options in steps:
+        files = [f"configs/{config}.yaml", *overlays]
+        shown = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
+        command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {summary.output_dir}"
+        commands.append(f"  {command}{options}")
+    if summary.tasks and crops != "whole":
+        commands.append("  (labels are of whole images: to classify them, prepare another folder with --crops whole)")
+    return commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overwrite=options.overwrite,
         time_limit=options.time_limit,
     )
-    print(describe(summary))
+    print(describe(summary, settings.crops))
     return 0
 
 

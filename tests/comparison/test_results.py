@@ -14,6 +14,7 @@ from miram.comparison.report import write_comparison
 from miram.comparison.results import comparison_table
 from miram.comparison.run import run_plan
 from miram.comparison.settings import check_data
+from miram.handlers.description import describe_file
 from miram.metrics.bootstrap import Bootstrap
 
 SIGNAL = {"miram": 3.0, "mae": 3.0, "scratch": 0.0, "floor": 0.5}
@@ -77,10 +78,11 @@ def test_differences_are_paired_and_judged(compared) -> None:
     assert not ((table["method"] == "mae") & (table["reference"] == "mae")).any()
 
 
-def test_three_files_say_whether_it_is_a_demonstration(compared) -> None:
+def test_files_say_whether_it_is_a_demonstration(compared) -> None:
     settings, table = compared
-    paths = write_comparison(table, settings.output_dir, check_data(settings))
-    assert [path.name for path in paths] == ["comparison.csv", "comparison.md", "comparison.png"]
+    paths = write_comparison(table, settings.output_dir, check_data(settings), provenance={"commit": "abc"})
+    assert [path.name for path in paths] == [f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    assert describe_file(paths[3])["provenance"] == {"commit": "abc"}
     assert len(pd.read_csv(paths[0])) == len(table)
     text = paths[1].read_text()
     assert "A demonstration on generated data" in text

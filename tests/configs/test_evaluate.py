@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 
 import monai
 import numpy as np
@@ -78,6 +79,10 @@ def test_predictions_are_those_of_the_network_at_the_fitted_temperature(workflow
     np.testing.assert_allclose(table["prob_MALIGNANT"], (logits / temperature).sigmoid(), rtol=1e-3)
     thresholds = metrics["calibration"]["thresholds"]
     assert metrics["levels"]["lesion"]["thresholds"] == thresholds["lesion"]
+    assert {"miram", "commit", "libraries", "config_sha256"} <= metrics["provenance"].keys()
+    assert (
+        metrics["provenance"]["config_sha256"] == sha256((tmp_path / "executed_config.yaml").read_bytes()).hexdigest()
+    )
     assert {path.name for path in tmp_path.iterdir()} == {
         "predictions.csv",
         "metrics.json",

@@ -230,6 +230,19 @@ def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):
     assert network(torch.zeros(1, 1, 16, 16, 16))[0].shape == (1, 8, 24)
 
 
+def test_images_that_look_the_same_in_two_splits_are_refused_or_recorded(prepared, workflow_of, tmp_path):
+    datalist = read_datalist(prepared / "datalist.json")
+    for split in ("training", "validation"):
+        datalist[split][0]["hash"] = "0" * 64
+    write_datalist(prepared / "datalist.json", datalist)
+    with pytest.raises(Exception, match="look the same") as raised:
+        run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
+    assert not (tmp_path / "run/checkpoint.pt").exists(), raised
+    run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1, allow_leakage="images"))
+    backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
+    assert backbone["provenance"]["leakage"] == {"allowed": ["images"], "similar_images": 1}
+
+
 def test_a_folder_without_validation_images_trains(prepared, workflow_of, tmp_path):
     datalist = read_datalist(prepared / "datalist.json")
     write_datalist(prepared / "datalist.json", {**datalist, "validation": []})

@@ -208,7 +208,7 @@ def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     datalist = read_datalist(summary.output_dir / "datalist.json")
     assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
     assert datalist["label_names"] == {"density": ["A", "B"]}
-    assert summary.tasks == ["density"]
+    assert summary.tasks == {"density": ["A", "B"]}
     assert summary.patients == {"training": 1, "validation": 1, "test": 1}
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImage
 
-from miram.data.inputs import CropReader, find_inputs, reduce_to
+from miram.data.inputs import CropReader, find_inputs, output_names, reduce_to
 from miram.data.prepared import write_png16, write_volume
 from miram.errors import InputError
 
@@ -66,3 +66,10 @@ def test_only_a_larger_image_is_reduced_in_its_proportions(shape, expected):
 def test_monai_loads_rows_first_through_the_reader(folder):
     image = LoadImage(reader=CropReader((500, 500)), image_only=True, ensure_channel_first=True)(folder / "a.png")
     np.testing.assert_array_equal(image.numpy(), picture()[None])
+
+
+def test_each_image_has_files_of_its_own():
+    names = output_names(["a.png", "b/a.png", "a b.nii.gz", "c.dcm", "c.png"])
+    assert names[:3] == ["a", "b__a", "a_b"]
+    assert len(set(names)) == 5
+    assert all(name.startswith("c_") for name in names[3:])

@@ -69,6 +69,20 @@ def test_a_crash_a_kill_and_a_hang_cost_one_job_each() -> None:
     assert all(isinstance(error, InputError) for error in (crashed, killed, stuck))
 
 
+def test_a_process_that_dies_while_it_starts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "first = pathlib.Path(__file__).with_name('first')\n"
+        "if first.exists():\n"
+        "    first.unlink()\n"
+        "    os._exit(9)\n"
+    )
+    (tmp_path / "first").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert run_jobs([1, 2], operator.neg, 1) == [-1, -2]
+    assert not (tmp_path / "first").exists()
+
+
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import math\nfrom miram.data.jobs import run_jobs\nrun_jobs([4], math.sqrt)\n")
     done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)

@@ -3,8 +3,9 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandFlipd, RandSpatialCropd
+from monai.transforms import Compose, LoadImaged, RandFlipd, RandSpatialCropd
 
+from miram.data.prepared import write_png16
 from miram.data.seeded import SeededDataset, SeededSampler, make_loader
 from miram.errors import InputError
 
@@ -21,6 +22,20 @@ def test_a_sample_looks_the_same_whenever_and_wherever_it_is_read():
     _ = [one[3, index] for index in range(10)]  # other reads before it
     assert torch.equal(one[5, 7]["label"], two[5, 7]["label"])
     assert (one[5, 7]["epoch"], one[5, 7]["index"]) == (5, 7)
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_that_is_damaged_since_it_was_prepared_is_named(tmp_path, cache_rate, num_workers):
+    write_png16(tmp_path / "a.png", np.arange(4000, dtype=np.uint16).reshape(50, 80))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    load = Compose([LoadImaged("image", reader="PILReader")])
+    with pytest.raises(InputError, match=r"a\.png cannot be read or transformed \(.*run the prepare script"):
+        list(
+            make_loader(
+                SeededDataset([{"image": tmp_path / "a.png"}], load, cache_rate=cache_rate), 1, False, num_workers
+            )
+        )
 
 
 def test_another_epoch_or_seed_looks_different():

@@ -125,6 +125,15 @@ def test_without_sharding_nothing_is_gathered():
     assert all(state[key] is value or torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
+def test_an_optimizers_options_are_those_of_the_config_its_rate_that_of_the_state():
+    network = make_network()
+    state = whole_state(torch.optim.AdamW(network.parameters(), lr=0.5, weight_decay=0.1, fused=False))
+    other = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.2, fused=True)
+    load_whole_state(other, state)
+    options = other.param_groups[0]
+    assert (options["lr"], options["weight_decay"], options["fused"]) == (0.5, 0.2, True)
+
+
 def test_what_cannot_be_sharded_is_refused(one_process):
     with pytest.raises(InputError, match="sharding needs bfloat16 or float32"):
         shard(make_network(), precision="float16")

@@ -103,6 +103,48 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_left_out():
     assert (trainer.state.output[0]["loss"].item(), trainer.state.skipped.item()) == (0, 1)
 
 
+def scaled_step(**options):
+    """A step with the loss scaler of float16, which torch has for CPUs, too."""
+    step = TrainingStep(**options)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    return step
+
+
+@pytest.mark.parametrize("clip", [None, 1e9])
+def test_a_scaled_loss_that_is_not_finite_is_left_out_and_told_of(clip):
+    weight, trainer = train(scaled_step(clip_grad_norm=clip), batches_of(1, NAN))
+    assert weight == pytest.approx(0.1)
+    assert trainer.state.skipped.item() == 1
+
+
+def test_an_overflow_is_answered_by_the_scaler_and_is_no_fault():
+    class Steep(Half):
+        def forward(self, output, target):
+            return {"loss": ((output - target) * 1e35).sum()}  # 1e35 x 65536 is infinite in float32
+
+    step = scaled_step()
+    weight, trainer = train(step, batches_of(0), loss=Steep())
+    assert (weight, trainer.state.skipped.item(), step.scaler.get_scale()) == (0, 0, 2.0**15)
+
+
+def test_gradients_that_overflow_at_every_scale_are_told_of():
+    class Root(Half):
+        def forward(self, output, target):
+            return {"loss": (output - target).abs().sum().sqrt()}  # at 0, its slope is infinite
+
+    flags = []
+    step = scaled_step()
+
+    def note(engine, batch):
+        output = step(engine, batch)
+        flags.append(engine.state.skipped.item())
+        return output
+
+    train(note, batches_of(0) * 40, loss=Root())
+    assert flags[0] == 0
+    assert flags[-1] == 1
+
+
 def test_a_fused_optimizer_leaves_a_step_out_as_another_one_does():
     """On a GPU nothing is read back: the optimizer itself looks at the flag. Torch has fused steps on CPUs, too."""
     batches = batches_of(1, NAN, 3)

@@ -1,5 +1,5 @@
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.networks.nets import ViT
 
 from miram.handlers.backbone import BackboneHandler
@@ -15,3 +15,13 @@ def test_the_backbone_holds_the_encoder_and_where_it_comes_from(tiny_encoder, tm
     assert backbone["preprocessing"] == {"a_min": 0}
     assert torch.equal(backbone["cls_token"], tiny_encoder.cls_token)
     ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)
+
+
+def test_a_run_that_was_finished_before_leaves_the_backbone_as_it_is(tiny_encoder, tmp_path):
+    for seed in (7, 8):
+        engine = Engine(lambda engine, batch: None)
+        if seed == 8:
+            engine.add_event_handler(Events.STARTED, lambda e: setattr(e.state, "epoch", 3))  # as a checkpoint does
+        BackboneHandler(tmp_path / "backbone.pt", tiny_encoder, {}, {"seed": seed}).attach(engine)
+        engine.run([0], max_epochs=3)
+    assert load_backbone(tmp_path / "backbone.pt")["provenance"]["seed"] == 7

@@ -241,6 +241,42 @@ def test_the_checkpoint_of_a_run_tells_where_it_comes_from(tmp_path, caplog):
     assert content_of(tmp_path / "c.pt")["provenance"] == {"sha": "a", "epoch": 1, "iteration": LENGTH}
 
 
+def test_a_run_tells_of_the_versions_it_began_with(tmp_path):
+    Run(tmp_path / "c.pt", commit="a").run(1)
+    Run(tmp_path / "c.pt", commit="a").run(2)
+    assert "earlier" not in content_of(tmp_path / "c.pt")["provenance"]
+    again = Run(tmp_path / "c.pt", commit="b").run(3)
+    Run(tmp_path / "c.pt", commit="c").run(4)
+    found = content_of(tmp_path / "c.pt")["provenance"]
+    assert [(start["commit"], start["epoch"]) for start in found["earlier"]] == [("a", 2), ("b", 3)]
+    assert again.handler.provenance["earlier"][0]["commit"] == "a"  # what other files of the run are given
+
+
+@pytest.mark.parametrize(
+    ("allowed", "option"), [({"test_images": 3}, "allow_test_patients"), ({"allow_leakage": "images"}, "allow_leakage")]
+)
+def test_what_was_allowed_once_is_not_forgotten(tmp_path, allowed, option):
+    Run(tmp_path / "c.pt", **allowed).run(1)
+    with pytest.raises(InputError, match=rf"c\.pt was trained with --{option}.*another --output_dir"):
+        Run(tmp_path / "c.pt", **dict.fromkeys(allowed, 0)).run(2)
+    Run(tmp_path / "c.pt", **allowed).run(2)
+
+
+def test_a_process_that_torchrun_started_again_goes_on_whatever_resume_says(tmp_path, monkeypatch):
+    Run(tmp_path / "c.pt").run(1)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert {epoch for epoch, _ in Run(tmp_path / "c.pt", resume=False).run(2).seen} == {2}
+
+
+def test_a_run_goes_on_in_float16_that_began_without_a_loss_scaler(tmp_path):
+    Run(tmp_path / "c.pt").run(1)
+    again = Run(tmp_path / "c.pt")
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    again.handler.to_save["scaler"] = scaler
+    again.run(2)
+    assert content_of(tmp_path / "c.pt")["scaler"]["scale"] == 8.0
+
+
 def test_another_data_list_is_warned_of(tmp_path, caplog):
     Run(tmp_path / "c.pt", dataset={"sha256": "a"}).run(1)
     Run(tmp_path / "c.pt", dataset={"sha256": "a"}).run(1)

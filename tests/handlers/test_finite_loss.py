@@ -80,8 +80,20 @@ def test_a_bad_batch_of_a_group_is_named_also_when_a_look_comes_within_the_group
 
 def test_a_gradient_that_is_not_finite_is_said_to_be_one():
     run = Run([1.0, 2.5, 1.0], bad_gradients=[2])
-    with pytest.raises(InputError, match=r"loss of iteration 2 is 2.5, but its gradient is not finite.*crop_2\.png"):
+    with pytest.raises(
+        InputError, match=r"gradient of iteration 2 is not finite, with finite losses.*: crop_2\.png, crop_3\.png\."
+    ):
         run.run()
+
+
+def test_the_process_that_had_the_bad_loss_names_it(monkeypatch):
+    """Gradients are shared: in the others they are not finite either, with good images."""
+    bad, own = Run([1.0, NAN]), Run([1.0, 2.0], bad_gradients=[2])
+    bad.handler.batches = [(n, b["loss"], torch.ones(()), b["index"]) for n, b in enumerate(bad.batches, 1)]
+    other = bad.handler._own_fault()
+    monkeypatch.setattr("miram.handlers.finite_loss.gather_objects", lambda value: [value, other])
+    with pytest.raises(InputError, match=r"training loss of iteration 2 is nan.*crop_2\.png"):
+        own.run()
 
 
 def test_counts_go_on_where_a_checkpoint_left_them():

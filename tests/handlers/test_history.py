@@ -1,7 +1,9 @@
 import pandas as pd
+import pytest
 import torch
 from ignite.engine import Engine, Events
 
+from miram.errors import InputError
 from miram.handlers.history import HistoryHandler, describe_row
 
 
@@ -41,6 +43,13 @@ def test_a_resumed_run_keeps_the_rows_before_and_repeats_none(tmp_path):
     table = pd.read_csv(tmp_path / "history.csv")
     assert table["epoch"].tolist() == [1, 2, 3, 4]
     assert table["train_loss"].tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "epoch\nx\n"])
+def test_a_damaged_table_is_named_with_the_remedy(tmp_path, text):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(InputError, match=r"history\.csv cannot be read .*; delete it to go on"):
+        make(tmp_path, [1.0] * 2, start_epoch=1).run([0, 0], max_epochs=2)
 
 
 def test_a_fresh_run_forgets_old_rows(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
-from miram.handlers.inference import describe_prediction, picture_name
+from miram.handlers.inference import describe_prediction
 
 CALIBRATION = Calibration(thresholds={"image": {"MALIGNANT": 0.3, "a": 0.2}})
 
@@ -20,8 +20,3 @@ CALIBRATION = Calibration(thresholds={"image": {"MALIGNANT": 0.3, "a": 0.2}})
 )
 def test_what_is_called_follows_the_operating_point(task, values, expected):
     assert describe_prediction(np.array(values), task, CALIBRATION) == expected
-
-
-def test_each_image_has_a_picture_of_its_own():
-    names = ["a.png", "a.dcm", "b/a.png", "b a:1.png"]
-    assert [picture_name(name) for name in names] == ["a.png.png", "a.dcm.png", "b__a.png.png", "b_a_1.png.png"]

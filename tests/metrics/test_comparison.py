@@ -4,7 +4,7 @@ from scipy import stats
 
 from miram.errors import InputError
 from miram.metrics.bootstrap import Bootstrap, Estimate
-from miram.metrics.comparison import Method, average_over_seeds, compare, differences_table, verdict
+from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
 from miram.metrics.evaluation import evaluate_predictions
 from miram.metrics.scores import OVERALL
 
@@ -152,11 +152,3 @@ def test_verdict_against_a_margin_of_two_hundredths(low, high, expected):
 def test_a_negative_margin_is_refused():
     with pytest.raises(InputError, match="positive"):
         verdict(Estimate(0.0, 0.0, 0.0, 1, 1, 1, 0), -0.02)
-
-
-def test_differences_become_rows():
-    estimates = run(make_method("one", [0], signal=3.0), make_method("two", [1]))
-    rows = differences_table({"one - two": estimates})
-    assert len(rows) == len(estimates)
-    row = rows[(rows["metric"] == "auc") & (rows["class"] == OVERALL)].iloc[0]
-    assert (row["comparison"], row["value"], row["low"]) == ("one - two", estimates[KEY].value, estimates[KEY].low)

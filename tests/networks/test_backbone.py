@@ -116,6 +116,19 @@ def test_positions_that_are_not_those_of_its_own_size_are_refused(backbone):
         resize_backbone(backbone, (32, 32))
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_small_file_that_claims_many_weights_is_refused(tmp_path, backbone, shared):
+    """Tensors can be views of one number, or of each other, which no network that is built from them is."""
+    room = torch.zeros(max(value.numel() for value in backbone["state_dict"].values()) if shared else 1)
+    views = {
+        key: room[: value.numel()].view(value.shape) if shared else room.expand(value.shape)
+        for key, value in backbone["state_dict"].items()
+    }
+    torch.save({**backbone, "state_dict": views}, tmp_path / "b.pt")
+    with pytest.raises(InputError, match=r"b\.pt is damaged: it claims \d+ bytes of weights"):
+        load_backbone(tmp_path / "b.pt")
+
+
 def test_files_that_are_no_backbone_are_refused_by_name(tmp_path, backbone):
     with pytest.raises(InputError, match="no file"):
         load_backbone(tmp_path / "absent.pt")

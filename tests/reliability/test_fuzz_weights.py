@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 
 from miram.engines.inference import load_trained
 from miram.errors import InputError
+from miram.handlers.description import describe_file
 from miram.networks.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
 from miram.networks.classifier import ViTClassifier, classifier_content
 from miram.networks.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 from miram.networks.vit_encoder import ViTEncoder
 
+from ..handlers.test_checkpoint import LENGTH, Run
 from .mutations import mutate
 from .refusal import problem
 
@@ -55,9 +57,24 @@ def make_model() -> dict[str, Any]:
     )
 
 
+def make_checkpoint() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        Run(Path(folder) / "checkpoint.pt", seed=0, dataset={"sha256": "a"}).run(1)
+        return dict(torch.load(Path(folder) / "checkpoint.pt", weights_only=True))
+
+
+def use_checkpoint(path: Path) -> None:
+    """Go on from it, up to the first step; and tell where it comes from."""
+    run = Run(path)
+    run.engine.state.epoch_length, run.engine.state.max_epochs = LENGTH, 2
+    run.handler.load(run.engine)
+    describe_file(path)
+
+
 KINDS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Path], object]]] = {
     "backbone": (make_backbone, use_backbone),
     "model": (make_model, load_trained),
+    "checkpoint": (make_checkpoint, use_checkpoint),
 }
 VALUES = st.one_of(
     st.none(),

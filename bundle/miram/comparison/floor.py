@@ -30,6 +30,7 @@ def run_floor(
     task: str,
     label_fraction: float = 1.0,
     seed: int = 0,
+    allow_leakage: str | None = None,
     thumbnail_size: int = 8,
     strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
 ) -> None:
@@ -42,11 +43,12 @@ def run_floor(
         task: of the data list.
         label_fraction: share of the training patients, the same patients as fine-tuning takes.
         seed: of that share.
+        allow_leakage: as in fine-tuning.
         thumbnail_size: side of the thumbnail in pixels.
         strengths: inverse regularisations (scikit-learn's C) to choose from.
     """
     found = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
-    training = load_labelled(dataset_dir, "training", found, label_fraction, seed)
+    training = load_labelled(dataset_dir, "training", found, label_fraction, seed, allow_leakage)
     validation = load_labelled(dataset_dir, "validation", found)
     test = applicable_items(load_split(dataset_dir, "test"), found)
     inputs = [features(items, thumbnail_size) for items in (training, validation, test)]

@@ -131,7 +131,8 @@ def _classify(
 ) -> list[Step]:
     """Fine-tuning and evaluation, or the floor, which is both."""
     if method == "floor":
-        return [Step("floor", method, seed, task, share, (), {})]
+        allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
+        return [Step("floor", method, seed, task, share, (), {"allow_leakage": allowed} if allowed else {})]
     overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
     if pretrained is None:
         config = effective_config(_pretrain(settings, "miram", seed))
@@ -173,7 +174,7 @@ def _check_images_of_pretraining(settings: Settings) -> None:
 
 def _check_fine_tuning(step: Step) -> None:
     config = effective_config(step)
-    if config["max_epochs"] < config["val_interval"]:
+    if config["max_epochs"] < config["val_interval"] and not config.get("min_iterations"):
         raise InputError(
             f"{step.name}: of max_epochs {config['max_epochs']} and val_interval {config['val_interval']} comes no "
             "validation, and so no best epoch to keep; lower val_interval with --finetune_set"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +10,23 @@ from typing import Any
 
 import pandas as pd
 
+from miram.data.datalist import says_generated
 from miram.files import write_text
-from miram.handlers.evaluation import is_generated
 from miram.visualize.comparison import plot_comparison
 
 DEMONSTRATION = "A demonstration on generated data: no real patient is behind these figures."
 
 
 def write_comparison(
-    table: pd.DataFrame, output_dir: Path, datalist: Mapping[str, Any], level: str = "lesion", margin: float = 0.02
+    table: pd.DataFrame,
+    output_dir: Path,
+    datalist: Mapping[str, Any],
+    level: str = "lesion",
+    margin: float = 0.02,
+    provenance: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """
-    Write comparison.csv, comparison.md and comparison.png.
+    Write comparison.csv, comparison.md and comparison.png, and comparison.json, which says where they come from.
 
     Args:
         table: what :func:`miram.comparison.results.comparison_table` gives.
@@ -28,17 +34,21 @@ def write_comparison(
         datalist: names the data; figures from generated data are called a demonstration.
         level: what the table counts as one.
         margin: of the verdicts.
+        provenance: what :func:`miram.handlers.provenance.provenance` gives, of the reading of the results; each run of
+            the comparison has its own.
 
     Returns:
         the files.
     """
-    paths = [output_dir / f"comparison.{suffix}" for suffix in ("csv", "md", "png")]
-    banner = DEMONSTRATION if is_generated(datalist) else ""
+    paths = [output_dir / f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    banner = DEMONSTRATION if says_generated(datalist) else ""
     write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
     write_text(paths[1], markdown(table, str(datalist.get("name", "")), banner, level, margin))
     own = table[table["reference"] == ""]
     title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
+    facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
+    write_text(paths[3], json.dumps(facts, indent=1) + "\n")
     return paths
 
 

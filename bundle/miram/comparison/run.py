@@ -133,7 +133,8 @@ class StepProcesses:
             InputError: if it fails; the message names its log and quotes the last line.
         """
         if step.task is not None and step.label_fraction is not None and step.stage == "floor":
-            run_floor(settings.dataset_dir, _folder(step, settings), step.task, step.label_fraction, step.seed)
+            allowed = step.overrides.get("allow_leakage")
+            run_floor(settings.dataset_dir, _folder(step, settings), step.task, step.label_fraction, step.seed, allowed)
             return
         overrides = _folder(step, settings) / "overrides.yaml"
         write_text(overrides, yaml.safe_dump(run_overrides(step, settings), sort_keys=False))

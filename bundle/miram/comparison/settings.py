@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from miram.data.datalist import FILE_NAME, read_datalist
+from miram.data.datalist import FILE_NAME, read_datalist, remedy_of_empty
 from miram.data.tasks import find_task
 from miram.errors import InputError
 
@@ -90,7 +90,7 @@ def check_data(settings: Settings) -> dict[str, Any]:
         find_task(datalist, task)
     for split in ("validation", "test"):
         if not datalist[split]:
-            raise InputError(f"the {split} split of {path} is empty; a comparison needs one: prepare the data with it")
+            raise InputError(f"the {split} split of {path} is empty; a comparison needs one: {remedy_of_empty(split)}")
     return datalist
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     folder = Path(dataset_dir)
     items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
     if not items and required:
-        raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {_remedy(split)}")
+        raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {remedy_of_empty(split)}")
     missing = [item[key] for item in items for key in _path_keys(item) if not Path(item[key]).is_file()]
     if missing:
         raise InputError(
@@ -82,7 +82,7 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     return items
 
 
-def _remedy(split: str) -> str:
+def remedy_of_empty(split: str) -> str:
     """What fills an empty split."""
     if split == "test":
         return "prepare the folder again with --test_fraction 0.2, or with a column split in its table of labels"
@@ -100,6 +100,14 @@ def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     datalist = read_datalist(path)
     facts = {key: datalist.get(key) for key in ("name", "source", "generated")}
     return {**facts, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def says_generated(datalist: Mapping[str, Any]) -> bool:
+    """Whether a data list says of itself that its images are generated: figures from them are a demonstration."""
+    if isinstance(datalist.get("generated"), bool):
+        return bool(datalist["generated"])
+    # Lists without the key are older, or a user's own.
+    return any("generated" in str(datalist.get(key, "")).lower() for key in ("name", "source"))
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -36,7 +36,7 @@ class Summary:
         patients: patients in the data list, by split.
         origins: images by what named their patient ("csv", "pattern", "dicom", "file").
         reasons: files that gave no crop, by reason.
-        tasks: columns of labels that can be learned: with two classes or more.
+        tasks: the classes of each column of labels that can be learned: with two classes or more.
         dark: images whose brightest pixel is below a quarter of the range.
         spatial_dims: of the crops: 2, or 3 for volumes.
     """
@@ -49,7 +49,7 @@ class Summary:
     patients: dict[str, int]
     origins: dict[str, int]
     reasons: dict[str, int]
-    tasks: list[str]
+    tasks: dict[str, list[str]]
     dark: int
     spatial_dims: int
 
@@ -110,7 +110,10 @@ def prepare_folder(
     stratify_key = columns[0] if columns else None
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
     classes = label_names(items, columns)
-    write_datalist(output / FILE_NAME, _describe(root, output) | {"label_names": classes} | splits)
+    dims = records[0].spatial_dims
+    prepared = {"crops": settings.crops, "crop_size": settings.size(dims), "intensity": settings.intensity}
+    head = _describe(root, output) | {"prepared": prepared, "label_names": classes}
+    write_datalist(output / FILE_NAME, head | splits)
     return Summary(
         output_dir=output,
         files=files,
@@ -120,9 +123,9 @@ def prepare_folder(
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
         reasons=dict(Counter(_kind(row) for row in rows if row.status != "crop")),
-        tasks=[column for column in columns if len(classes[column]) > 1],
+        tasks={name: found for name, found in classes.items() if len(found) > 1},
         dark=sum(record.dark for record in records),
-        spatial_dims=records[0].spatial_dims,
+        spatial_dims=dims,
     )
 
 
@@ -205,6 +208,8 @@ def _items(record: Record, patient: str, labels: dict[str, Labels], columns: Seq
     """An item per crop: what the header says, then the labels, which may correct it."""
     known = labels.get(record.source, {})
     common = {"mask": None, "patient": patient, "source": record.source} | record.facts
+    if known.get("lesion"):
+        common["lesion"] = f"{patient}/{known['lesion']}"  # a table may count them patient by patient
     return [{"image": name} | common | {column: known.get(column) for column in columns} for name in record.outputs]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ from monai.utils import ensure_tuple
 
 from miram.data.crops import resize_crop
 from miram.data.jobs import run_jobs
-from miram.data.readers import is_image_file, read_image
+from miram.data.readers import is_image_file, read_image, without_suffix
+from miram.data.records import source_digest
 from miram.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -107,6 +110,20 @@ def find_images(
     for name, problem in problems.items():
         logger.warning("left out %s: %s", name, problem)
     return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """
+    What the files of each image are called: its path without the suffix, `_` for what file names should not hold.
+
+    Where two would be called the same, a digest of the path tells them apart.
+    """
+    plain = [re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(name).as_posix().replace("/", "__")) for name in names]
+    counts = Counter(plain)
+    return [
+        short if counts[short] == 1 else f"{short}_{source_digest(name)[:8]}"
+        for short, name in zip(plain, names, strict=True)
+    ]
 
 
 def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims: int, largest_crop: int) -> None:

@@ -20,6 +20,14 @@ from tqdm import tqdm
 from miram.data.progress import progress_bar
 from miram.errors import InputError
 
+# In a row: one process can be killed for want of memory while it starts, but not each
+_MOST_FAILED_STARTS = 3
+_LONGEST_START = 300.0  # seconds
+_CANNOT_START = (
+    "worker processes die before they begin: call this from a script's main function, under "
+    "`if __name__ == '__main__':`, or with workers=0; if the machine is short of memory, with fewer workers"
+)
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -86,17 +94,21 @@ def _in_a_pool(
     results: dict[int, Result | InputError] = {}
     waiting = deque(range(len(jobs)))
     workers: list[_Worker[Job, Result]] = [_Worker(work, time_limit) for _ in range(count)]
+    failed_starts = 0
     try:
         while len(results) < len(jobs):
             for worker in _settled(workers):
                 index, result = worker.collect()
+                failed_starts = 0 if worker.begun else failed_starts + 1
+                if failed_starts == _MOST_FAILED_STARTS:
+                    raise InputError(_CANNOT_START)
                 if index is not None:
                     lost = isinstance(result, _Lost)
                     results[index] = InputError(f"{name(jobs[index])} {result.reason}") if lost else result
                     bar.update()
                 if worker.dead:
                     workers.remove(worker)
-                    workers += [_Worker(work, time_limit)] * bool(waiting)
+                    workers += [_Worker(work, time_limit)] if waiting else []
                 elif waiting:
                     following = waiting.popleft()
                     worker.give(following, jobs[following])
@@ -134,7 +146,7 @@ class _Worker(Generic[Job, Result]):
         self.time_limit = time_limit
         self.begun = False
         self.index: int | None = None
-        self.deadline = float("inf")
+        self.deadline = time.monotonic() + _LONGEST_START
         self.dead = False
 
     def give(self, index: int, job: Job) -> None:
@@ -145,7 +157,7 @@ class _Worker(Generic[Job, Result]):
 
     def collect(self) -> tuple[int | None, Any]:
         """
-        The job that ended and its result, or why there is none; (None, None) if the process has just begun.
+        The job that ended and its result, or why there is none; no job if the process has just begun, or could not.
 
         Raises:
             Exception: what the job raised.
@@ -158,7 +170,7 @@ class _Worker(Generic[Job, Result]):
             result = self.pipe.recv()
         except (EOFError, ConnectionError):
             self.end()
-            return index, _Lost(_cause_of_death(self.process.exitcode, self.begun))
+            return index, _Lost(_cause_of_death(self.process.exitcode))
         self.begun = True
         if isinstance(result, Exception) and not isinstance(result, InputError):
             raise result
@@ -191,12 +203,7 @@ def _settled(workers: Sequence[_Worker[Job, Result]]) -> Iterator[_Worker[Job, R
     return iter([worker for worker in workers if worker.pipe in ready or worker.deadline <= now])
 
 
-def _cause_of_death(exit_code: int | None, begun: bool) -> str:
-    if not begun:
-        raise InputError(
-            "worker processes die before they begin: call this from a script's main function, under "
-            "`if __name__ == '__main__':`, or with workers=0"
-        )
+def _cause_of_death(exit_code: int | None) -> str:
     killed = exit_code == -9
     why = "killed, as a rule for want of memory; try again with fewer workers" if killed else "ended by a crash"
     return f"stopped the process that worked on it (exit code {exit_code}: {why}); the file may be damaged"

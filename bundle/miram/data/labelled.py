@@ -50,9 +50,10 @@ def load_labelled(
     check_classes(known, task, split, unknown)
     kept = take_fraction(known, task, label_fraction, seed)
     logger.info(
-        "%s of %s: %d images of %d patients (%s); left out: %d of unknown label, %d that cannot have one%s",
+        "%s of %s%s: %d images of %d patients (%s); left out: %d of unknown label, %d that cannot have one%s",
         split,
         task.name,
+        f" (positive: {task.scored[0]})" if task.type == "binary" else "",
         len(kept),
         len({item["patient"] for item in kept}),
         _describe(class_counts(kept, task)),
@@ -82,7 +83,7 @@ def check_classes(items: Sequence[Item], task: Task, split: str, unknown: int = 
     if not both.any():
         raise InputError(
             f"the {split} split has only one class of the task {task.name!r}: {_describe(class_counts(items, task))}, "
-            f"and {unknown} unknown. Label more images, or prepare again with another validation_fraction or seed"
+            f"and {unknown} unknown. Label more images, or prepare the folder again with another --validation_fraction"
         )
 
 

@@ -19,6 +19,7 @@ from miram.errors import InputError
 Labels = dict[str, str | None]
 
 RESERVED = {"mask", "source", "spacing", "hash"}
+NAMES = {"image", "patient", "lesion", "split"}  # columns that are no labels
 SPLIT_NAMES = {name: name for name in SPLITS} | {"train": "training", "val": "validation"}
 
 
@@ -29,8 +30,9 @@ def read_labels(
     Read the CSV of labels and find each row's image.
 
     Args:
-        path: a CSV with the column `image` (a relative path, or a file name that occurs once), optionally `patient` and
-            `split` (training, validation or test), and any other columns as labels; an empty cell is unknown.
+        path: a CSV with the column `image` (a relative path, or a file name that occurs once), optionally `patient`,
+            `lesion` (images of one are views of it) and `split` (training, validation or test), and any other columns
+            as labels; an empty cell is unknown.
         sources: relative paths of the images.
 
     Returns:
@@ -49,7 +51,7 @@ def read_labels(
     reserved = RESERVED & set(table.columns)
     if reserved:
         raise InputError(f"{path}: the column {min(reserved)!r} is written by the prepare step itself; rename it")
-    columns = [str(name) for name in table.columns if name not in ("image", "patient", "split")]
+    columns = [str(name) for name in table.columns if name not in NAMES]
     by_name = _by_name(sources)
     labels: dict[str, Labels] = {}
     missing = []

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -58,11 +59,38 @@ class SeededDataset(CacheDataset):
 
         Returns:
             the transformed item, with its "epoch" and its "index".
+
+        Raises:
+            InputError: naming the image, if it cannot be read or transformed.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)
         self.transform.set_random_state(seed=int(state[0]))
         return {**super().__getitem__(index), "epoch": epoch, "index": index}
+
+    def _transform(self, index: int) -> Any:
+        with _naming(self.data[index]):
+            return super()._transform(index)
+
+    def _load_cache_item(self, idx: int) -> Any:
+        with _naming(self.data[idx]):
+            return super()._load_cache_item(idx)
+
+
+@contextmanager
+def _naming(item: dict[str, Any]) -> Iterator[None]:
+    """Say which image an error is of: MONAI's names the transform only."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        name = item.get("image", item.get("label", item))  # pretraining's image is its label, too
+        raise InputError(
+            f"{name} cannot be read or transformed ({type(cause).__name__}: {cause}); if it is damaged, delete it and "
+            "run the prepare script again, which makes what is missing"
+        ) from error
 
 
 class SeededSampler(DistributedSampler):

@@ -60,11 +60,11 @@ def draw_splits(
         "training", "validation" and "test" items, each in the given order.
 
     Raises:
-        InputError: if a test fraction is given beside a table that names splits.
+        InputError: if a test fraction is given beside a table that names test patients.
     """
-    if named and test_fraction:
-        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
     held = {split: [item for item in items if named.get(item["patient"]) == split] for split in ("validation", "test")}
+    if held["test"] and test_fraction:
+        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
     rest = [item for item in items if named.get(item["patient"], "training") == "training"]
     shares = {"test": test_fraction, "validation": validation_fraction}
     for split, share in shares.items():

@@ -61,6 +61,11 @@ def _fresh_store() -> dict[str, Any]:
     }
 
 
+def was_restarted() -> bool:
+    """Whether torchrun started this process in the place of one that died (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def stop_distributed() -> None:
     """Leave the process group, all together: one that left first would break what the others still exchange."""
     if dist.is_available() and dist.is_initialized():

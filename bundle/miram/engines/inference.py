@@ -15,7 +15,7 @@ import torch
 from monai.inferers import Inferer
 from monai.transforms import MapTransform
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.calibration import Calibration, calibration_of_model, load_calibration
 from miram.engines.classification import probabilities
@@ -65,7 +65,7 @@ def load_trained(path: str | os.PathLike[str], task: str | None = None) -> Train
     if not path.is_file():
         raise InputError(
             f"there is no trained model {path}: train one first (python -m monai.bundle run training "
-            f"--config_file configs/finetune.yaml --task {task or 'pathology'}), or give --model"
+            f"--config_file configs/finetune.yaml --task {task or 'pathology'}), or give --model, or the --task of one"
         )
     network, content = load_classifier(path)
     own = content["task"]
@@ -126,8 +126,8 @@ def items_of_task(
     datalist = check_data_of_task(dataset_dir, trained.task)
     if required and not datalist[split]:
         raise InputError(
-            f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on. --split validation "
-            "evaluates on the validation split, which flatters"
+            f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
+            "Or --split validation evaluates on the validation split, which flatters"
         )
     items = applicable_items(load_split(dataset_dir, split, required), trained.task)
     unknown = unknown_count(items, trained.task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from miram.engines.calibration import Calibration
 from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.losses import downsample
+
+logger = logging.getLogger(__name__)
 
 WindowFunction = Callable[[torch.Tensor], torch.Tensor]
 
@@ -169,19 +172,25 @@ class ClassProbability:
         return probabilities(logits, self.task, self.calibration.temperature)[:, self.column]
 
 
-def window_size(label_size: Sequence[int], zoom: float = 1.0) -> tuple[int, ...]:
+def window_size(label_size: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
     """
     The pixels of a source that show as much tissue as a training crop did.
 
     Args:
         label_size: what the classifier saw of a crop, in pixels.
         zoom: pixels of the training images per pixel of the source, along an axis: 0.5 for a source twice as fine.
+        crops: how the training crops were made, if that is known; of "whole" images the scale differed.
 
     Raises:
         InputError: if `zoom` is not positive.
     """
     if not (_is_number(zoom) and math.isfinite(zoom) and zoom > 0):
         raise InputError(f"zoom is {zoom}; give a positive number: 0.5 for a source twice as fine as training's")
+    if crops == "whole":
+        logger.warning(
+            "the classifier was trained on whole images, each reduced to one size (--crops whole): their pixels had no "
+            "size in common; give the --zoom that shows lesions as large as in training"
+        )
     return tuple(max(1, round(length / zoom)) for length in label_size)
 
 

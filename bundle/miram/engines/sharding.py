@@ -98,6 +98,9 @@ def load_whole_state(part: Any, state: Mapping[str, Any]) -> None:
     """
     Load a whole state; each process keeps its share of what is sharded.
 
+    Of an optimizer's options only the rate is loaded. The others are those of this run's config: the decay, or whether
+    it is fused, as it is on a GPU.
+
     Args:
         part: a network, an optimizer, or another part of a run with `load_state_dict`.
         state: what :func:`whole_state` gave.
@@ -108,11 +111,20 @@ def load_whole_state(part: Any, state: Mapping[str, Any]) -> None:
             index: {name: _share(value, parameters[index]) for name, value in values.items()}
             for index, values in state["state"].items()
         }
-        state = {**state, "state": shares}
+        state = {**state, "state": shares, "param_groups": _own_groups(part, state["param_groups"])}
     elif isinstance(part, nn.Module):
         own = part.state_dict()
         state = {name: _share(value, own.get(name)) for name, value in state.items()}
     part.load_state_dict(state)
+
+
+def _own_groups(optimizer: Optimizer, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups of a saved state with the optimizer's own options."""
+    own = (
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    )
+    return [group | options for group, options in zip(saved, own, strict=True)]
 
 
 def _sharded(network: nn.Module) -> Iterator[FSDPModule]:

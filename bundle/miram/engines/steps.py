@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from miram.engines.distributed import unwrap
 from miram.errors import InputError
 
+_SMALLEST_SCALE = 1e-4
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,7 +49,7 @@ class TrainingStep:
     A step whose loss or gradient is not finite is left out: the weights stay as they are. Whether the run then stops or
     goes on is for :class:`miram.handlers.FiniteLossHandler` to say, which finds `engine.state.skipped` on the device, 0
     or 1, and None between two steps: nothing here waits for a GPU. Overflow of float16 gradients is no fault, since the
-    scaler answers it with a smaller scale.
+    scaler answers it with a smaller scale; gradients that overflow at every scale are.
 
     Args:
         precision: "float32", "bfloat16", or "float16" with loss scaling.
@@ -118,6 +119,8 @@ class TrainingStep:
                 nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
             self.scaler.step(engine.optimizer)
             self.scaler.update()
+            # get_scale() would wait for the device. So small it is after 30 overflows in a row: they are none
+            self.faults = torch.maximum(self.faults, (self.scaler._scale < _SMALLEST_SCALE).float().squeeze())
             return
         if self.clip_grad_norm is not None:
             norm = nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)

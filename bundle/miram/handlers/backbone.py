@@ -45,9 +45,19 @@ class BackboneHandler:
         self.interval = interval
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer."""
+        """Attach to a trainer, after the checkpoint handler."""
+        engine.add_event_handler(Events.STARTED, self.remember_start)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
-        engine.add_event_handler(Events.COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save_at_the_end)
+
+    def remember_start(self, engine: Engine) -> None:
+        """Remember where this start of the run begins."""
+        self.begun_at = engine.state.epoch
+
+    def save_at_the_end(self, engine: Engine) -> None:
+        """Write the backbone, unless the run was finished before: the file tells who made it."""
+        if engine.state.epoch != self.begun_at or not self.path.is_file():
+            self.save(engine)
 
     def save(self, engine: Engine) -> None:
         """Write the backbone."""

@@ -15,14 +15,21 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from miram.engines.distributed import is_main_process, rank, stop_distributed, world_size
+from miram.engines.distributed import is_main_process, rank, stop_distributed, was_restarted, world_size
 from miram.engines.sharding import load_whole_state, whole_state
 from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
 from miram.errors import InputError
 from miram.files import remove_temporaries
 from miram.handlers.checkpoint_files import Replaced, exists, read_checkpoint, write_checkpoint
-from miram.handlers.checkpoint_parts import Generators, check_same_network, start_within, warn_of_changes
+from miram.handlers.checkpoint_parts import (
+    Generators,
+    check_same_network,
+    earlier_starts,
+    refuse_to_forget,
+    start_within,
+    warn_of_changes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +61,8 @@ class CheckpointHandler:
         more: further parts of the run by name, each with `state_dict` and `load_state_dict`.
         each_process: the same, of parts whose state is another one in each process.
         evaluator: several processes can stop while it runs.
-        provenance: where the run comes from, kept in the file.
+        provenance: where the run comes from, kept in the file. What else is written holds the same dictionary: what a
+            checkpoint tells of other versions or configs that the run began with is added to it.
     """
 
     def __init__(
@@ -70,7 +78,7 @@ class CheckpointHandler:
         more: Mapping[str, Any] | None = None,
         each_process: Mapping[str, Any] | None = None,
         evaluator: Engine | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.to_save: dict[str, Any] = {
@@ -86,7 +94,7 @@ class CheckpointHandler:
         self.interval = interval
         self.minutes = minutes
         self.evaluator = evaluator
-        self.provenance = dict(provenance or {})
+        self.provenance = {} if provenance is None else provenance
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
         self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, while it is concluded
@@ -190,13 +198,14 @@ class CheckpointHandler:
         self._write(content)
         done, length = content["iteration"] - content["epoch"] * content["epoch_length"], content["epoch_length"]
         logger.warning(
-            "stopped by %s after %d epochs and %d of %d iterations of the next: all is in %s. The same command goes on "
-            "from there",
+            "stopped by %s after %d epochs and %d of %d iterations of the next: all is in %s. The same command%s goes "
+            "on from there",
             name_of(number),
             content["epoch"],
             done,
             length,
             self.path,
+            "" if self.resume else " without --resume False",
         )
         stop_distributed()
         end_loaders()
@@ -209,9 +218,9 @@ class CheckpointHandler:
         """
         self.concluding = self._content(engine, epochs)
         if world_size() == 1:
-            if self.request.signal:
-                self._stop(self.request.signal, self.concluding)
             self.request.at_once = self._stop_concluding
+            if self.request.signal:  # it came before; one that comes from now on stops at once
+                self._stop(self.request.signal, self.concluding)
         else:
             self._look(engine, epochs)
 
@@ -246,7 +255,7 @@ class CheckpointHandler:
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
             return
-        if not self.resume:
+        if not self.resume and not was_restarted():
             self.replaced = "forget"  # nobody shall go on from the old run by mistake
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
             return
@@ -256,10 +265,25 @@ class CheckpointHandler:
         missing = {*self.to_save, *_KEYS} - content.keys()
         if missing:
             raise InputError(f"{self.path} is no checkpoint of a run: it lacks {sorted(missing)}")
+        try:
+            self._restore(engine, content)
+        except InputError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path} holds what a run cannot go on with ({type(error).__name__}: {error}); give another "
+                "--output_dir, or --resume False to replace it"
+            ) from error
+
+    def _restore(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
         check_same_network(self.path, self.to_save["network"], content["network"])
-        warn_of_changes(self.path, content.get("provenance", {}), self.provenance)
+        saved = content.get("provenance", {})
+        refuse_to_forget(self.path, saved, self.provenance)
+        warn_of_changes(self.path, saved, self.provenance)
+        self.provenance |= earlier_starts(saved, self.provenance)
         for name, part in self.to_save.items():
-            load_whole_state(part, content[name])
+            if name != "scaler" or content[name]:  # a run in another precision had none
+                load_whole_state(part, content[name])
         self._load_position(engine, content)
         engine.state.best_metric, engine.state.best_metric_epoch = content["best_metric"], content["best_metric_epoch"]
         # a checkpoint of another number of processes: what it has of each is near enough for the means of one epoch

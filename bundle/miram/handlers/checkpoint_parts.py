@@ -61,6 +61,31 @@ def warn_of_changes(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]
             )
 
 
+def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """
+    Refuse to go on from a run that was allowed more than this one: its files would no longer say so.
+
+    Raises:
+        InputError: naming the option that was given then and is missing now.
+    """
+    options = {"test_images": "allow_test_patients True", "allow_leakage": "allow_leakage images"}
+    for name, option in options.items():
+        if saved.get(name) and not own.get(name):
+            raise InputError(
+                f"{path} was trained with --{option}, which this run is not, and its weights would not tell of it any "
+                "more; give that option again, or another --output_dir"
+            )
+
+
+def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run began with, where it goes on with another version, commit or config: "earlier", a list, or nothing."""
+    earlier = list(saved.get("earlier", []))
+    keys = ("miram", "commit", "config_sha256", "libraries")
+    if any(saved.get(key) != own.get(key) for key in keys if key in saved):
+        earlier.append({key: saved[key] for key in (*keys, "epoch", "iteration") if key in saved})
+    return {"earlier": earlier} if earlier else {}
+
+
 def check_same_network(path: Path, network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """
     Check that a checkpoint's weights are of the network's shape.

@@ -43,7 +43,12 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         path = path / "models/model.pt"
     if not path.is_file():
         raise InputError(f"there is no file {path}; give a checkpoint.pt, backbone.pt, model.pt or metrics.json")
-    kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
+    try:
+        kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
+    except (AttributeError, LookupError, RecursionError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged: its parts are not what they are called ({type(error).__name__})"
+        ) from error
     provenance = content.pop("provenance", None)
     if provenance is None:
         raise InputError(f"{path} does not say where it comes from: it has no provenance")

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
-from miram.data.datalist import FILE_NAME, Item, read_datalist
+from miram.data.datalist import FILE_NAME, Item, read_datalist, says_generated
 from miram.data.prediction_table import prediction_table
 from miram.engines.calibration import Calibration, save_calibration
 from miram.engines.distributed import is_main_process
@@ -130,7 +130,7 @@ class EvaluationHandler:
             },
             "calibration": calibration,
             "provenance": provenance(seed=self.metrics.get("seed")),
-            "demonstration": is_generated(datalist),
+            "demonstration": says_generated(datalist),
         }
 
     def _notes(self) -> list[str]:
@@ -185,14 +185,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def is_generated(datalist: Mapping[str, Any]) -> bool:
-    """Whether a data list says of itself that its images are generated: figures from them are a demonstration."""
-    if isinstance(datalist.get("generated"), bool):
-        return bool(datalist["generated"])
-    # Lists without the key are older, or a user's own.
-    return any("generated" in str(datalist.get(key, "")).lower() for key in ("name", "source"))
 
 
 def describe(found: Mapping[str, Any]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from miram.engines.distributed import world_size
+from miram.engines.distributed import gather_objects, world_size
 from miram.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class FiniteLossHandler:
             message = self._describe(count)
             if self.policy == "stop":
                 raise InputError(message)
-            logger.warning(message)
+            logger.warning(message)  # of the first process: the others are silent
         self.batches = self.batches[ends[-1] :]  # those whose step is still to come
 
     def conclude(self, engine: Engine) -> None:
@@ -104,20 +104,33 @@ class FiniteLossHandler:
         self.steps, self.skipped = state["steps"], state["skipped"]
 
     def _describe(self, count: int) -> str:
-        """What happened, to which images, and what may help."""
-        finite = torch.isfinite(torch.stack([loss for _, loss, _, _ in self.batches])).tolist()
-        bad = [batch for batch, good in zip(self.batches, finite, strict=True) if not good]
-        bad += [batch for batch in self.batches if batch[2]]  # a finite loss with a bad gradient
-        if not bad:
-            what = "of another process is not finite; its message names the images"
-        else:
-            iteration, loss, _, indices = bad[0]
-            value = f"loss of iteration {iteration} is {loss.item()}"
-            if torch.isfinite(loss):
-                value = f"loss of iteration {iteration} is {loss.item():.4g}, but its gradient is not finite"
-            what = f"{value}. Look at the batch's images: {', '.join(self.name_of(int(index)) for index in indices)}"
+        """What happened, to which images, and what may help; the same in all processes."""
+        found = gather_objects(self._own_fault())
+        losses = [what for what, is_loss in found if is_loss]
+        # a gradient is shared: without a bad loss nobody knows whose it is
+        what = losses[0] if losses else "; ".join(dict.fromkeys(what for what, _ in found))
         return (
             f"{count} step(s) were left out: the training {what}. The weights are those of the steps before. If the "
             "images are good, lower base_learning_rate, set clip_grad_norm, or use precision bfloat16 or float32. "
             + ("Training goes on (non_finite: skip)" if self.policy == "skip" else "non_finite: skip would go on")
         )
+
+    def _own_fault(self) -> tuple[str, bool]:
+        """What this process knows of the first bad step, and whether it is a loss of its own."""
+        for iteration, loss, _, indices in self.batches:
+            if not torch.isfinite(loss):
+                return f"loss of iteration {iteration} is {loss.item()}. {self._images(indices)}", True
+        group: list[int] = []
+        for iteration, _, flag, indices in self.batches:
+            group += [int(index) for index in indices]
+            if flag:
+                return (
+                    f"gradient of iteration {iteration} is not finite, with finite losses. {self._images(group)}",
+                    False,
+                )
+            if flag is not None:
+                group = []
+        return "gradient of another process is not finite", False
+
+    def _images(self, indices: Iterable[int]) -> str:
+        return f"Look at the batch's images: {', '.join(self.name_of(int(index)) for index in indices)}"

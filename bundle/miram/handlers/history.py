@@ -17,6 +17,7 @@ from monai.engines import SupervisedTrainer
 from torch.optim import Optimizer
 
 from miram.engines.distributed import is_main_process, world_size
+from miram.errors import InputError
 from miram.files import write_text
 from miram.visualize.curves import plot_history
 
@@ -78,13 +79,28 @@ class HistoryHandler:
         """Keep the rows of the epochs that the checkpoint holds, and compute the constant columns."""
         self.rows = []
         if engine.state.epoch > 0 and self.path.exists():
-            table = pd.read_csv(self.path)
-            self.rows = table[table["epoch"] <= engine.state.epoch].to_dict("records")
+            self.rows = self._read_rows(engine.state.epoch)
         if self.make_constants is not None:
             self.constants = self.make_constants()
             for name, value in self.constants.items():
                 logger.info("%s = %.4f", name, value)
         self.start_clock(engine)
+
+    def _read_rows(self, epochs: int) -> list[dict[str, Any]]:
+        """
+        The rows of a run's first epochs.
+
+        Raises:
+            InputError: if the table is damaged.
+        """
+        try:
+            table = pd.read_csv(self.path)
+            kept = table[table["epoch"] <= epochs].to_dict("records")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path} cannot be read ({type(error).__name__}); delete it to go on without the rows before"
+            ) from error
+        return [{str(name): value for name, value in row.items()} for row in kept]
 
     def start_clock(self, engine: Engine) -> None:
         """Time what is left of the epoch."""

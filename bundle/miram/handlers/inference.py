@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
-from miram.data.inputs import Inputs
+from miram.data.inputs import Inputs, output_names
 from miram.data.tasks import Task
 from miram.engines.calibration import Calibration
 from miram.engines.inference import TrainedClassifier
@@ -64,6 +63,7 @@ class InferenceHandler:
         self.calibration = calibration
         self.num_pictures = num_pictures
         self.map_kind = map_kind
+        self.names = output_names(inputs.names)
         self.collector = PredictionCollector(len(inputs.items))
 
     def attach(self, engine: Engine) -> None:
@@ -98,7 +98,7 @@ class InferenceHandler:
         )
         plot_case(
             case,
-            self.output_dir / picture_name(self.inputs.names[index]),
+            self.output_dir / f"{self.names[index]}.png",
             f"{MAP_NOTES[self.map_kind]}\n{INTENDED_USE}",
         )
 
@@ -128,8 +128,3 @@ def describe_prediction(probabilities: np.ndarray, task: Task, calibration: Cali
     if task.type == "binary" and not called:
         called = [task.classes[0]]
     return row | {"called": ";".join(called)}
-
-
-def picture_name(name: str) -> str:
-    """The picture of an image: its path with `_` for what file names should not hold, so that each has its own."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name.replace("/", "__")) + ".png"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +18,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import to_affine_nd
 from monai.engines import SupervisedEvaluator
 
-from miram.data.inputs import Inputs
-from miram.data.readers import without_suffix
-from miram.data.records import source_digest
+from miram.data.inputs import Inputs, output_names
 from miram.data.windows import Region
 from miram.engines.calibration import Calibration
 from miram.engines.inference import TrainedClassifier
@@ -168,20 +164,6 @@ class RiskMapHandler:
             f"Each point: what the classifier says of the window of {window[0]} x {window[1]} pixels "
             f"around it. Cyan: at or above {self.threshold:.3g}. Numbers: the highest regions.\n{INTENDED_USE}",
         )
-
-
-def output_names(names: Sequence[str]) -> list[str]:
-    """
-    What the files of each image are called: its path without the suffix, `_` for what file names should not hold.
-
-    Where two would be called the same, a digest of the path tells them apart.
-    """
-    plain = [re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(name).as_posix().replace("/", "__")) for name in names]
-    counts = Counter(plain)
-    return [
-        short if counts[short] == 1 else f"{short}_{source_digest(name)[:8]}"
-        for short, name in zip(plain, names, strict=True)
-    ]
 
 
 def write_map(path: str | os.PathLike[str], values: torch.Tensor, meta: dict[str, Any], text: str = "") -> None:

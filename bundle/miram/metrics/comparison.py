@@ -13,7 +13,7 @@ much, and in 85 to 89 % where twice as much: then only more seeds help. Without 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,6 +100,17 @@ def average_over_seeds(
     return _estimate_mean([(run,) for run in runs], bootstrap or Bootstrap())
 
 
+def check_margin(margin: float) -> None:
+    """
+    Check a non-inferiority margin.
+
+    Raises:
+        InputError: if it is not positive.
+    """
+    if margin <= 0:
+        raise InputError(f"the non-inferiority margin is {margin}; give it as a positive number")
+
+
 def verdict(difference: Estimate, margin: float) -> str:
     """
     What the interval of a difference (higher is better) says against a non-inferiority margin.
@@ -112,8 +123,7 @@ def verdict(difference: Estimate, margin: float) -> str:
         "superior" (lower end above 0), "not inferior" (lower end above -margin), "inferior" (upper end below -margin),
         "inconclusive", or "no interval".
     """
-    if margin <= 0:
-        raise InputError(f"the non-inferiority margin is {margin}; give it as a positive number")
+    check_margin(margin)
     if difference.low is None or difference.high is None:
         return "no interval"
     if difference.low > 0:
@@ -202,13 +212,3 @@ def _seed_weights(n_seeds: int, bootstrap: Bootstrap) -> np.ndarray:
     rng = np.random.default_rng([bootstrap.seed, n_seeds])
     shares = np.full(n_seeds, 1 / n_seeds)
     return rng.multinomial(n_seeds - 1, shares, size=bootstrap.n_resamples) / (n_seeds - 1)
-
-
-def differences_table(comparisons: Mapping[str, Mapping[Key, Estimate]]) -> pd.DataFrame:
-    """Named comparisons as rows: comparison, metric, class (empty for the whole set) and the estimate's fields."""
-    rows = [
-        {"comparison": name, "metric": metric, "class": label, **value.as_dict()}
-        for name, estimates in comparisons.items()
-        for (metric, label), value in estimates.items()
-    ]
-    return pd.DataFrame(rows)

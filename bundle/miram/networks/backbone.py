@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
     token, network_def = backbone["cls_token"], backbone["network_def"]
     if not (token is None or isinstance(token, torch.Tensor)):
         raise InputError(f"{path} is damaged: its cls_token is a {type(token).__name__}, not a tensor")
+    check_held(path, [token])
     check_fits(path, lambda: ViT(**network_def), network_def, backbone["state_dict"])
     return backbone
 
@@ -106,8 +108,9 @@ def check_fits(
         state: the weights.
 
     Raises:
-        InputError: if no network can be built, or its weights have other names or shapes.
+        InputError: if no network can be built, its weights have other names or shapes, or the file is too small for it.
     """
+    check_held(path, state.values())
     layers = network_def.get("num_layers", 0)
     if type(layers) is not int or layers > len(state):  # each would be built, before shapes are compared
         raise InputError(f"{path} is damaged: it has {len(state)} weights, and claims {layers!r} layers")
@@ -120,6 +123,19 @@ def check_fits(
     wrong = sorted(map(str, {key for key in shapes.keys() | state.keys() if shapes.get(key) != given.get(key)}))
     if wrong:
         raise InputError(f"{path} is damaged: its weights are not of the network that it describes, such as {wrong[0]}")
+
+
+def check_held(path: str | os.PathLike[str], values: Iterable[Any]) -> None:
+    """
+    Check that a file is as large as the tensors that came out of it: one number can be claimed to stand everywhere.
+
+    Raises:
+        InputError: if it is smaller.
+    """
+    claimed = sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))
+    size = Path(path).stat().st_size
+    if claimed > size:
+        raise InputError(f"{path} is damaged: it claims {claimed} bytes of weights, and has {size}")
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:

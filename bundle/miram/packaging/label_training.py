@@ -151,6 +151,7 @@ class LoadLabelledCropd(MapTransform):
         largest_crop: pixels along the longest side above which an image is no crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
         label_file: key of the label map's path, which is left out then.
+        intensity: see :func:`miram.data.readers.read_image`; of images that are not prepared.
     """
 
     def __init__(
@@ -160,10 +161,12 @@ class LoadLabelledCropd(MapTransform):
         largest_crop: int,
         context: float = 1.5,
         label_file: Hashable = "label_file",
+        intensity: str = "stored",
     ) -> None:
         super().__init__(keys)
         self.crop_size = tuple(crop_size)
         self.largest_crop = largest_crop
+        self.intensity = intensity
         self.context = context
         self.label_file = label_file
 
@@ -177,7 +180,8 @@ class LoadLabelledCropd(MapTransform):
         result = dict(data)
         label = result.pop(self.label_file, None)
         for key in self.key_iterator(result):
-            pixels = read_image(dicom_source(result[key])).pixels
+            intensity = "stored" if label is None else self.intensity
+            pixels = read_image(dicom_source(result[key]), intensity=intensity).pixels
             crop = pixels if label is None else self._lesion(result[key], pixels, label)
             result[key] = crop[None].astype(np.float32)
         return result

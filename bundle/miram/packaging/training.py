@@ -8,23 +8,40 @@ from pathlib import Path
 from ignite.engine import Engine
 from torch import nn
 
+from miram.engines.distributed import is_main_process
 from miram.files import atomic_write
 from miram.handlers.model import BestModelHandler
 from miram.packaging.weights import load_weights, saved_bytes
 
 
-def start_from(network: nn.Module, path: str | os.PathLike[str] | None) -> None:
+def start_from(
+    network: nn.Module, path: str | os.PathLike[str] | None, output_dir: str | os.PathLike[str], resume: bool = True
+) -> None:
     """
     Load what training starts from, and leave out what it cannot reach.
+
+    The best epoch replaces the bundle's weights. So a copy of what the run began with is kept: one that is killed
+    before its first checkpoint begins with the same weights again.
 
     Args:
         network: as the bundle defines it, changed in place.
         path: of a bundle's `model.pt`; None or "none" starts from random weights.
+        output_dir: gets the copy, `start.pt`.
+        resume: begin with the copy if it is there.
     """
-    load_weights(network, path)
+    kept = Path(output_dir) / "start.pt"
+    load_weights(network, kept if resume and kept.is_file() else path)
+    if is_main_process():
+        write_weights(network, kept)
     for name, parameter in network.named_parameters():
         if ".norm_cross_attn." in name:  # MONAI's blocks have it and never use it: DDP would wait for its gradient
             parameter.requires_grad_(False)
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights alone, as a bundle's `model.pt` is."""
+    with atomic_write(path) as temporary:
+        Path(temporary).write_bytes(saved_bytes(network.state_dict()))
 
 
 class PackagedModelHandler(BestModelHandler):
@@ -51,5 +68,4 @@ class PackagedModelHandler(BestModelHandler):
         self.network = network
 
     def _write(self, evaluator: Engine) -> None:
-        with atomic_write(self.path) as temporary:
-            Path(temporary).write_bytes(saved_bytes(self.network.state_dict()))
+        write_weights(self.network, self.path)

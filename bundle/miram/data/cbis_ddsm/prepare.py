@@ -154,7 +154,8 @@ def prepare_cbis_ddsm(
         raise InputError(
             f"no crop could be made, {output / 'report.csv'} says why for each row; the first: {errors[0]}"
         )
-    write_datalist(output / FILE_NAME, datalist)
+    prepared = {"crops": crops, "crop_size": crop_size, "intensity": "stored"}
+    write_datalist(output / FILE_NAME, {"prepared": prepared, **datalist})
     return _summary(output, outcomes, datalist, time.monotonic() - start)
 
 
