@@ -120,7 +120,8 @@ class TrainingStep:
             self.scaler.step(engine.optimizer)
             self.scaler.update()
             # get_scale() would wait for the device. So small it is after 30 overflows in a row: they are none
-            self.faults = torch.maximum(self.faults, (self.scaler._scale < _SMALLEST_SCALE).float().squeeze())
+            scale: Any = self.scaler._scale
+            self.faults = torch.maximum(self.faults, (scale < _SMALLEST_SCALE).float().squeeze())
             return
         if self.clip_grad_norm is not None:
             norm = nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
