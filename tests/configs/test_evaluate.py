@@ -17,6 +17,7 @@ from miram.data.datalist import load_split
 from miram.data.prepared import read_png16
 from miram.errors import InputError
 
+from ..causes import cause_of
 from ..classifier_case import as_input, make_classifier, make_folder, save_model
 
 CLASSES = ["BENIGN", "MALIGNANT"]
@@ -131,10 +132,7 @@ def test_without_a_validation_split_nothing_is_fitted_and_the_report_says_so(wor
 def test_bad_input_is_an_input_error(workflow, overrides, message):
     with pytest.raises((InputError, RuntimeError)) as caught:  # MONAI wraps what goes wrong in a component
         run(workflow(**overrides))
-    error: BaseException | None = caught.value
-    while not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    assert message in str(error)
+    assert message in cause_of(caught.value)
 
 
 def test_the_command_a_user_types_ends_bad_input_with_one_line(repository, folder, tmp_path):

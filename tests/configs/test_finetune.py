@@ -20,10 +20,11 @@ from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import write_datalist
 from miram.data.prepared import write_png16, write_volume
-from miram.errors import InputError
 from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.classifier import load_classifier
 from miram.networks.vit_encoder import ViTEncoder
+
+from ..causes import cause_of
 
 SIZES = {"hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
 SMALL = {"max_epochs": 3, "warmup_epochs": 1, "batch_size": 6, "num_workers": 0, "device": "cpu"}
@@ -94,13 +95,6 @@ def run(workflow_of, tmp_path):
     return run
 
 
-def cause_of(error):
-    """The message of the error that MONAI wraps, if it does."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return str(error)
-
-
 def weights_of(path):
     return torch.load(path, weights_only=True)["network"]
 
@@ -130,7 +124,7 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
     network, rest = load_classifier(tmp_path / "run/model.pt")
     assert rest["task"] == {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    assert rest["preprocessing"] == {**RANGE, "label_size": [64, 64], "image_size": [32, 32]}
+    assert rest["preprocessing"] == {**RANGE, "label_size": [64, 64], "image_size": [32, 32], "prepared": {}}
     best = table.loc[table["val_ap"].idxmax()]
     assert rest["provenance"]["epoch"] == best["epoch"]
     assert rest["provenance"]["validation"]["val_ap"] == pytest.approx(best["val_ap"], rel=1e-5)

@@ -24,7 +24,7 @@ def test_the_version_is_the_packages_and_has_its_change(metadata):
 
 def test_versions_are_those_that_were_tested(metadata, repository):
     lines = (repository / "constraints.txt").read_text().splitlines()
-    pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    pinned = dict(line.lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
     named = metadata["required_packages_version"] | {
         "monai": metadata["monai_version"],
         "torch": metadata["pytorch_version"],
