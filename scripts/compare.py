@@ -21,7 +21,7 @@ from miram.metrics.comparison import check_margin
 EXPLANATION = """\
 miram is configs/pretrain.yaml, mae and barlow_twins (contrastive) are that with the overlay of their name, scratch is
 not pretrained, and floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once a
-method and seed, on the training split.
+method and seed, on the training split. A way of your own is an overlay of configs/pretrain.yaml: --variants FILE.
 
 Every step is a run of its own, in a folder of its own with its log. The same command continues an interrupted
 comparison; with more seeds, tasks, fractions or methods it adds to a finished one.
@@ -61,6 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset_dir", type=Path, required=True, help="prepared folder with a test split")
     add("--output_dir", type=Path, default=Path("results"), help="gets all runs and the table (default %(default)s)")
     add("--methods", type=_names, default="miram,mae,scratch", help=f"of {', '.join(METHODS)} (default %(default)s)")
+    add(
+        "--variants",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="overlays of configs/pretrain.yaml, each one more method, called as its file",
+    )
     add("--tasks", type=_names, default="pathology", help="of the data list (default %(default)s)")
     add("--seeds", type=_integers, default="0,1,2", help="of training (default %(default)s)")
     add(
@@ -90,6 +98,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         dataset_dir=arguments.dataset_dir,
         output_dir=arguments.output_dir,
         methods=arguments.methods,
+        variants=arguments.variants,
         tasks=arguments.tasks,
         seeds=arguments.seeds,
         label_fractions=arguments.label_fractions,

@@ -14,11 +14,8 @@ from PIL import Image
 from miram.benchmark.bands import band_energies, band_sums
 from miram.benchmark.study import StudySettings, run_study
 from miram.benchmark.study_report import study_table, write_study
-from miram.benchmark.study_run import QuarterLoss
 from miram.data.datalist import write_datalist
 from miram.errors import InputError
-from miram.losses import MultiScaleReconstructionLoss
-from miram.networks.patches import patchify
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,21 +42,6 @@ def test_errors_are_those_of_hidden_patches():
     mask = torch.tensor([[True, True, True, False]])
     error, mean = band_sums(prediction, target, mask, (4, 4))
     torch.testing.assert_close(error, mean)  # predicting 0 is predicting the mean
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_quarters_are_normalised_like_the_patches_of_twice_the_scale(dims):
-    """A quarter of a patch of 8 at 1x is a patch of 4: each has its own mean and deviation."""
-    image = torch.randn(2, 1, *[16] * dims) * 3 + 1
-    quarter = QuarterLoss([16] * dims, [8] * dims, [1])
-    plain = MultiScaleReconstructionLoss([16] * dims, [4] * dims, [1])
-    (got,), (expected,) = quarter.targets(image), plain.targets(image)
-    from miram.networks.patches import unpatchify
-
-    got = unpatchify(got, [8] * dims, [2] * dims)
-    expected = unpatchify(expected, [4] * dims, [4] * dims)
-    torch.testing.assert_close(got, expected)
-    assert patchify(got, [8] * dims).shape[-1] == 8**dims
 
 
 @pytest.fixture

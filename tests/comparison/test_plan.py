@@ -49,6 +49,18 @@ def test_scratch_has_the_encoder_of_the_pretrained(settings, repository: Path) -
     assert scratch["image_size"] == pretrained["image_size"]
 
 
+def test_a_variant_is_a_method_with_one_more_overlay(settings, repository: Path) -> None:
+    variants = [repository / "configs/control_quarters.yaml"]
+    plan = make_plan(replace(settings, methods=("miram", "scratch"), variants=variants))
+    plain, variant = (
+        effective_config(step_of(plan, f"pretrain/{name}/seed_0")) for name in ("miram", variants[0].stem)
+    )
+    assert variant["loss_function"]["_target_"] == "miram.benchmark.controls.QuarterLoss"
+    assert plain["loss_function"]["_target_"] != variant["loss_function"]["_target_"]
+    tuned = step_of(plan, "finetune/control_quarters/pathology/fraction_1/seed_1")
+    assert run_overrides(tuned, settings)["pretrained"].endswith("pretrain/control_quarters/seed_1/backbone.pt")
+
+
 def test_mae_stays_mae_behind_overlays(settings, repository: Path) -> None:
     decoders = [{"scale": 1, "hidden_size": 32, "num_layers": 1, "num_heads": 2}]
     demo = replace(settings, overlays=[repository / "configs/demo.yaml"])

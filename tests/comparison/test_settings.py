@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -33,10 +34,14 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
         ({"seeds": (0, 0)}, "each once"),
         ({"tasks": ()}, "at least one"),
         ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is decided by the comparison"),
+        ({"variants": (Path("configs/mae.yaml"),)}, "'mae' is a method already"),
+        ({"variants": (Path("configs/absent.yaml"),)}, "no overlay"),
+        ({"variants": (Path("configs/demo.yaml"), Path("configs/demo.yaml"))}, "each once"),
         ({"label_fractions": (0.0,)}, "label fraction 0.0 is not above 0"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(settings, changes, message: str) -> None:
+def test_what_cannot_be_compared_is_refused(settings, repository, monkeypatch, changes, message: str) -> None:
+    monkeypatch.chdir(repository)
     with pytest.raises(InputError, match=message):
         replace(settings, **changes)
 

@@ -25,6 +25,9 @@ OVERLAYS = [
     "demo",
     "mae",
     "barlow_twins",
+    "control_enlarged",
+    "control_quarters",
+    "control_two_at_1x",
     "packed",
     "paper",
     "multi_gpu",
@@ -58,7 +61,9 @@ def test_overlays_change_only_what_the_base_has(overlay):
         "redundancy_weight",
         "shard_size",
     }  # ids of its own, which it reads itself
-    known = base.keys() | {f"{section}#{key}" for section in ("train", "validate") for key in base[section]}
+    known = base.keys() | {
+        f"{section}#{key}" for section in base if isinstance(base[section], dict) for key in base[section]
+    }
     assert changes.keys() - own <= known
 
 
@@ -199,6 +204,17 @@ def test_variants_run(overlay, prepared, workflow_of, tmp_path):
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert ("val_loss_2x" in table) == (overlay == "paper")
     assert table["val_loss_1x"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("overlay", "scales"),
+    [("control_enlarged", ["1x", "2x"]), ("control_quarters", ["1x"]), ("control_two_at_1x", ["1x"])],
+)
+def test_controls_run(overlay, scales, prepared, workflow_of, tmp_path):
+    run_here(workflow_of(overlay, dataset_dir=str(prepared), max_epochs=1))
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert [name for name in table if name.startswith("val_loss_")] == [f"val_loss_{scale}" for scale in scales]
+    assert table.notna().all(axis=None)
 
 
 def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, tmp_path):

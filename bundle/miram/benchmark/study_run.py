@@ -8,33 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.bundle import ConfigParser
 from torch.utils.data import DataLoader
 
 from miram.benchmark.bands import band_sums
+from miram.benchmark.controls import QuarterLoss, without_detail
 from miram.benchmark.step_cost import training_step_cost
 from miram.benchmark.timing import step_clock
 from miram.benchmark.variants import Variant
 from miram.errors import InputError
 from miram.handlers.representation import NeighborProbe
-from miram.losses import MultiScaleReconstructionLoss, downsample, patch_statistics
+from miram.losses import MultiScaleReconstructionLoss, downsample
 from miram.metrics.rank import effective_rank
 from miram.optimizers import weight_decay_groups
-
-
-class QuarterLoss(MultiScaleReconstructionLoss):
-    """Targets normalised over each half of a patch along each dimension: as finely as a 2x decoder's."""
-
-    def normalize(self, patches: torch.Tensor) -> torch.Tensor:
-        """Subtract each part's mean and divide by its floored deviation: (B, N, P) to (B, N, P)."""
-        dims = len(self.patch_size)
-        halves = [part for size in self.patch_size for part in (2, size // 2)]
-        order = [0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2), 2 + 2 * dims]
-        parts = patches.unflatten(2, (*halves, -1)).permute(order)  # (B, N, 2, 2, p / 2, q / 2, C)
-        mean, std = patch_statistics(parts.flatten(2 + dims), self.patch_std_floor)
-        mean, std = (value.reshape(*value.shape[:-1], *[1] * (dims + 1)) for value in (mean, std))
-        return ((parts - mean) / std).permute(np.argsort(order).tolist()).flatten(2)
 
 
 class StudyRun:
@@ -106,8 +92,7 @@ class StudyRun:
         """Train on a batch; the seconds that it took, loading left out."""
         image, label, (keep,), _ = self.prepare_batch(batch, self.device)
         if self.variant.targets == "enlarged":
-            mode = "bicubic" if label.ndim == 4 else "trilinear"
-            label = F.interpolate(downsample(label, self.image_size), size=label.shape[2:], mode=mode)
+            label = without_detail(label, self.image_size)
         started = step_clock(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from miram.networks.decoder_factory import make_decoder
+from miram.benchmark.controls import with_decoders
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -31,10 +31,7 @@ class Variant:
 
     def build(self, encoder: ViTEncoder) -> MIRAM:
         """The network of this form around an encoder."""
-        first, *others = [make_decoder(encoder, **decoder) for decoder in self.decoders]
-        network = MIRAM(encoder, [first])
-        network.decoders.extend(others)  # behind the check that scales differ, which a control breaks
-        return network
+        return with_decoders(encoder, self.decoders)
 
 
 def decoder_size(encoder: ViTEncoder, share: float, depth: float | None = None) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 import miram
-from miram.comparison.settings import BASELINES, PRETRAINED, Settings
+from miram.comparison.settings import BASELINES, UNTRAINED, Settings
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
 
@@ -78,9 +78,9 @@ def make_plan(settings: Settings) -> list[Step]:
     _check_images_of_pretraining(settings)
     steps: list[Step] = []
     for seed in settings.seeds:
-        pretrained = {name: _pretrain(settings, name, seed) for name in settings.methods if name in PRETRAINED}
+        pretrained = {name: _pretrain(settings, name, seed) for name in settings.all_methods if name not in UNTRAINED}
         steps += pretrained.values()
-        for task, share, method in product(settings.tasks, settings.label_fractions, settings.methods):
+        for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
             steps += _classify(settings, method, seed, task, share, pretrained.get(method))
     for step in steps:
         _check(step)
@@ -123,6 +123,7 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
     if method in BASELINES:  # behind the overlays, which may hold the decoders of several scales
         configs += (ROOT / f"configs/{method}.yaml",)
         overrides |= settings.overrides.get(method, {})
+    configs += tuple(path.resolve() for path in settings.variants if path.stem == method)
     return Step("pretrain", method, seed, None, None, configs, overrides)
 
 

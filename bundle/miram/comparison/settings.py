@@ -15,8 +15,8 @@ from miram.data.tasks import find_task
 from miram.errors import InputError
 
 BASELINES = ("mae", "barlow_twins")  # each has an overlay of its name and overrides of its own
-PRETRAINED = ("miram", *BASELINES)
-METHODS = (*PRETRAINED, "scratch", "floor")
+UNTRAINED = ("scratch", "floor")  # without a pretraining
+METHODS = ("miram", *BASELINES, *UNTRAINED)
 STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
 # What the plan itself decides, step by step.
 PLANNED = (
@@ -44,6 +44,7 @@ class Settings:
         tasks: of the data list.
         seeds: each trains every method anew; a seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.
+        variants: overlays of configs/pretrain.yaml, each of them one more method, called as its file.
         overlays: config files for all stages, behind the stage's own.
         overrides: config values by stage: "pretrain" (of all methods), "mae" and "barlow_twins" (their pretraining
             alone), "finetune" and "evaluate".
@@ -55,6 +56,7 @@ class Settings:
     tasks: Sequence[str] = ("pathology",)
     seeds: Sequence[int] = (0, 1, 2)
     label_fractions: Sequence[float] = (0.1, 1.0)
+    variants: Sequence[Path] = ()
     overlays: Sequence[Path] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -69,9 +71,18 @@ class Settings:
         planned = [key for values in self.overrides.values() for key in values if key in PLANNED]
         if planned:
             raise InputError(f"{planned[0]!r} is decided by the comparison's own options; take it out of the overrides")
-        missing = [path for path in self.overlays if not path.is_file()]
+        missing = [path for path in (*self.variants, *self.overlays) if not path.is_file()]
         if missing:
             raise InputError(f"there is no overlay {missing[0]}; give the path of a config file")
+        taken = [path for path in self.variants if path.stem in METHODS]
+        if taken:
+            raise InputError(f"{taken[0]}: {taken[0].stem!r} is a method already; ask for it, or rename the file")
+        _check_members("methods and variants", self.all_methods)
+
+    @property
+    def all_methods(self) -> list[str]:
+        """The methods asked for, and the variants' names."""
+        return [*self.methods, *(path.stem for path in self.variants)]
 
 
 def check_data(settings: Settings) -> dict[str, Any]:
