@@ -12,7 +12,7 @@ def loss_of(**arguments):
 def output_of(function, label, hidden):
     targets = function.targets(label)
     masks = [hidden.expand(t.shape[1]).expand(t.shape[:2]) for t in targets]
-    return {"predictions": [torch.zeros_like(t) for t in targets], "masks": masks}
+    return {"predictions": [torch.zeros_like(t) for t in targets], "masks": masks, "places": [None, None]}
 
 
 def test_only_masked_patches_count():
@@ -38,6 +38,22 @@ def test_predicting_the_mean_of_textured_patches_costs_one():
     label = torch.randn(2, 1, 32, 32)
     losses = function(output_of(function, label, torch.tensor(True)), label)
     assert losses["loss_2x"].item() == pytest.approx(63 / 64, abs=1e-4)
+
+
+def test_patches_at_given_places_cost_what_they_cost_among_all():
+    function, label = loss_of(), torch.randn(2, 1, 32, 32)
+    places = torch.tensor([[3, 0, 9], [15, 2, 4]])
+    hidden = torch.zeros(2, 16, dtype=torch.bool).scatter(1, places, True)
+    prediction = torch.randn(2, 16, 64)
+    coarse = (torch.zeros(2, 4, 64), torch.ones(2, 4, dtype=torch.bool))
+    every = {"predictions": [coarse[0], prediction], "masks": [coarse[1], hidden], "places": [None, None]}
+    picked = prediction.gather(1, places[..., None].expand(-1, -1, 64))
+    some = {
+        "predictions": [coarse[0], picked],
+        "masks": [coarse[1], hidden.gather(1, places)],
+        "places": [None, places],
+    }
+    torch.testing.assert_close(function.per_image(some, label), function.per_image(every, label))
 
 
 def test_targets_of_smaller_scales_are_area_averages():

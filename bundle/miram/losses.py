@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from miram.networks.patches import patchify
+from miram.networks.patches import patchify, pick
 
 
 class MultiScaleReconstructionLoss(nn.Module):
@@ -54,17 +55,22 @@ class MultiScaleReconstructionLoss(nn.Module):
         self.normalize_targets = normalize_targets
         self.patch_std_floor = patch_std_floor
 
-    def targets(self, label: torch.Tensor) -> list[torch.Tensor]:
+    def targets(self, label: torch.Tensor, places: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor]:
         """
         The patches that each scale is compared with.
 
         Args:
             label: (B, C, *spatial), the image at the largest scale's size.
+            places: per scale, which patches are asked for, (B, n) on its grid; None for all.
 
         Returns:
-            (B, N_s, P) per scale, in float32.
+            (B, N_s, P) or (B, n, P) per scale, in float32.
         """
         patches = [patchify(downsample(label.float(), size), self.patch_size) for size in self.sizes]
+        if places is not None:
+            patches = [
+                every if wanted is None else pick(every, wanted) for every, wanted in zip(patches, places, strict=True)
+            ]
         return [self.normalize(patch) for patch in patches] if self.normalize_targets else patches
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
@@ -72,31 +78,30 @@ class MultiScaleReconstructionLoss(nn.Module):
         mean, std = patch_statistics(patches, self.patch_std_floor)
         return (patches - mean) / std
 
-    def per_image(self, output: dict[str, list[torch.Tensor]], label: torch.Tensor) -> torch.Tensor:
+    def per_image(self, output: dict[str, list[Any]], label: torch.Tensor) -> torch.Tensor:
         """
         The unweighted loss of each image at each scale.
 
         Args:
-            output: "predictions" and "masks" of :class:`miram.networks.miram.MIRAM`.
+            output: what :class:`miram.networks.miram.MIRAM` gives.
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:
             (B, S)
         """
+        targets = self.targets(label, output["places"])
         losses = [
             masked_mean_squared_error(prediction, target, mask)
-            for prediction, target, mask in zip(
-                output["predictions"], self.targets(label), output["masks"], strict=True
-            )
+            for prediction, target, mask in zip(output["predictions"], targets, output["masks"], strict=True)
         ]
         return torch.stack(losses, dim=1)
 
-    def forward(self, output: dict[str, list[torch.Tensor]], label: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, output: dict[str, list[Any]], label: torch.Tensor) -> dict[str, torch.Tensor]:
         """
         The loss of a batch.
 
         Args:
-            output: "predictions" and "masks" of :class:`miram.networks.miram.MIRAM`.
+            output: what :class:`miram.networks.miram.MIRAM` gives.
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:

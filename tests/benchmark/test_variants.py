@@ -30,7 +30,7 @@ def test_every_form_reconstructs_each_of_its_scales(dims):
     for name, variant in make_variants(encoder).items():
         if dims == 3 and name == "three_scales":
             continue  # 4,096 patches: the same code, and slow
-        network = variant.build(encoder)
+        network = variant.build(encoder).eval()  # in training a part may do
         output = network(torch.randn(1, 1, *[16] * dims), keep)
         counts = [prediction.shape[1] for prediction in output["predictions"]]
         assert counts == [int(4 * scale) ** dims for scale in network.scales], name

@@ -18,45 +18,50 @@ def decoder(encoder, scale=2, **arguments):
     return CrossAttentionDecoder(encoder, scale, **{"hidden_size": 24, "num_layers": 2, "num_heads": 2, **arguments})
 
 
+def decoded_places(network, latent, keep):
+    """(B, N_s) bool: which patches of the grid a training step decodes."""
+    places = network(latent, keep).places
+    return torch.zeros_like(network.hidden(keep)).scatter(1, places, True)
+
+
 @pytest.mark.parametrize(("scale", "ratio"), [(1, 0.5), (2, 1 / 3), (2, 1), (4, 0.1)])
 def test_a_training_step_decodes_that_share_of_the_hidden_patches(tiny_encoder, scale, ratio):
     network = decoder(tiny_encoder, scale, decode_ratio=ratio)
-    prediction, mask = network(torch.randn(2, 5, 24), KEEP)
-    hidden = 12 * scale**2
-    assert prediction.shape == (2, 16 * scale**2, 64)
-    assert mask.sum(dim=1).tolist() == [round(ratio * hidden)] * 2
-    assert not (mask & ~network.hidden(KEEP)).any()
-    assert prediction[mask].ne(0).any(dim=-1).all()
-    assert not prediction[~mask].any()
+    prediction, mask, places = network(torch.randn(2, 5, 24), KEEP)
+    count = round(ratio * 12 * scale**2)
+    assert prediction.shape == (2, count, 64)
+    assert mask.all()
+    assert all(len(set(row)) == count for row in places.tolist())
+    assert network.hidden(KEEP).gather(1, places).all()
 
 
 def test_evaluation_decodes_every_patch(tiny_encoder):
     network = decoder(tiny_encoder).eval()
-    prediction, mask = network(torch.randn(2, 5, 24), KEEP)
+    prediction, mask, places = network(torch.randn(2, 5, 24), KEEP)
+    assert places is None
+    assert prediction.shape == (2, 64, 64)
     assert torch.equal(mask, network.hidden(KEEP))
-    assert prediction.ne(0).any(dim=-1).all()
 
 
 def test_a_prediction_does_not_depend_on_what_else_is_decoded(tiny_encoder):
     """So training and validation estimate the same loss."""
     network, latent = decoder(tiny_encoder), torch.randn(2, 5, 24)
-    sampled, mask = network(latent, KEEP)
-    everything, _ = network.eval()(latent, KEEP)
-    torch.testing.assert_close(sampled[mask], everything[mask])
+    sampled, _, places = network(latent, KEEP)
+    everything = network.eval()(latent, KEEP).prediction
+    torch.testing.assert_close(sampled, everything.gather(1, places[..., None].expand_as(sampled)))
 
 
 def test_the_sample_follows_from_the_visible_patches_and_the_scale(tiny_encoder):
     network, again, finer = decoder(tiny_encoder), decoder(tiny_encoder), decoder(tiny_encoder, 4)
     latent = torch.randn(2, 5, 24)
-    mask = network(latent, KEEP)[1]
-    assert torch.equal(mask, again(latent, KEEP)[1])
-    assert torch.equal(mask, network(latent, KEEP.flip(1))[1])  # not from their order
-    assert torch.equal(mask[1:], network(latent[1:], KEEP[1:])[1])  # nor from the rest of the batch
-    assert not torch.equal(mask.repeat_interleave(4, 1), finer(latent, KEEP)[1])
+    sample = decoded_places(network, latent, KEEP)
+    assert torch.equal(sample, decoded_places(again, latent, KEEP))
+    assert torch.equal(sample, decoded_places(network, latent, KEEP.flip(1)))  # not from their order
+    assert torch.equal(sample[1:], decoded_places(network, latent[1:], KEEP[1:]))  # nor from the rest of the batch
+    assert not torch.equal(sample.repeat_interleave(4, 1), decoded_places(finer, latent, KEEP))
     other = KEEP.clone()
     other[0, 0] = 1
-    changed = network(latent, other)[1]
-    assert not torch.equal(mask[0], changed[0])
+    assert not torch.equal(sample[0], decoded_places(network, latent, other)[0])
 
 
 def test_over_many_masks_every_hidden_patch_is_decoded_as_often():
@@ -72,11 +77,12 @@ def test_over_many_masks_every_hidden_patch_is_decoded_as_often():
 def test_a_scale_whose_hidden_patches_differ_in_number_counts_hidden_ones_only():
     encoder = ViTEncoder(1, 32, 8, 24, 48, 1, 2)
     network = decoder(encoder, 1.5, decode_ratio=1)
-    mask = network(torch.randn(2, 5, 24), KEEP)[1]
+    _, mask, places = network(torch.randn(2, 5, 24), KEEP)
     hidden = network.hidden(KEEP)
     assert len(set(hidden.sum(1).tolist())) == 2
-    assert not (mask & ~hidden).any()
+    assert torch.equal(mask, hidden.gather(1, places))
     assert mask.any(dim=1).all()
+    assert not mask.all()
 
 
 def test_visible_tokens_are_found_where_they_are(tiny_encoder):
@@ -89,9 +95,9 @@ def test_visible_tokens_are_found_where_they_are(tiny_encoder):
 @pytest.mark.parametrize("class_token", [True, False])
 def test_3d_with_and_without_class_token(class_token):
     encoder = ViTEncoder(1, 16, 8, 24, 48, 1, 2, spatial_dims=3, class_token=class_token)
-    prediction, mask = decoder(encoder)(torch.randn(1, 3 + class_token, 24), torch.tensor([[0, 3, 7]]))
-    assert prediction.shape == (1, 64, 512)
-    assert mask.sum() == 5 * 8 // 4  # a quarter of the children of five hidden patches
+    prediction, mask, _ = decoder(encoder)(torch.randn(1, 3 + class_token, 24), torch.tensor([[0, 3, 7]]))
+    assert prediction.shape == (1, 5 * 8 // 4, 512)  # a quarter of the children of five hidden patches
+    assert mask.all()
 
 
 def test_activation_checkpointing_changes_no_gradient(tiny_encoder):

@@ -24,7 +24,7 @@ def decoder(encoder, scale, **arguments):
 @pytest.mark.parametrize(("scale", "kind"), list(itertools.product([0.5, 1, 2, 4], KINDS)))
 def test_predicts_every_patch_of_its_own_grid(tiny_encoder, scale, kind):
     network = decoder(tiny_encoder, scale, attention=kind, attention_kwargs=KINDS[kind])
-    prediction, mask = network(torch.randn(2, 5, 24), KEEP)
+    prediction, mask, _ = network(torch.randn(2, 5, 24), KEEP)
     tokens = int(16 * scale**2)
     assert prediction.shape == (2, tokens, 64)
     assert mask.shape == (2, tokens)
@@ -34,7 +34,7 @@ def test_predicts_every_patch_of_its_own_grid(tiny_encoder, scale, kind):
 @pytest.mark.parametrize("scale", [1, 2])
 def test_3d_with_and_without_class_token(scale):
     encoder = ViTEncoder(1, 16, 8, 24, 48, 1, 2, spatial_dims=3, class_token=False)
-    prediction, mask = decoder(encoder, scale)(torch.randn(1, 3, 24), torch.tensor([[0, 3, 7]]))
+    prediction, mask, _ = decoder(encoder, scale)(torch.randn(1, 3, 24), torch.tensor([[0, 3, 7]]))
     assert prediction.shape == (1, 8 * scale**3, 512)
     assert mask.sum() == 5 * scale**3
 
@@ -45,7 +45,7 @@ def test_visible_tokens_are_decoded_at_their_own_places(tiny_encoder):
     network.blocks = torch.nn.ModuleList()
     network.position_embeddings.zero_()
     latent = torch.randn(2, 5, 24)
-    prediction, _ = network(latent, KEEP)
+    prediction = network(latent, KEEP).prediction
     own = network.head(network.norm(network.embedding(latent[:, 1:])))
     torch.testing.assert_close(prediction.gather(1, KEEP[..., None].expand(-1, -1, 64)), own)
     hidden = network.head(network.norm(network.mask_token))[0, 0]

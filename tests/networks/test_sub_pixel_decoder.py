@@ -38,7 +38,7 @@ def test_predicts_every_patch_of_the_finer_grid(scale, dims):
     encoder = ViTEncoder(1, 16, 8, 24, 48, 1, 2, spatial_dims=dims)
     network = SubPixelDecoder(encoder, scale, hidden_size=24, num_layers=1, num_heads=2)
     keep = torch.tensor([[0, 3]])
-    prediction, mask = network(torch.randn(1, 3, 24), keep)
+    prediction, mask, _ = network(torch.randn(1, 3, 24), keep)
     assert prediction.shape == (1, (2 * scale) ** dims, 8**dims)
     assert mask.sum() == (2**dims - 2) * scale**dims
     assert len(network.position_embeddings[0]) == 2**dims  # its tokens stay on the encoder's grid

@@ -100,7 +100,7 @@ class Monai(nn.Module):
         """The loss of images (B, C, *spatial)."""
         with autocast(image.device, self.precision):
             prediction, mask = self.network(image)
-        return self.loss({"predictions": [prediction], "masks": [mask.bool()]}, image)["loss"]
+        return self.loss({"predictions": [prediction], "masks": [mask.bool()], "places": [None]}, image)["loss"]
 
 
 class Lightly(nn.Module):

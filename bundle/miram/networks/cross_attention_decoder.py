@@ -10,7 +10,8 @@ from torch import nn
 
 from miram.counter_random import random_bits
 from miram.networks.attention.base import check_sizes
-from miram.networks.decoder import Decoder, interpolate_tokens
+from miram.networks.decoder import Decoded, Decoder, interpolate_tokens
+from miram.networks.patches import pick
 from miram.networks.vit_encoder import ViTEncoder
 
 _NEVER = torch.iinfo(torch.int64).max
@@ -93,23 +94,15 @@ class CrossAttentionDecoder(Decoder):
         codes = random_bits(0, 0, torch.arange(math.prod(self.encoder_grid)), 1)[:, 0]
         self.register_buffer("patch_codes", codes, persistent=False)
 
-    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Decode the visible tokens; see :meth:`Decoder.forward`.
-
-        In training only the sampled patches are predicted, the others are 0, and the mask has the sampled ones only.
-        """
+    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
+        """Decode the visible tokens; see :meth:`Decoder.forward`. In training only the sample is predicted."""
         prefix, visible = self.embed(latent, keep)
         context = torch.cat((prefix, visible + self.context_positions[keep]), dim=1)
         tokens, hidden = self.lay_out(visible, keep), self.hidden(keep)
         if not self.training:
-            return self._predict(tokens, context), hidden
+            return Decoded(self._predict(tokens, context), hidden)
         places = self.sample(keep, hidden)
-        prediction = self._predict(pick(tokens, places), context)
-        everywhere = prediction.new_zeros(*hidden.shape, prediction.shape[-1])
-        decoded = torch.zeros_like(hidden).scatter(1, places, True)
-        index = places[..., None].expand_as(prediction)
-        return everywhere.scatter(1, index, prediction), hidden & decoded
+        return Decoded(self._predict(pick(tokens, places), context), hidden.gather(1, places), places)
 
     def sample(self, keep: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """
@@ -132,13 +125,3 @@ class CrossAttentionDecoder(Decoder):
 
     def _predict(self, tokens: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         return self.head(self.norm(self.run_blocks(tokens, context)))
-
-
-def pick(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """
-    Take tokens (B, N, D) at places (B, n): (B, n, D).
-
-    `gather` would do, but its backward pass keeps all of the tokens for their shape alone.
-    """
-    rows = places + torch.arange(len(places), device=places.device)[:, None] * tokens.shape[1]
-    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, places.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,21 @@ from miram.masking import hidden_mask
 from miram.networks.initialization import initialize_mae_weights
 from miram.networks.patches import scaled_grid
 from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, run_block
+
+
+class Decoded(NamedTuple):
+    """
+    What a decoder makes of a batch.
+
+    Args:
+        prediction: (B, n, P) predicted patches.
+        mask: (B, n) bool, True where a patch counts in the loss: it is hidden.
+        places: (B, n) int64, where on the scale's grid each is; None for the whole grid (n = N_s) in row-major order.
+    """
+
+    prediction: torch.Tensor
+    mask: torch.Tensor
+    places: torch.Tensor | None = None
 
 
 class Decoder(nn.Module):
@@ -66,7 +82,7 @@ class Decoder(nn.Module):
         self.head = nn.Linear(hidden_size, patches_per_token * math.prod(self.patch_size) * encoder.in_channels)
         initialize_mae_weights(self)
 
-    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
         """
         Decode the visible tokens.
 
@@ -75,8 +91,7 @@ class Decoder(nn.Module):
             keep: (B, V) their places on the encoder's grid.
 
         Returns:
-            predicted patches (B, N_s, P) of the scale's grid in row-major order, and the mask (B, N_s), True where a
-            patch counts in the loss: it is hidden, and was decoded.
+            the patches of the scale's grid; in training maybe a part of them only, in evaluation all.
         """
         raise NotImplementedError
 

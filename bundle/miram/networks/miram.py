@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from miram.networks.decoder import Decoder
+from miram.networks.decoder import Decoded, Decoder
 from miram.networks.decoder_factory import make_decoder
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -45,7 +45,7 @@ class MIRAM(nn.Module):
         """The decoders' scales, in their order."""
         return [cast(Decoder, decoder).scale for decoder in self.decoders]
 
-    def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[Any]]:
         """
         Reconstruct an image from its visible patches.
 
@@ -54,9 +54,14 @@ class MIRAM(nn.Module):
             keep: (B, V) indices of the visible patches.
 
         Returns:
-            lists in the decoders' order: "predictions", (B, N_s, P) predicted patches, and "masks", (B, N_s) bool, True
-            where a patch counts in the loss.
+            lists in the decoders' order: "predictions", (B, n, P) patches, "masks", (B, n) bool, True where a patch
+            counts in the loss, and "places", (B, n) on the scale's grid, or None for the whole grid in row-major order;
+            see :class:`miram.networks.decoder.Decoded`.
         """
         latent = self.encoder(image, keep)
-        outputs = [decoder(latent, keep) for decoder in self.decoders]
-        return {"predictions": [prediction for prediction, _ in outputs], "masks": [mask for _, mask in outputs]}
+        outputs: list[Decoded] = [decoder(latent, keep) for decoder in self.decoders]
+        return {
+            "predictions": [decoded.prediction for decoded in outputs],
+            "masks": [decoded.mask for decoded in outputs],
+            "places": [decoded.places for decoded in outputs],
+        }

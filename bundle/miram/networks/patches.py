@@ -71,6 +71,16 @@ def patchify(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
     return rearrange(image, "b c (h p) (w q) (d r) -> b (h w d) (p q r c)", p=p, q=q, r=r)
 
 
+def pick(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """
+    Take tokens or patches (B, N, D) at places (B, n): (B, n, D).
+
+    `gather` would do, but its backward pass keeps all of the tokens for their shape alone.
+    """
+    rows = places + torch.arange(len(places), device=places.device)[:, None] * tokens.shape[1]
+    return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, places.shape)
+
+
 def unpatchify(patches: torch.Tensor, patch_size: Sequence[int], grid: Sequence[int]) -> torch.Tensor:
     """
     Put patches together again: the exact inverse of :func:`patchify`.

@@ -11,7 +11,7 @@ from monai.networks.blocks import TransformerBlock
 from torch import nn
 
 from miram.networks.attention import make_attention
-from miram.networks.decoder import Decoder, prefix_tokens
+from miram.networks.decoder import Decoded, Decoder, prefix_tokens
 from miram.networks.patches import scaled_grid
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -99,9 +99,9 @@ class ScaleDecoder(Decoder):
         )
         super().__init__(encoder, scale, hidden_size, blocks, activation_checkpointing=activation_checkpointing)
 
-    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
         """Decode the visible tokens; see :meth:`Decoder.forward`. Every hidden patch counts in the loss."""
         prefix, visible = self.embed(latent, keep)
         tokens = torch.cat((prefix, self.lay_out(visible, keep)), dim=1)
         tokens = self.run_blocks(tokens)
-        return self.head(self.norm(tokens[:, self.num_prefix_tokens :])), self.hidden(keep)
+        return Decoded(self.head(self.norm(tokens[:, self.num_prefix_tokens :])), self.hidden(keep))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from miram.networks.decoder import Decoder, prefix_tokens
+from miram.networks.decoder import Decoded, Decoder, prefix_tokens
 from miram.networks.scale_decoder import DecoderBlock
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -70,12 +70,12 @@ class SubPixelDecoder(Decoder):
             activation_checkpointing=activation_checkpointing,
         )
 
-    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
         """Decode the visible tokens; see :meth:`Decoder.forward`. Every hidden patch counts in the loss."""
         prefix, visible = self.embed(latent, keep)
         tokens = self.run_blocks(torch.cat((prefix, self.lay_out(visible, keep)), dim=1))
         prediction = self.head(self.norm(tokens[:, self.num_prefix_tokens :]))
-        return split_tokens(prediction, self.token_grid, self.factor), self.hidden(keep)
+        return Decoded(split_tokens(prediction, self.token_grid, self.factor), self.hidden(keep))
 
 
 def split_tokens(tokens: torch.Tensor, grid: Sequence[int], factor: int) -> torch.Tensor:
