@@ -68,7 +68,8 @@ def check_codestream(path: str | os.PathLike[str], header: FileDataset) -> None:
     if header.file_meta.TransferSyntaxUID == RLELossless:
         return  # has no size of its own
     stream = b"".join(fragment for fragment in pixel_fragments(header.PixelData) if fragment)
-    size = _jpeg2000_size(stream) or _jpeg_size(stream)
+    # JPEG 2000's start may stand in the data of a JPEG by chance: what a stream is, its first bytes say
+    size = _jpeg_size(stream) if stream.startswith(JPEG_START) else _jpeg2000_size(stream)
     if size is None:
         raise InputError(f"{path} holds no complete image (no frame header); copy or export it again")
     if size != (header.Rows, header.Columns):
@@ -89,7 +90,7 @@ def _jpeg2000_size(stream: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
     """(height, width) by the first frame header of a JPEG or JPEG-LS."""
-    place = 2 if stream.startswith(JPEG_START) else len(stream)
+    place = len(JPEG_START)
     while place + 9 <= len(stream) and stream[place] == 0xFF:
         marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
         if marker in FRAMES:
