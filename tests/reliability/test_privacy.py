@@ -23,6 +23,9 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from miram.packaging.kinds import KINDS
+from miram.packaging.package import package_bundle
+
 from ..data.cbis_ddsm.conftest import Miniature
 from ..data.image_files import dataset, picture, save
 
@@ -215,6 +218,15 @@ def run(config: str, run_id: str, workflow_type: str, **values: Any) -> None:
     workflow.finalize()
 
 
+def run_packaged(bundle: Path, source: Path, output_dir: Path, options: list[str]) -> str:
+    """Run a packaged bundle on a folder as its user does, in a process of its own; what it prints."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "evaluating", "--config_file", "configs/inference.json"]
+    places = ["--input", source, "--output_dir", output_dir, "--device", "cpu"]
+    done = subprocess.run([*command, *places, *options], cwd=bundle, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
 def test_no_workflow_leaves_an_identifier(
     prepared: tuple[Path, str], repository: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, caplog: Any
 ) -> None:
@@ -233,13 +245,19 @@ def test_no_workflow_leaves_an_identifier(
         run("evaluate", "evaluating", "infer", **runs, **task, split="validation", n_resamples=20, num_workers=0)
         inference = {"runs_dir": runs["runs_dir"], "input": str(root / "in"), **task}
         run("inference", "evaluating", "infer", **inference, largest_crop=1000)
+        run("riskmap", "evaluating", "infer", **inference, overlap=0.0)
+        for kind in KINDS:
+            model = tmp_path / "finetune_diagnosis/model.pt"
+            bundle = package_bundle(repository, kind, model, tmp_path / "dist")
+            options = ["--largest_crop", "1000"] if kind == "classification" else ["--overlap", "0.0"]
+            printed = run_packaged(bundle, root / "in", tmp_path / "served" / kind, options)
+            assert leaks_in(f"{kind} printed", printed.encode()) == []
     finally:
         monai.data.set_track_meta(True)
     written = {path.name for path in tmp_path.rglob("*")}
-    assert {"checkpoint.pt", "backbone.pt", "model.pt", "report.html", "predictions.csv"} <= written
-    assert "3 frames" in "".join(path.read_text() for path in tmp_path.rglob("predictions.csv")), (
-        "failing files are told"
-    )
+    assert {"checkpoint.pt", "backbone.pt", "model.pt", "report.html", "predictions.csv", "findings.csv"} <= written
+    tables = [path.read_text() for name in ("predictions.csv", "findings.csv") for path in tmp_path.rglob(name)]
+    assert sum("3 frames" in table for table in tables) == 4, "failing files are told"
     assert leaks_below(tmp_path) == []
     assert leaks_in("log", "".join((*capfd.readouterr(), caplog.text)).encode()) == []
 
