@@ -44,7 +44,7 @@ def main() -> None:
     plan = make_plan(settings)
     if arguments.dry_run:
         check_arguments(plan, settings)
-        print(describe_plan(plan, settings, datalist))
+        print(describe_plan(plan, settings, datalist, arguments.jobs))
         return
     run_plan(plan, settings, arguments.jobs)
     table = comparison_table(plan, settings, arguments.level, arguments.margin)

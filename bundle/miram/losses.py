@@ -44,7 +44,10 @@ class MultiScaleReconstructionLoss(nn.Module):
         super().__init__()
         self.sizes = [tuple(round(size * scale) for size in image_size) for scale in scales]
         self.patch_size = tuple(patch_size)
-        self.names = [f"loss_{scale:g}x" for scale in scales]
+        earlier = [list(scales[:place]).count(scale) for place, scale in enumerate(scales)]  # of the same scale
+        self.names = [
+            f"loss_{scale:g}x" + f"_{count + 1}" * (count > 0) for scale, count in zip(scales, earlier, strict=True)
+        ]
         self.weights = [1.0] * len(scales) if weights is None else [float(weight) for weight in weights]
         if len(self.weights) != len(self.names) or min(self.weights) < 0 or sum(self.weights) == 0:
             raise ValueError(

@@ -208,7 +208,7 @@ def test_variants_run(overlay, prepared, workflow_of, tmp_path):
 
 @pytest.mark.parametrize(
     ("overlay", "scales"),
-    [("control_enlarged", ["1x", "2x"]), ("control_quarters", ["1x"]), ("control_two_at_1x", ["1x"])],
+    [("control_enlarged", ["1x", "2x"]), ("control_quarters", ["1x"]), ("control_two_at_1x", ["1x", "1x_2"])],
 )
 def test_controls_run(overlay, scales, prepared, workflow_of, tmp_path):
     run_here(workflow_of(overlay, dataset_dir=str(prepared), max_epochs=1))

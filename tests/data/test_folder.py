@@ -182,7 +182,28 @@ def test_a_wrong_fraction_is_told_of_before_any_work(folder: Path) -> None:
     for name in ("validation_fraction", "test_fraction"):
         with pytest.raises(InputError, match=f"{name} is 1.0; give 0"):
             prepare(folder, **{name: 1.0})
+    table = folder.parent / "labels.csv"
+    table.write_text("image,split\n1.dcm,test\n")
+    with pytest.raises(InputError, match="leave out --test_fraction"):
+        prepare(folder, labels_csv=table, test_fraction=0.2)
     assert not (folder.parent / "out").exists()
+
+
+def test_a_patient_in_two_splits_costs_no_earlier_data_list(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    table = folder.parent / "labels.csv"
+    table.write_text("image,patient,split\n1.dcm,p,test\n3.dcm,p,train\n")
+    with pytest.raises(InputError, match="patient 'p' in test"):
+        prepare(folder, labels_csv=table)
+    assert (output / "datalist.json").exists()
+
+
+def test_blank_cells_say_nothing(folder: Path) -> None:
+    table = folder.parent / "labels.csv"
+    table.write_text('image,split,density\n1.dcm,test,A\n3.dcm,"  ",\t\n')
+    summary = prepare(folder, labels_csv=table, patient_pattern=r"(\d)")
+    assert sum(summary.patients.values()) == 4
+    assert read_datalist(summary.output_dir / "datalist.json")["label_names"] == {"density": ["A"]}
 
 
 def test_labels_are_carried_into_the_items(folder: Path) -> None:

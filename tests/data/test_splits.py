@@ -39,11 +39,18 @@ def test_named_patients_are_where_the_table_says() -> None:
     named = {"p0": "test", "p1": "test", "p2": "training"}
     splits = draw_splits(people(12), named, 0.0, 0.3, seed=1)
     assert patients(splits["test"]) == ["p0", "p1"]
-    assert len(patients(splits["validation"])) == 3  # of the ten others
+    assert len(patients(splits["validation"])) == 3  # of the nine that the table does not name
     named["p3"] = "validation"
     assert patients(draw_splits(people(12), named, 0.0, 0.3)["validation"]) == ["p3"]
-    with pytest.raises(InputError, match="leave out --test_fraction"):
-        draw_splits(people(12), named, 0.2, 0.2)
+
+
+def test_those_named_for_training_are_drawn_only_where_nobody_is_unnamed() -> None:
+    named = {f"p{n}": "training" for n in range(8)}
+    splits = draw_splits(people(12), named, 0.25, 0.34)
+    assert set(named) <= set(patients(splits["training"]))
+    assert [len(patients(splits[name])) for name in ("training", "validation", "test")] == [10, 1, 1]
+    everybody = {f"p{n}": "training" for n in range(12)}
+    assert len(patients(draw_splits(people(12), everybody, 0.25, 0.34)["test"])) == 3
 
 
 def test_a_patient_in_two_splits_is_refused() -> None:

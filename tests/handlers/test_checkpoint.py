@@ -253,12 +253,13 @@ def test_a_run_tells_of_the_versions_it_began_with(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("allowed", "option"), [({"test_images": 3}, "allow_test_patients"), ({"allow_leakage": "images"}, "allow_leakage")]
+    ("allowed", "option"),
+    [({"test_images": 3}, "allow_test_patients"), ({"leakage": {"allowed": ["images"]}}, "allow_leakage")],
 )
 def test_what_was_allowed_once_is_not_forgotten(tmp_path, allowed, option):
     Run(tmp_path / "c.pt", **allowed).run(1)
     with pytest.raises(InputError, match=rf"c\.pt was trained with --{option}.*another --output_dir"):
-        Run(tmp_path / "c.pt", **dict.fromkeys(allowed, 0)).run(2)
+        Run(tmp_path / "c.pt", test_images=0, leakage={"allowed": []}).run(2)
     Run(tmp_path / "c.pt", **allowed).run(2)
 
 
@@ -266,6 +267,17 @@ def test_a_process_that_torchrun_started_again_goes_on_whatever_resume_says(tmp_
     Run(tmp_path / "c.pt").run(1)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert {epoch for epoch, _ in Run(tmp_path / "c.pt", resume=False).run(2).seen} == {2}
+
+
+def test_a_start_afresh_stays_one_though_torchrun_starts_it_again_before_its_first_checkpoint(tmp_path, monkeypatch):
+    Run(tmp_path / "c.pt").run(1)
+    afresh = Run(tmp_path / "c.pt", resume=False)
+    afresh.handler.load(afresh.engine)  # and dies
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert {epoch for epoch, _ in Run(tmp_path / "c.pt", resume=False).run(1).seen} == {1}
+    assert {epoch for epoch, _ in Run(tmp_path / "c.pt", resume=False).run(2).seen} == {
+        2
+    }  # now the checkpoint is its own
 
 
 def test_a_run_goes_on_in_float16_that_began_without_a_loss_scaler(tmp_path):

@@ -23,7 +23,9 @@ def start(folder: Path, resume: bool = True) -> float:
     return network.weight[0, 0].item()
 
 
-def test_a_run_that_was_killed_early_begins_with_the_same_weights_again(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_early_begins_with_the_same_weights_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its best epoch has replaced those that it was started from."""
     write_weights(network_of(1.0), tmp_path / "model.pt")
     assert start(tmp_path) == 1.0
@@ -31,6 +33,9 @@ def test_a_run_that_was_killed_early_begins_with_the_same_weights_again(tmp_path
     assert start(tmp_path) == 1.0
     assert start(tmp_path, resume=False) == 2.0
     assert start(tmp_path) == 2.0
+    write_weights(network_of(3.0), tmp_path / "model.pt")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert start(tmp_path, resume=False) == 2.0  # what the first start of the same run began with
 
 
 def test_weights_that_training_cannot_reach_are_left_out(tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ def measure_reading(source: str | os.PathLike[str], repeats: int = 5) -> pd.Data
         and "high" (extremes), and "note": of a decoder that failed, or whose values are not those of the first.
 
     Raises:
-        InputError: if no DICOM image is found.
+        InputError: if no DICOM image is found, or the rounds are fewer than one.
     """
+    if repeats < 1:
+        raise InputError(f"repeats is {repeats}; give at least 1")
     rows: list[dict[str, Any]] = []
     for syntax, path in sorted(_largest(Path(source)).items()):
         header = pydicom.dcmread(path)
@@ -57,7 +59,7 @@ def _largest(source: Path) -> dict[str, Path]:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
             syntax, size = str(header.file_meta.TransferSyntaxUID), int(header.Rows) * int(header.Columns)
-        except (InvalidDicomError, AttributeError, OSError):
+        except (InvalidDicomError, AttributeError, OSError, TypeError, ValueError):
             continue  # no DICOM image: nothing to time
         if size > found.get(syntax, (0, path))[0]:
             found[syntax] = (size, path)
@@ -79,16 +81,14 @@ def _measure(path: Path, repeats: int) -> list[dict[str, Any]]:
             except Exception as error:  # a decoder raises what it likes
                 notes[name] = f"fails ({type(error).__name__})"
             seconds.setdefault(name, []).append(time.process_time() - started)
-    first = next(name for name in seconds if name not in notes)
-    plugins = [name for name in values if name not in (READ, REDUCE)]
-    notes |= {name: f"other values than {first}" for name in plugins if not np.array_equal(values[name], values[first])}
+    first, *others = [name for name in values if name not in (READ, REDUCE)] or [""]  # none could decode it
+    notes |= {name: f"other values than {first}" for name in others if not np.array_equal(values[name], values[first])}
     return [_row(name, taken[1:], notes.get(name, "")) for name, taken in seconds.items()]
 
 
 def _decoders(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     """What is timed, by name: each opens the file anew."""
     syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
-    names: Sequence[str] = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ("pydicom",)
 
     def decoder(name: str) -> Callable[[], np.ndarray]:
         def decode() -> np.ndarray:
@@ -104,10 +104,20 @@ def _decoders(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         return resize_crop(pixels, [max(1, size // 4) for size in pixels.shape])
 
     return {
-        **{name: decoder(name) for name in names},
+        **{name: decoder(name) for name in _plugins(syntax)},
         READ: lambda: read_image(path).pixels,
         REDUCE: reduce,
     }
+
+
+def _plugins(syntax: pydicom.uid.UID) -> Sequence[str]:
+    """The names of pydicom's decoders of a transfer syntax; none of a video."""
+    if not syntax.is_encapsulated:
+        return ("pydicom",)
+    try:
+        return get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        return ()
 
 
 def _row(name: str, seconds: Sequence[float], note: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class _TwoViewStep(nn.Module):
         return (first.T @ second).sum()
 
 
-def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> str:
+def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any], jobs: int = 1) -> str:
     """The steps, which of them are finished, and an estimate of the time of the others where one was measured."""
     lines, total, unknown = [], 0.0, 0
     for number, step in enumerate(plan, 1):
@@ -87,7 +87,8 @@ def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, 
             state = "time unknown" if seconds is None else f"about {seconds / 60:.1f} min"
         lines.append(f"{number:3}/{len(plan)} {step.name}: {state}")
     rest = f", and {unknown} steps of unknown time (nothing like them has run yet)" if unknown else ""
-    return "\n".join([*lines, f"still to run: about {total / 60:.1f} min{rest}"])
+    at_once = f" of work, {jobs} steps at once" if jobs > 1 else ""
+    return "\n".join([*lines, f"still to run: about {total / 60:.1f} min{at_once}{rest}"])
 
 
 def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> float | None:

@@ -175,7 +175,7 @@ def _check_images_of_pretraining(settings: Settings) -> None:
 
 def _check_fine_tuning(step: Step) -> None:
     config = effective_config(step)
-    if config["max_epochs"] < config["val_interval"] and not config.get("min_iterations"):
+    if config["max_epochs"] < config["val_interval"]:  # min_iterations may add epochs, where batches are few
         raise InputError(
             f"{step.name}: of max_epochs {config['max_epochs']} and val_interval {config['val_interval']} comes no "
             "validation, and so no best epoch to keep; lower val_interval with --finetune_set"

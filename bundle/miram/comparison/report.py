@@ -10,11 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from miram.data.datalist import says_generated
+from miram.data.datalist import DEMONSTRATION, says_generated
 from miram.files import write_text
 from miram.visualize.comparison import plot_comparison
-
-DEMONSTRATION = "A demonstration on generated data: no real patient is behind these figures."
 
 
 def write_comparison(

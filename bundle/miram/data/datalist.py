@@ -19,6 +19,7 @@ Item = dict[str, Any]
 SPLITS = ("training", "validation", "test")
 FILE_NAME = "datalist.json"
 REMEDY = "make it with scripts/prepare_folder.py or scripts/prepare_cbis_ddsm.py"
+DEMONSTRATION = "A demonstration on generated data: no real patient is behind these figures."
 
 
 def write_datalist(path: str | os.PathLike[str], datalist: dict[str, Any]) -> None:
@@ -85,7 +86,10 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
 def remedy_of_empty(split: str) -> str:
     """What fills an empty split."""
     if split == "test":
-        return "prepare the folder again with --test_fraction 0.2, or with a column split in its table of labels"
+        return (
+            "prepare the folder again with --test_fraction 0.2, or with a column split in its table of labels; of "
+            "CBIS-DDSM, with the tables of the test set"
+        )
     return f"{REMEDY}, from more images or patients"
 
 

@@ -98,15 +98,17 @@ def prepare_folder(
     if labels_csv is not None:
         labels, columns, missing = read_labels(labels_csv, sources)
         rows += missing
+    if test_fraction and any(cells.get("split") == "test" for cells in labels.values()):
+        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
     results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
+    named = named_splits(patients, labels)
     rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
     _check(output, rows, records, strict)
     items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]
-    named = named_splits(patients, labels)
     stratify_key = columns[0] if columns else None
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
     classes = label_names(items, columns)

@@ -56,7 +56,7 @@ def read_labels(
     labels: dict[str, Labels] = {}
     missing = []
     for number, row in enumerate(table.to_dict("records"), start=2):
-        cells = {str(name): None if pandas.isna(value) else str(value).strip() for name, value in row.items()}
+        cells = {str(name): None if pandas.isna(value) else str(value).strip() or None for name, value in row.items()}
         cells |= _split(path, number, cells.get("split"))
         source = _find(path, number, cells.pop("image"), by_name)
         if source is None:

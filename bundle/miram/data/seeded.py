@@ -86,6 +86,8 @@ def _naming(item: dict[str, Any]) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if isinstance(cause, InputError):  # says it all
+            raise InputError(str(cause)) from error
         name = item.get("image", item.get("label", item))  # pretraining's image is its label, too
         raise InputError(
             f"{name} cannot be read or transformed ({type(cause).__name__}: {cause}); if it is damaged, delete it and "

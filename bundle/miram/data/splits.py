@@ -46,28 +46,28 @@ def draw_splits(
     Put every patient into one split.
 
     A patient whom the table names is where it says; the others are for training. Where the table names no test (or no
-    validation) patient, a share of the training patients is drawn, the test split first.
+    validation) patient, a share of the unnamed patients is drawn, the test split first; of those named for training
+    only where it names all but one.
 
     Args:
         items: each with "patient".
         named: patient -> split, from the table.
-        test_fraction: share of the patients that are drawn for the test split; none by default.
-        validation_fraction: share of the other patients that are drawn for validation.
+        test_fraction: share of these patients for the test split.
+        validation_fraction: share of those that are left for validation.
         seed: of the draws.
         stratify_key: a key of the items whose values are to have like shares in each split.
 
     Returns:
         "training", "validation" and "test" items, each in the given order.
-
-    Raises:
-        InputError: if a test fraction is given beside a table that names test patients.
     """
     held = {split: [item for item in items if named.get(item["patient"]) == split] for split in ("validation", "test")}
-    if held["test"] and test_fraction:
-        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
-    rest = [item for item in items if named.get(item["patient"], "training") == "training"]
-    shares = {"test": test_fraction, "validation": validation_fraction}
-    for split, share in shares.items():
+    unnamed = [item for item in items if item["patient"] not in named]
+    if len({item["patient"] for item in unnamed}) > 1:
+        rest = unnamed
+    else:  # too few to draw from
+        rest = [item for item in items if named.get(item["patient"], "training") == "training"]
+    for split, share in (("test", test_fraction), ("validation", validation_fraction)):
         if not held[split]:
             rest, held[split] = split_by_patient(rest, share, seed, stratify_key)
-    return {"training": rest, **held}
+    taken = {item["patient"] for items_held in held.values() for item in items_held}
+    return {"training": [item for item in items if item["patient"] not in taken], **held}

@@ -49,13 +49,12 @@ def _fresh_store() -> dict[str, Any]:
     read them. Counts of restarts are of a machine, so with several machines this cannot help (see docs/scale.md).
     """
     environment = os.environ
-    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
     shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if not (restarts and shared and environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]):
+    if not (was_restarted() and shared and environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]):
         return {}
     store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False)
     return {
-        "store": dist.PrefixStore(f"restart_{restarts}", store),
+        "store": dist.PrefixStore(f"restart_{_restarts()}", store),
         "rank": int(environment["RANK"]),
         "world_size": int(environment["WORLD_SIZE"]),
     }
@@ -63,7 +62,11 @@ def _fresh_store() -> dict[str, Any]:
 
 def was_restarted() -> bool:
     """Whether torchrun started this process in the place of one that died (`--max-restarts`)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def stop_distributed() -> None:

@@ -21,7 +21,7 @@ from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
 from miram.errors import InputError
 from miram.files import remove_temporaries
-from miram.handlers.checkpoint_files import Replaced, exists, read_checkpoint, write_checkpoint
+from miram.handlers.checkpoint_files import Replaced, exists, note_of_fresh_start, read_checkpoint, write_checkpoint
 from miram.handlers.checkpoint_parts import (
     Generators,
     check_same_network,
@@ -255,8 +255,11 @@ class CheckpointHandler:
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
             return
-        if not self.resume and not was_restarted():
+        note = note_of_fresh_start(self.path)
+        if not self.resume and (not was_restarted() or note.exists()):
             self.replaced = "forget"  # nobody shall go on from the old run by mistake
+            if is_main_process():
+                note.touch()  # for processes that torchrun starts again before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
             return
         content, source = read_checkpoint(self.path)

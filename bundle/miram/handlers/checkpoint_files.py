@@ -44,6 +44,12 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced 
         torch.save(dict(content), temporary)
     if replaced == "forget":
         previous_of(path).unlink(missing_ok=True)
+        note_of_fresh_start(path).unlink(missing_ok=True)
+
+
+def note_of_fresh_start(path: Path) -> Path:
+    """A file that lies beside a checkpoint of another run, from a start afresh until that is replaced."""
+    return path.with_name(f".{path.stem}_will_be_replaced")
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:

@@ -68,13 +68,21 @@ def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any
     Raises:
         InputError: naming the option that was given then and is missing now.
     """
-    options = {"test_images": "allow_test_patients True", "allow_leakage": "allow_leakage images"}
-    for name, option in options.items():
-        if saved.get(name) and not own.get(name):
+    options = {"allow_test_patients True": _test_images, "allow_leakage images": _allowed_leakage}
+    for option, of in options.items():
+        if of(saved) and not of(own):
             raise InputError(
                 f"{path} was trained with --{option}, which this run is not, and its weights would not tell of it any "
                 "more; give that option again, or another --output_dir"
             )
+
+
+def _test_images(provenance: Mapping[str, Any]) -> object:
+    return provenance.get("test_images")
+
+
+def _allowed_leakage(provenance: Mapping[str, Any]) -> object:
+    return (provenance.get("leakage") or {}).get("allowed")
 
 
 def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
-from miram.data.datalist import FILE_NAME, Item, read_datalist, says_generated
+from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
 from miram.data.prediction_table import prediction_table
 from miram.engines.calibration import Calibration, save_calibration
 from miram.engines.distributed import is_main_process
@@ -160,7 +160,7 @@ class EvaluationHandler:
         self, found: Mapping[str, Any], facts: Mapping[str, Any], notes: Sequence[str], pictures: Sequence[Picture]
     ) -> None:
         task, data = self.trained.task, facts["data"]
-        banner = "A demonstration on generated data: no real patient is behind these figures." * facts["demonstration"]
+        banner = DEMONSTRATION * facts["demonstration"]
         write_report(
             self.output_dir / "report.html",
             title=f"{task.name.replace('_', ' ').capitalize()}: {', '.join(map(readable, task.classes))}",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from ignite.engine import Engine
 from torch import nn
 
-from miram.engines.distributed import is_main_process
+from miram.engines.distributed import is_main_process, was_restarted
 from miram.files import atomic_write
 from miram.handlers.model import BestModelHandler
 from miram.packaging.weights import load_weights, saved_bytes
+
+logger = logging.getLogger(__name__)
 
 
 def start_from(
@@ -27,10 +30,13 @@ def start_from(
         network: as the bundle defines it, changed in place.
         path: of a bundle's `model.pt`; None or "none" starts from random weights.
         output_dir: gets the copy, `start.pt`.
-        resume: begin with the copy if it is there.
+        resume: begin with the copy if it is there, as processes do that torchrun has started again.
     """
     kept = Path(output_dir) / "start.pt"
-    load_weights(network, kept if resume and kept.is_file() else path)
+    if (resume or was_restarted()) and kept.is_file():
+        logger.info("beginning with %s, as the first start of this run; --resume False begins with %s", kept, path)
+        path = kept
+    load_weights(network, path)
     if is_main_process():
         write_weights(network, kept)
     for name, parameter in network.named_parameters():
