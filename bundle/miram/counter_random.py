@@ -48,7 +48,8 @@ def random_bits(
     Returns:
         (B, count) int64
     """
-    index = index.to(device=device, dtype=torch.int64, non_blocking=True)
+    to_gpu = device is not None and torch.device(device).type != "cpu"  # a copy to the CPU is waited for
+    index = index.to(device=device, dtype=torch.int64, non_blocking=to_gpu)
     counter = torch.arange(1, count + 1, device=index.device) + (int(stream) << 32)
     sample = _mix(_mix(index + _int64(seed * _GAMMA)) + _int64(epoch * _GAMMA))
     return _mix(sample[:, None] + counter[None] * _GAMMA)

@@ -77,7 +77,7 @@ def workflow_of(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def workflow(*overlays: str, small: bool = True, **overrides: Any) -> ConfigWorkflow:
         files = [f"configs/{name}.yaml" for name in ("pretrain", *overlays)] + [str(tmp_path / "small.yaml")] * small
-        overrides = {"output_dir": str(tmp_path / "run"), "num_workers": 0, **overrides}
+        overrides = {"output_dir": str(tmp_path / "run"), "num_workers": 0, "device": "cpu", **overrides}
         return ConfigWorkflow(files, logging_file=False, workflow_type="train", **overrides)
 
     with warnings.catch_warnings():

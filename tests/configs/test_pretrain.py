@@ -145,7 +145,7 @@ def test_steps_that_are_not_finite_are_skipped_when_told_and_counted(prepared, w
 
     def spoil(batch, *args, **kwargs):
         image, label, *rest = prepare(batch, *args, **kwargs)
-        return image, torch.where((batch["index"] == 3)[:, None, None, None], torch.nan, label), *rest
+        return image, torch.where((batch["index"] == 3)[:, None, None, None].to(label.device), torch.nan, label), *rest
 
     trainer = workflow.parser.get_parsed_content("train#trainer")
     trainer.prepare_batch = spoil

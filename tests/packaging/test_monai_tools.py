@@ -99,7 +99,7 @@ def test_a_workflow_that_was_created_is_run_and_asked(packaged, prepared, tmp_pa
     config = str(packaged / "configs/inference.json")
     workflow(packaged, "inference", input=item)  # sets back what the next line sets
     made = create_workflow(
-        config_file=config, workflow_type="infer", input=item, output_dir=str(tmp_path), num_pictures=0
+        config_file=config, workflow_type="infer", input=item, output_dir=str(tmp_path), num_pictures=0, device="cpu"
     )
     assert made.bundle_root == str(packaged)
     assert made.version == "0.1.0"

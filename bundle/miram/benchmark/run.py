@@ -100,18 +100,23 @@ def _entries(settings: BenchmarkSettings, precision: str) -> tuple[dict[str, _En
         logger.info("%s: %s", precision, name)
         if name in variants:
             cost = variant_cost(variants[name], step)
-            entries[name] = _entry(variant_case(variants[name], step), cost)
-            for form, mode in _compiled_forms(settings).items():
-                entries[f"{name}, {form}"] = _entry(variant_case(variants[name], step).compile(mode), cost)
+            try:
+                entries[name] = _entry(variant_case(variants[name], step), cost)
+                for form, mode in _compiled_forms(settings).items():
+                    entries[f"{name}, {form}"] = _entry(variant_case(variants[name], step).compile(mode), cost)
+            except torch.OutOfMemoryError as error:  # of a GPU: what was measured before shall not be lost
+                failed.append(_left_out(name, precision, error))
             continue
         try:
             entries[name] = _entry(peer_case(name, step), peer_cost(name, step))
         except Exception as error:  # a peer that is not installed or cannot run is itself a finding
-            reason = str(error).strip().splitlines()[:1]
-            failed.append(
-                {"name": name, "precision": precision, "reason": f"{type(error).__name__}: {''.join(reason)}"}
-            )
+            failed.append(_left_out(name, precision, error))
     return entries, failed
+
+
+def _left_out(name: str, precision: str, error: Exception) -> dict[str, str]:
+    reason = str(error).strip().splitlines()[:1]
+    return {"name": name, "precision": precision, "reason": f"{type(error).__name__}: {''.join(reason)}"}
 
 
 def _compiled_forms(settings: BenchmarkSettings) -> dict[str, str | None]:
@@ -128,6 +133,7 @@ def _entry(case: TrainingCase, cost: StepCost) -> _Entry:
         case()
         return _Entry(case, cost, None)
     case()  # makes the optimizer's state and compiles
+    case.optimizer.zero_grad(set_to_none=True)  # gradients belong to the step
     before = torch.cuda.memory_allocated(case.device)
     torch.cuda.reset_peak_memory_stats(case.device)
     case()

@@ -41,7 +41,7 @@ class StudyRun:
     def __init__(self, config: ConfigParser, variant: Variant, task: str | None) -> None:
         get = config.get_parsed_content
         self.variant = variant
-        self.device: torch.device = get("device")
+        self.device = torch.device(get("device"))  # may be given as text
         self.network = variant.build(get("encoder")).to(self.device)
         self.image_size: list[int] = get("image_size")
         self.label_shape = [get("in_channels"), *get("label_size")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,10 @@ from torch import nn
 from miram.errors import InputError
 
 T = TypeVar("T")
+
+# How long processes wait for one that works alone: rank 0 prepares data, looks at the representation, writes a report.
+# NCCL's own limit is 10 minutes, after which it ends the run.
+PATIENCE = timedelta(hours=2)
 
 
 def start_distributed() -> torch.device:
@@ -25,6 +30,7 @@ def start_distributed() -> torch.device:
 
     Raises:
         RuntimeError: if the process was not started by `torchrun`.
+        InputError: if there are more processes than GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
         raise RuntimeError(
@@ -33,9 +39,14 @@ def start_distributed() -> torch.device:
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"process {local_rank} has no GPU: there are {torch.cuda.device_count()}; start as many processes with "
+                '--nproc_per_node, or set CUDA_VISIBLE_DEVICES="" for a run on the CPU'
+            )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **_fresh_store())
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE, **_fresh_store())
     if dist.get_rank() > 0:
         logging.disable(logging.WARNING)
     return device

@@ -188,5 +188,6 @@ class ValidationStep:
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[Any]:
-    """Let DDP gather gradients locally; without DDP, nothing."""
+    """Let DDP gather gradients locally, also under torch.compile; without DDP, nothing."""
+    network = getattr(network, "_orig_mod", network)
     return network.no_sync() if isinstance(network, nn.parallel.DistributedDataParallel) else nullcontext()

@@ -14,7 +14,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from miram.engines.distributed import world_size
+from miram.engines.distributed import PATIENCE, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def ask(self, *wishes: int) -> None:

@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 
 class Generators:
-    """Torch's generators, of the CPU and of all GPUs."""
+    """Torch's generators, of the CPU and, in a run that uses one, of all GPUs."""
 
     def state_dict(self) -> dict[str, Any]:
         """Their states."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
         """Restore them; those of GPUs only if there are as many as before."""
         torch.set_rng_state(states["cpu"])
-        if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        if torch.cuda.is_initialized() and len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(states["cuda"])
 
 

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from miram.errors import InputError
+
+
+class _Average(AveragedModel):
+    """Torch's average, which takes its count to the GPU in each iteration and so waits for it; this one does not."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self._average = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Average in the weights and buffers of now; the first time, and whole numbers always, they are copied."""
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        first = not int(self.n_averaged)  # on the CPU
+        copied = [pair for pair in pairs if first or not pair[0].is_floating_point()]
+        for own, new in copied:
+            own.copy_(new)
+        if not first:
+            averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+            self._average([own for own, _ in averaged], [new for _, new in averaged], self.n_averaged)
+        self.n_averaged += 1
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [tensor.detach() for tensor in (*network.parameters(), *network.buffers())]
 
 
 class ExponentialMovingAverage:
@@ -31,7 +57,7 @@ class ExponentialMovingAverage:
         self.source = network
         self.averaged: AveragedModel | None = None
         if decay is not None:
-            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+            self.averaged = _Average(network, decay)
 
     @property
     def network(self) -> nn.Module:
