@@ -31,8 +31,14 @@ def test_each_step_runs_once_after_the_one_it_starts_from(settings, lanes: int) 
 
 
 def test_lanes_are_used_at_once(settings) -> None:
-    plan, together = make_plan(settings)[:2], threading.Barrier(2, timeout=30)
-    run_side_by_side(plan, 2, lambda step, lane: together.wait() and None, lambda: None)
+    plan, together, met = make_plan(settings)[:2], threading.Barrier(2, timeout=30), []
+
+    def work(step, lane):
+        together.wait()  # for the other step, and in vain if steps ran one by one
+        met.append((step.name, lane))
+
+    run_side_by_side(plan, 2, work, lambda: None)
+    assert sorted(met) == sorted((step.name, lane) for lane, step in enumerate(plan))
 
 
 def test_no_step_starts_after_one_that_failed(settings) -> None:

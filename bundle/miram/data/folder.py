@@ -93,13 +93,8 @@ def prepare_folder(
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
     files = len(sources) + len(rows)
-    labels: dict[str, Labels] = {}
-    columns: list[str] = []
-    if labels_csv is not None:
-        labels, columns, missing = read_labels(labels_csv, sources)
-        rows += missing
-    if test_fraction and any(cells.get("split") == "test" for cells in labels.values()):
-        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
+    labels, columns, missing = _labels(labels_csv, sources, test_fraction)
+    rows += missing
     results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
@@ -129,6 +124,18 @@ def prepare_folder(
         dark=sum(record.dark for record in records),
         spatial_dims=dims,
     )
+
+
+def _labels(
+    labels_csv: str | os.PathLike[str] | None, sources: Sequence[str], test_fraction: float
+) -> tuple[dict[str, Labels], list[str], list[ReportRow]]:
+    """What the table says, nothing without one; see :func:`miram.data.labels.read_labels`."""
+    if labels_csv is None:
+        return {}, [], []
+    labels, columns, missing = read_labels(labels_csv, sources)
+    if test_fraction and any(cells.get("split") == "test" for cells in labels.values()):
+        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
+    return labels, columns, missing
 
 
 def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
