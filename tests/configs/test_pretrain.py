@@ -76,6 +76,15 @@ def test_encoder_sizes_are_those_of_the_literature(workflow_of, overlay, million
     assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(millions, rel=0.015)
 
 
+def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(prepared, workflow_of, caplog):
+    """400 epochs' warm-up of 40 in a run of 20: 40 steps of two batches."""
+    workflow = workflow_of(dataset_dir=str(prepared), max_epochs=20, warmup_epochs=40)
+    workflow.parser.parse(True)
+    schedule = workflow.parser.get_parsed_content("lr_scheduler")
+    assert (schedule.warmup_steps, schedule.t_total) == (4, 40)
+    assert "warmup_epochs 40 leaves no room for a decay in 20 epochs" in caplog.text
+
+
 def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
     done = run_config(dataset_dir=prepared)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from miram.errors import InputError
 from miram.handlers.representation import NeighborProbe
 from miram.losses import MultiScaleReconstructionLoss, downsample
 from miram.metrics.rank import effective_rank
-from miram.optimizers import weight_decay_groups
+from miram.optimizers import warmup_iterations, weight_decay_groups
 
 
 class StudyRun:
@@ -53,7 +53,8 @@ class StudyRun:
         groups = weight_decay_groups(self.network, get("weight_decay"))
         self.optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=get("betas"))
         self.loader: DataLoader[Any] = get("train#dataloader")
-        self.warmup_steps = get("warmup_epochs") * len(self.loader)
+        self.warmup_epochs: float = get("warmup_epochs")
+        self.warmup_steps = 0
         self.prepare_batch = get("prepare_batch")
         self.held_out: DataLoader[Any] = get("validate#dataloader")
         if not len(self.held_out.dataset):  # type: ignore[arg-type]
@@ -71,6 +72,7 @@ class StudyRun:
         Returns:
             the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` gives.
         """
+        self.warmup_steps = warmup_iterations(self.warmup_epochs, epochs, len(self.loader))
         judged: dict[str, Any] = {}
         spent, step = 0.0, 0
         for epoch in itertools.count():
