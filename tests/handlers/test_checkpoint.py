@@ -50,7 +50,7 @@ class Run:
         minutes=None,
         group=1,
         length=LENGTH,
-        schedule=None,
+        schedule=falling,
         **facts,
     ):
         torch.manual_seed(seed)
