@@ -27,7 +27,7 @@ class TwoViewLoss(nn.Module):
         The loss of a batch of at least two images.
 
         Args:
-            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two times (B, P).
+            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two times (B, P) of all processes.
             label: not used; the views are each other's target.
 
         Returns:
@@ -37,5 +37,5 @@ class TwoViewLoss(nn.Module):
         return {"loss": loss, self.names[0]: loss}
 
     def per_image(self, output: tuple[torch.Tensor, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """The loss of the batch for each of its images, (B, 1): correlations are a property of a batch."""
-        return self(output, label)["loss"].expand(len(output[0]), 1)
+        """The loss of the batch for each of this process's images, (B, 1): correlations are a property of a batch."""
+        return self(output, label)["loss"].expand(len(label), 1)
