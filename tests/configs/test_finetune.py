@@ -107,6 +107,15 @@ def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(workflow_of, capl
     assert "warmup_epochs 8 leaves no room for a decay in 10 epochs" in caplog.text
 
 
+def test_sides_may_differ(workflow_of, tmp_path):
+    """Of the encoder and of the window: positions are made for the new grid, quarter turns left out."""
+    workflow = workflow_of(image_size=[32, 16], label_size=[64, 32], max_epochs=1, warmup_epochs=0)
+    for part in (workflow.initialize, workflow.run, workflow.finalize):
+        part()
+    content = torch.load(tmp_path / "run/model.pt", weights_only=True)
+    assert content["preprocessing"]["image_size"] == [32, 16]
+
+
 def test_every_property_of_a_training_workflow_is_there(workflow_of):
     workflow = workflow_of()
     workflow.initialize()

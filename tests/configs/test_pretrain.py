@@ -257,6 +257,32 @@ def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):
     assert network(torch.zeros(1, 1, 16, 16, 16))[0].shape == (1, 8, 24)
 
 
+VIEWS = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("overlays", "options"),
+    [((), {}), (("packed",), {}), (("barlow_twins",), VIEWS), (("packed", "barlow_twins"), VIEWS)],
+)
+def test_sides_may_differ(overlays, options, prepared, workflow_of, tmp_path):
+    """Quarter turns are left out, in the loader and on the device; flips are not."""
+    pack_folder(prepared)
+    size = {"image_size": [32, 16], "patch_size": [8, 8]}
+    run_here(workflow_of(*overlays, dataset_dir=str(prepared), max_epochs=1, warmup_epochs=0, **size, **options))
+    assert torch.load(tmp_path / "run/backbone.pt", weights_only=True)["network_def"]["img_size"] == [32, 16]
+
+
+@pytest.mark.parametrize("size", [[16, 8, 16], [16, 16, 8]])
+def test_sides_of_volumes_may_differ(size, prepared_volumes, workflow_of, tmp_path):
+    decoders = [{"scale": scale, "hidden_size": 24, "num_layers": 1, "num_heads": 2} for scale in (1, 2)]
+    options = {"dataset_dir": str(prepared_volumes), "image_size": size, "decoders": decoders}
+    workflow = workflow_of("volumes", **options, max_epochs=1, warmup_epochs=0)
+    run_here(workflow)
+    turns = [type(part).__name__ for part in workflow.parser.get_parsed_content("random_transforms")]
+    assert ("RandRotate90d" in turns) == (size[0] == size[1])  # they turn in the plane of the first two axes
+    assert torch.load(tmp_path / "run/backbone.pt", weights_only=True)["network_def"]["img_size"] == size
+
+
 def test_images_that_look_the_same_in_two_splits_are_refused_or_recorded(prepared, workflow_of, tmp_path):
     datalist = read_datalist(prepared / "datalist.json")
     for split in ("training", "validation"):
