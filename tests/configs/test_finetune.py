@@ -124,7 +124,7 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
     network, rest = load_classifier(tmp_path / "run/model.pt")
     assert rest["task"] == {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    assert rest["preprocessing"] == {**RANGE, "label_size": [64, 64], "image_size": [32, 32], "prepared": {}}
+    assert rest["preprocessing"] == {**RANGE, "field_of_view": [64, 64], "image_size": [32, 32], "prepared": {}}
     best = table.loc[table["val_ap"].idxmax()]
     assert rest["provenance"]["epoch"] == best["epoch"]
     assert rest["provenance"]["validation"]["val_ap"] == pytest.approx(best["val_ap"], rel=1e-5)

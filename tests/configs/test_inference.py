@@ -117,7 +117,7 @@ def test_a_larger_crop_is_reduced_and_its_middle_seen(workflow, folder, tmp_path
 def test_volumes(workflow, tmp_path):
     encoder = {**ENCODER, "img_size": [8, 8, 8], "patch_size": [4, 4, 4], "spatial_dims": 3}
     network = ViTClassifier(encoder, 1, "mean", head_std=0.5).eval()
-    preprocessing = {**PREPROCESSING, "label_size": [16, 16, 16], "image_size": [8, 8, 8]}
+    preprocessing = {**PREPROCESSING, "field_of_view": [16, 16, 16], "image_size": [8, 8, 8]}
     task = {"name": "pathology", "type": "binary", "classes": CLASSES}
     save_classifier(tmp_path / "model.pt", classifier_content(network, task, preprocessing, {}))
     voxels = np.random.default_rng(0).integers(65536, size=(18, 16, 16)).astype(np.uint16)

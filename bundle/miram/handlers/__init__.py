@@ -1,5 +1,7 @@
 """Ignite event handlers: what a run resumes from, records, draws and leaves behind."""
 
+from typing import Any
+
 from miram.handlers.checkpoint import CheckpointHandler
 from miram.handlers.draw_reconstructions import ReconstructionHandler
 from miram.handlers.ema import ExponentialMovingAverage
@@ -11,6 +13,20 @@ from miram.handlers.save_backbone import BackboneHandler
 from miram.handlers.save_best_model import BestModelHandler
 from miram.handlers.sharding import ShardingHandler
 from miram.handlers.summary import SummaryHandler
+
+
+def use(handler: Any) -> Any:
+    """
+    Put a handler that has an id of its own into a list of handlers.
+
+    MONAI's check of a workflow's properties reads the `_target_` of each entry of `train#handlers`, so that an entry
+    cannot be a plain reference (`'@history'`).
+
+    Args:
+        handler: the handler that the id refers to.
+    """
+    return handler
+
 
 __all__ = [
     "BackboneHandler",
@@ -25,4 +41,5 @@ __all__ = [
     "RepresentationMonitor",
     "ShardingHandler",
     "SummaryHandler",
+    "use",
 ]

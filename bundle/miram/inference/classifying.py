@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from monai.transforms import MapTransform
+from monai.transforms import Compose, MapTransform
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
@@ -22,6 +22,7 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
 from miram.networks.classifier import ViTClassifier, load_classifier
+from miram.transforms.windows import center_windows, load_windows, scale_windows
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,25 @@ class Downsampled(MapTransform):
         for key in self.key_iterator(result):
             result[key] = downsample(result[key][None].float(), self.spatial_size)[0]
         return result
+
+
+def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) -> Compose:
+    """
+    The transforms from a crop's file to the network's input, the same wherever a trained classifier is used.
+
+    Args:
+        load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
+        preprocessing: of the trained classifier.
+    """
+    field_of_view = preprocessing["field_of_view"]
+    return Compose(
+        [
+            *load_windows("image", load, field_of_view),
+            *scale_windows("image", preprocessing),
+            *center_windows("image", field_of_view),
+            Downsampled("image", preprocessing["image_size"]),
+        ]
+    )
 
 
 class Probabilitiesd(MapTransform):

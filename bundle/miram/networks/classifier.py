@@ -235,6 +235,8 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
     check_kinds(path, content, dict.fromkeys(parts, dict))
     _check_facts(path, content)
     state = content.pop("state_dict")
+    if "label_size" in content["preprocessing"]:  # its earlier name
+        content["preprocessing"]["field_of_view"] = content["preprocessing"].pop("label_size")
     network_def, encoder = content["network_def"], content["network_def"].get("encoder")
     check_fits(path, lambda: ViTClassifier(**network_def), encoder if isinstance(encoder, dict) else {}, state)
     network = ViTClassifier(**network_def)

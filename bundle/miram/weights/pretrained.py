@@ -212,20 +212,23 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
         )
 
 
-def compare_field_of_view(pretrained: Pretrained | None, label_size: Sequence[int], image_size: Sequence[int]) -> None:
+def compare_field_of_view(
+    pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
+) -> None:
     """Warn if an image covers another part of a crop than in pretraining: its pixels are of another size then."""
     scales = None if pretrained is None else pretrained.provenance.get("scales")
     if pretrained is None or not scales:
         return
     size = pretrained.encoder["img_size"]
-    seen = pretrained.provenance.get("label_size") or [round(n * max(1, *scales, 1)) for n in size]
-    ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (label_size, image_size))]
+    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # its earlier name
+    seen = told or [round(n * max(1, *scales, 1)) for n in size]
+    ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
     if ratios[0] != ratios[1]:
         logger.warning(
-            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set label_size to see "
+            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set field_of_view to see "
             "pixels of the same size",
             list(image_size),
-            list(label_size),
+            list(field_of_view),
             list(size),
             list(seen),
         )
