@@ -62,7 +62,7 @@ def test_a_bundle_evaluates_like_the_run_it_comes_from(bundle, prepared, workflo
     run(workflow(bundle, "inference", input=item, workflow_type="infer", num_pictures=0, output_dir=str(tmp_path)))
     (row,) = pd.read_csv(tmp_path / "predictions.csv").to_dict("records")
     logit = make_classifier(steps=8)(as_input([read_png16(item)])).item()
-    expected = torch.tensor(logit / (calibration["temperature"] or 1)).sigmoid().item()
+    expected = torch.tensor(logit * calibration["scale"][0] + calibration["bias"][0]).sigmoid().item()
     assert row["prob_MALIGNANT"] == pytest.approx(expected, abs=1e-4)
 
 

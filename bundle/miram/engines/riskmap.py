@@ -19,7 +19,6 @@ from miram.data.progress import progress_bar
 from miram.data.tasks import Task
 from miram.data.windows import Region, WindowAxis, highest_regions
 from miram.engines.calibration import Calibration
-from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.losses import downsample
 
@@ -158,7 +157,7 @@ class ClassProbability:
 
     Args:
         task: what the logits are of.
-        calibration: holds the temperature.
+        calibration: makes probabilities of them.
         name: the class.
     """
 
@@ -169,7 +168,7 @@ class ClassProbability:
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) -> (B,)."""
-        return probabilities(logits, self.task, self.calibration.temperature)[:, self.column]
+        return self.calibration.probabilities(logits, self.task)[:, self.column]
 
 
 def window_size(label_size: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
