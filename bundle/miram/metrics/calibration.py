@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from miram.errors import InputError
+from miram.metrics.weighted import ratio
 
 Binning = Literal["equal_width", "equal_mass"]
 Activation = Literal["sigmoid", "softmax"]
@@ -38,7 +39,7 @@ def bin_index(confidence: np.ndarray, n_bins: int = 10, binning: Binning = "equa
     if n_bins < 1 or binning not in get_args(Binning):
         raise InputError(f"n_bins is {n_bins}, binning {binning!r}; use at least 1 and one of {get_args(Binning)}")
     inner = np.linspace(0, 1, n_bins + 1)[1:-1]
-    edges = inner if binning == "equal_width" else np.quantile(confidence, inner)
+    edges = inner if binning == "equal_width" or not confidence.size else np.quantile(confidence, inner)
     return np.searchsorted(edges, confidence)
 
 
@@ -61,12 +62,12 @@ def expected_calibration_error(
         binning: "equal_width" or "equal_mass".
 
     Returns:
-        (R,) values from 0 to 1.
+        (R,) values from 0 to 1; NaN of no samples.
     """
     weights = np.ones((1, confidence.size)) if weights is None else weights
     in_bin = bin_index(confidence, n_bins, binning)[:, None] == np.arange(n_bins)
     gaps = weights @ (in_bin * (confidence - outcome)[:, None])
-    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
+    return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
 def squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
