@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 
+from miram.classification_loss import make_classification_loss
 from miram.data.datalist import load_split, read_datalist
+from miram.data.sampling import sample_weights
 from miram.data.tasks import Task, find_task, targets
 from miram.engines.calibration import (
     Calibration,
@@ -15,7 +17,7 @@ from miram.engines.calibration import (
     save_calibration,
 )
 from miram.errors import InputError
-from miram.metrics.calibration import fit_scaling
+from miram.metrics.calibration import expected_calibration_error, fit_scaling
 from miram.metrics.classification import choose_threshold
 
 from ..classifier_case import make_folder
@@ -142,3 +144,46 @@ def test_a_class_that_does_not_occur_and_unknown_labels_change_nothing():
     labels = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [np.nan, np.nan]])
     found = prior_correction(labels, False, "weights")
     np.testing.assert_allclose(found, [np.log(0.5), 0])
+
+
+def trained_logits(values, labels, exclusive, balance):
+    """Logits of a linear network that was trained with a balance of the classes."""
+    images, targets_ = torch.from_numpy(values), torch.from_numpy(labels)
+    if balance == "sampling":
+        weights = sample_weights(labels)
+        drawn = np.random.default_rng(0).choice(len(labels), 4 * len(labels), p=weights / weights.sum())
+        images, targets_ = images[drawn], targets_[drawn]
+    loss = make_classification_loss("multiclass" if exclusive else "binary", labels, balance)
+    network = torch.nn.Linear(values.shape[1], labels.shape[1]).double()
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(network(images), targets_)["loss"]
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return network
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+@pytest.mark.parametrize("shares", [[0.9, 0.1], [0.7, 0.3], [0.05, 0.25, 0.7]])
+def test_a_balanced_network_is_calibrated_by_its_known_prior_alone(shares, balance):
+    rng = np.random.default_rng(0)
+    exclusive = len(shares) > 2
+
+    def cases(count):
+        one_hot = np.eye(len(shares))[rng.choice(len(shares), size=count, p=shares)]
+        return one_hot + 0.8 * rng.normal(size=one_hot.shape), one_hot if exclusive else one_hot[:, 1:]
+
+    values, labels = cases(4000)
+    network = trained_logits(values, labels, exclusive, balance)
+    values, truth = cases(20_000)
+    logits = network(torch.from_numpy(values)).detach().numpy()
+    errors = []
+    for added in (0, prior_correction(labels, exclusive, balance)):
+        found = softmax(logits + added, axis=1) if exclusive else expit(logits + added)
+        errors.append(max(expected_calibration_error(*pair)[0] for pair in zip(found.T, truth.T, strict=True)))
+    assert errors[0] > 0.07
+    assert errors[1] < 0.03
