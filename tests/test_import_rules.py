@@ -14,7 +14,7 @@ FLOORS = (
     {"miram.handlers"},
     {"miram.provenance", "miram.inference", "miram.loading", "miram.generated"},
     {"miram.prepare", "miram.engines", "miram.visualize"},
-    {"miram.data", "miram.weights", "miram.losses"},
+    {"miram.data", "miram.weights", "miram.losses.reconstruction"},
     {"miram.networks", "miram.readers"},
     {"miram.metrics", "miram.transforms", "miram.masking", "miram.optimizers"},
     {"miram.jobs", "miram.counter_random", "miram.files", "miram.flags", "miram.cli", "miram.progress"},

@@ -52,13 +52,13 @@ def test_flips_average_the_logits_of_all_mirror_images(trained):
     torch.testing.assert_close(FlipInferer()(image, trained.network), trained.network(image))
 
 
-def test_probabilities_take_the_temperature_that_is_in_place(trained):
+def test_probabilities_take_the_calibration_that_is_in_place(trained):
     calibration = Calibration()
     transform = Probabilitiesd("pred", trained.task, calibration)
     sample = {"pred": torch.tensor([2.0])}
     assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(2.0).sigmoid().item())
-    calibration.temperature = 4.0
-    assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(0.5).sigmoid().item())
+    calibration.scale, calibration.bias = [0.25], [1.0]
+    assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(1.5).sigmoid().item())
     assert sample["pred"].item() == 2.0
 
 

@@ -164,10 +164,10 @@ def test_the_mapped_class_is_the_positive_one_or_named():
         mapped_class(BINARY, "BENIGN")
 
 
-def test_the_probability_is_the_tasks_with_its_temperature():
+def test_the_probability_is_the_tasks_with_its_calibration():
     logits = torch.tensor([[0.5, 2.0, -1.0]])
     expected = torch.softmax(logits / 2, dim=1)[:, 1]
-    torch.testing.assert_close(ClassProbability(MULTI, Calibration(temperature=2.0), "b")(logits), expected)
+    torch.testing.assert_close(ClassProbability(MULTI, Calibration([0.5], [0.0]), "b")(logits), expected)
     torch.testing.assert_close(
         ClassProbability(BINARY, Calibration(), "MALIGNANT")(logits[:, :1]), torch.tensor([0.5]).sigmoid()
     )

@@ -21,20 +21,20 @@ from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
 
 
-def probabilities(logits: torch.Tensor, task: Task, temperature: float | None = None) -> torch.Tensor:
+def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
     """
-    Turn logits into probabilities, in float32.
+    Turn logits into probabilities, in float32. Those of a trained network: :meth:`Calibration.probabilities
+    <miram.inference.calibrated.Calibration.probabilities>`.
 
     Args:
         logits: (B, K).
         task: a multi-class task's classes share a softmax; each class of the others has a sigmoid of its own.
-        temperature: what the logits are divided by, as calibration fitted it; None is 1.
 
     Returns:
         (B, K), in the order of `task.scored`.
     """
-    scaled = logits.float() if temperature is None else logits.float() / temperature
-    return scaled.softmax(dim=1) if task.type == "multiclass" else scaled.sigmoid()
+    logits = logits.float()
+    return logits.softmax(dim=1) if task.type == "multiclass" else logits.sigmoid()
 
 
 class PrepareClassificationBatch(PrepareBatch):

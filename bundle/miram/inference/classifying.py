@@ -17,7 +17,6 @@ from monai.transforms import Compose, MapTransform
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
-from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
@@ -142,7 +141,7 @@ def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | 
     """The calibration that an evaluation of this model wrote to `path`, else the model's own."""
     found = load_calibration(path, trained.sha256) if path else None
     calibration = found or trained.calibration
-    logger.info("temperature %s: %s", calibration.temperature, calibration.temperature_note)
+    logger.info("probabilities: %s", calibration.describe())
     return calibration
 
 
@@ -208,12 +207,12 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
 class Probabilitiesd(MapTransform):
     """
-    Turn a sample's logits (K,) into probabilities (K,), with the temperature that is in place when it is called.
+    Turn a sample's logits (K,) into probabilities (K,), with the calibration as it is when this is called.
 
     Args:
         keys: of the logits.
         task: what they are of.
-        calibration: holds the temperature.
+        calibration: makes probabilities of them.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:
@@ -225,6 +224,5 @@ class Probabilitiesd(MapTransform):
         """Replace the logits."""
         result = dict(data)
         for key in self.key_iterator(result):
-            logits = result[key].float()
-            result[key] = probabilities(logits[None], self.task, self.calibration.temperature)[0]
+            result[key] = self.calibration.probabilities(result[key][None], self.task)[0]
         return result

@@ -15,7 +15,6 @@ from scipy import ndimage
 from torch.nn import functional
 
 from miram.data.tasks import Task
-from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.mammograms import NO_BREAST, whole_breast
@@ -158,7 +157,7 @@ class ClassProbability:
 
     Args:
         task: what the logits are of.
-        calibration: holds the temperature.
+        calibration: makes probabilities of them.
         name: the class.
     """
 
@@ -169,7 +168,7 @@ class ClassProbability:
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) -> (B,)."""
-        return probabilities(logits, self.task, self.calibration.temperature)[:, self.column]
+        return self.calibration.probabilities(logits, self.task)[:, self.column]
 
 
 def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:

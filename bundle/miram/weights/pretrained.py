@@ -124,7 +124,7 @@ def pretrained_classifier(
         num_classes: logits, K.
         pretrained: what to start from; None is random weights.
         pool: see :class:`miram.networks.classifier.ViTClassifier`.
-        mode: "finetune" trains everything; "linear_probe" a linear head on standardised features of the frozen encoder;
+        mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder;
             "attentive_probe" attentive pooling (whatever `pool` says) and a head on the frozen encoder.
 
     Raises:
@@ -136,7 +136,6 @@ def pretrained_classifier(
         encoder,
         num_classes,
         pool="attention" if mode == "attentive_probe" else pool,
-        feature_norm=mode == "linear_probe",
         layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps,
         head_std=2e-5 if mode == "finetune" else 0.01,
     )
@@ -220,7 +219,7 @@ def compare_field_of_view(
     if pretrained is None or not scales:
         return
     size = pretrained.encoder["img_size"]
-    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # its earlier name
+    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # the earlier name
     seen = told or [round(n * max(1, *scales, 1)) for n in size]
     ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
     if ratios[0] != ratios[1]:
