@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.engines import Evaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
 
@@ -137,6 +138,17 @@ def items_of_task(
     return items
 
 
+def run_name(task: str, mode: str) -> str:
+    """What the folders of a model's evaluation and inference are called after: the mode is named unless it is usual."""
+    return task if mode == "finetune" else f"{mode}_{task}"
+
+
+def run_unless_empty(evaluator: Evaluator, items: Sequence[Item]) -> None:
+    """Run an evaluator, unless its split has no items."""
+    if items:
+        evaluator.run()
+
+
 def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | None) -> Calibration:
     """The calibration that an evaluation of this model wrote to `path`, else the model's own."""
     found = load_calibration(path, trained.sha256) if path else None
@@ -147,21 +159,22 @@ def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | 
 
 class FlipInferer(Inferer):
     """
-    Average the logits of an image and its mirror images.
+    Average the logits of an image and its mirror images, along each spatial axis alone and all of them together.
 
     Args:
-        axes: the spatial axes to flip, each alone and together; none gives the plain network.
+        flips: False gives the plain network.
     """
 
-    def __init__(self, axes: Sequence[int] = ()) -> None:
-        self.axes = tuple(axes)
+    def __init__(self, flips: bool = True) -> None:
+        self.flips = flips
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Map images (B, C, *spatial) to logits (B, K)."""
-        flips = chain.from_iterable(combinations(self.axes, count) for count in range(len(self.axes) + 1))
-        logits = [network(inputs.flip([axis + 2 for axis in flip]), *args, **kwargs) for flip in flips]
+        axes = range(2, inputs.ndim) if self.flips else ()
+        flips = chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))
+        logits = [network(inputs.flip(flip), *args, **kwargs) for flip in flips]
         return torch.stack(logits).mean(dim=0)
 
 

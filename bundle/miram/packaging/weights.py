@@ -127,13 +127,16 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     )
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.Module:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str] | None, device: torch.device | str | None = None
+) -> nn.Module:
     """
     Load a bundle's `model.pt` into the network that its config defines.
 
     Args:
         network: changed in place.
         path: of the file; None or "none" leaves the network as it is.
+        device: where the network goes; None leaves it where it is.
 
     Returns:
         the network.
@@ -143,7 +146,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.
     """
     if path is not None and str(path).strip().lower() != "none":
         _load_strictly(network, read_state(path), path)
-    return network
+    return network if device is None else network.to(device)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

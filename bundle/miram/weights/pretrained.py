@@ -90,7 +90,8 @@ def encoder_arguments(
     Args:
         pretrained: what to start from.
         image_size: in pixels; None is the size of pretraining.
-        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing, with `img_size`.
+        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing; where their
+            `img_size` is None, it is 224 along each axis.
         drop_path_rate: stochastic depth of the last block.
         activation_checkpointing: compute the blocks again in the backward pass, to save memory.
 
@@ -100,6 +101,8 @@ def encoder_arguments(
     arguments = dict(defaults) if pretrained is None else dict(pretrained.encoder)
     if image_size is not None:
         arguments["img_size"] = list(image_size)
+    if arguments["img_size"] is None:
+        arguments["img_size"] = [224] * arguments["spatial_dims"]
     sizes = ", ".join(f"{name} {value}" for name, value in arguments.items())
     logger.info("encoder as %s: %s", "pretrained" if pretrained else "the config says", sizes)
     return {
