@@ -3,9 +3,9 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn
 
+from miram.losses.two_views import TwoViewLoss
 from miram.networks.two_views import TwoViewNetwork
 from miram.networks.vit_encoder import ViTEncoder
-from miram.two_view_loss import TwoViewLoss
 
 
 def test_both_views_pass_the_same_encoder_and_projector(tiny_encoder):
