@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -20,6 +19,7 @@ from miram.data.labelled import load_labelled
 from miram.data.prediction_table import prediction_table
 from miram.data.tasks import Task, applicable_items, find_task, targets
 from miram.files import write_text
+from miram.metrics.classification import roc_auc
 
 logger = logging.getLogger(__name__)
 
@@ -105,4 +105,4 @@ def _predict_class(inputs: np.ndarray, label: np.ndarray, others: np.ndarray, st
 def _mean_auc(labels: np.ndarray, predicted: np.ndarray) -> float:
     """The mean over the classes that both have and have not."""
     both = [column for column in range(labels.shape[1]) if np.unique(labels[:, column]).size == 2]
-    return float(np.mean([roc_auc_score(labels[:, column], predicted[:, column]) for column in both]))
+    return float(np.mean([roc_auc(labels[:, column], predicted[:, column]) for column in both]))
