@@ -51,10 +51,10 @@ class ViTClassifier(nn.Module):
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
         num_classes: logits, K; 1 for a binary task.
         pool: "token", the class token; "mean" of the patch tokens; or "attention", :class:`AttentivePooling`.
-        feature_norm: standardise the pooled features over batches before the head, without parameters of its own, as
+        feature_norm: standardise the pooled features over batches before the head, without learned parameters, as
             MAE's linear probe does (arXiv 2111.06377, appendix A.1): features of frozen encoders differ in scale.
         layer_norm_eps: what the encoder's layer norms add to the variance: MONAI's 1e-5, or that of public weights.
-        head_std: deviation of the head's initial weights; MAE fine-tunes from nearly zero.
+        head_std: standard deviation of the head's initial weights; MAE fine-tunes from nearly zero.
 
     Raises:
         ValueError: if the pooling is unknown, or needs a class token that the encoder does not have.
@@ -94,12 +94,12 @@ class ViTClassifier(nn.Module):
         self.frozen = False
 
     def freeze_encoder(self) -> None:
-        """Train pooling and head only: the encoder takes no gradient, and runs as in evaluation."""
+        """Train pooling and head only: the encoder gets no gradient and stays in evaluation mode."""
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> ViTClassifier:
-        """Switch to training or evaluation; a frozen encoder stays in evaluation."""
+        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -122,7 +122,7 @@ class ViTClassifier(nn.Module):
 
 def stock_classifier(network: ViTClassifier) -> ViT:
     """
-    Build the stock MONAI ViT that gives the same logits as its first output.
+    Build the stock MONAI ViT whose first output is the same logits.
 
     Args:
         network: a classifier that pools the class token.
@@ -131,11 +131,11 @@ def stock_classifier(network: ViTClassifier) -> ViT:
         `ViT(classification=True)` without a final activation; its keys are the encoder's, and `classification_head.*`.
 
     Raises:
-        InputError: if the network pools otherwise.
+        InputError: if the network uses other pooling.
     """
     if network.pool != "token":
         raise InputError(
-            f"the classifier pools by {network.pool!r}, a stock ViT by the class token: train with pool 'token'"
+            f"the classifier uses pool {network.pool!r}, but a stock ViT pools the class token: train with pool 'token'"
         )
     stock = ViT(
         **{**network.encoder.network_def, "classification": True},
@@ -156,7 +156,7 @@ def _set_layer_norm_eps(network: nn.Module, eps: float) -> None:
 
 
 def _folded_head(network: ViTClassifier) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (K, D) and bias (K,) of a linear layer that standardises as well."""
+    """Weight (K, D) and bias (K,) of a linear layer that includes the standardisation."""
     weight, bias = network.classification_head.weight.detach(), network.classification_head.bias.detach()
     norm = network.feature_norm
     if not isinstance(norm, nn.BatchNorm1d) or norm.running_var is None or norm.running_mean is None:
@@ -174,15 +174,15 @@ def classifier_content(
     thresholds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """
-    Describe a trained classifier in plain values and tensors, as `model.pt` holds it.
+    Describe a trained classifier in plain values and tensors, as stored in `model.pt`.
 
     Args:
         network: the trained classifier.
         task: "name", "type" and "classes" of what it predicts.
-        preprocessing: how pixels became its input.
+        preprocessing: how pixels are turned into its input.
         provenance: where the weights come from.
-        temperature: what logits are divided by before they become probabilities, if one was fitted.
-        thresholds: operating points, if some were chosen.
+        temperature: logits are divided by it before they become probabilities; None if it was not fitted.
+        thresholds: operating points; None if none were chosen.
     """
     return {
         "network_def": network.network_def,
@@ -196,7 +196,7 @@ def classifier_content(
 
 
 def save_classifier(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write what :func:`classifier_content` gives, whole or not at all."""
+    """Write what :func:`classifier_content` returns, completely or not at all."""
     with atomic_write(path) as temporary:
         torch.save(dict(content), temporary)
 
@@ -208,10 +208,10 @@ def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> No
     if not (named and isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise InputError(f"{path} is damaged: its task has no name, known type and list of classes")
     if not (temperature is None or (isinstance(temperature, int | float) and temperature > 0)):
-        raise InputError(f"{path} is damaged: its temperature is no positive number")
+        raise InputError(f"{path} is damaged: its temperature is not a positive number")
     levels = [] if thresholds is None else list(thresholds.values()) if isinstance(thresholds, dict) else [None]
     if not all(isinstance(level, dict) for level in levels):
-        raise InputError(f"{path} is damaged: its thresholds are no dictionary of levels and classes")
+        raise InputError(f"{path} is damaged: its thresholds are not a dictionary of levels and classes")
 
 
 def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[str, Any]]:
@@ -223,12 +223,12 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
         "provenance".
 
     Raises:
-        InputError: if the file is missing, damaged or no classifier.
+        InputError: if the file is missing, damaged or not a classifier.
     """
     content = load_weights_file(path)
     if not content.keys() >= _KEYS:
         raise InputError(
-            f"{path} is no classifier: it lacks {sorted(_KEYS - content.keys())}. "
+            f"{path} is not a classifier: it lacks {sorted(_KEYS - content.keys())}. "
             "Give the model.pt of a fine-tuning run."
         )
     parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")

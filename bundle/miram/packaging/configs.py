@@ -1,4 +1,4 @@
-"""A packaged config: our YAML with its overlays, and what only the trained network knows, as one JSON."""
+"""Make a packaged config: our YAML with its overlays, and the trained network's values, as one JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def make_config(folder: Path, names: Sequence[str], values: Mapping[str, Any]) -
     Make a packaged config.
 
     Args:
-        folder: of our YAML.
-        names: of the files without their ending. The first is a workflow; the others are overlays, which may set nested
-            ids, whose `_append_` holds further entries of lists by their id, and whose `_remove_` lists top-level ids
-            that mean nothing in a package.
-        values: of ids, set last. Ids that the config does not have are left out.
+        folder: the folder of our YAML.
+        names: the files without suffix. The first is a workflow; the others are overlays. They may set nested ids,
+            `_append_` adds entries to lists by their id, and `_remove_` lists top-level ids that a package does not
+            need.
+        values: values of ids, set last. Ids that the config does not have are ignored.
 
     Returns:
         the content, unresolved.
@@ -43,10 +43,10 @@ def make_config(folder: Path, names: Sequence[str], values: Mapping[str, Any]) -
 
 def without_early_imports(config: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Make each `$from miram.x import y` an id `y`, and each call `y(...)` a call `@y(...)`.
+    Turn each `$from miram.x import y` into an id `y`, and each call `y(...)` into a call `@y(...)`.
 
-    MONAI evaluates all imports with the first id that it looks up; an id is evaluated when it is referred to. So tools
-    that only want `network_def` do not need this package.
+    MONAI evaluates all imports with the first id that it looks up, but an id only when it is referred to. So tools
+    that only use `network_def` do not need this package.
 
     Args:
         config: unresolved content.
@@ -63,7 +63,7 @@ def without_early_imports(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_in_one_section(config: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put `initialize` at the head of `run`: MONAI finds the bundle's code only from `run` on.
+    Move `initialize` to the start of `run`: MONAI finds the bundle's code only after `run` starts.
 
     Args:
         config: unresolved content.
@@ -75,7 +75,7 @@ def run_in_one_section(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """As MONAI writes its configs: four spaces, in the given order."""
+    """JSON as in MONAI's configs: indented by four spaces, in the given order."""
     return json.dumps(content, indent=4) + "\n"
 
 
