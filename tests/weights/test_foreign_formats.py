@@ -105,7 +105,7 @@ def test_without_a_class_token_timm_averages_the_tokens_and_hugging_face_has_no_
 @pytest.mark.parametrize("format", ["timm", "huggingface"])
 def test_volumes_are_refused_where_there_are_images_only(format):
     backbone = backbone_of(img_size=16, spatial_dims=3)
-    with pytest.raises(InputError, match=r"of 3D volumes.*choose the format monai"):
+    with pytest.raises(InputError, match=r"for 3D volumes.*choose the format monai"):
         convert_backbone(backbone, format)
 
 

@@ -140,9 +140,7 @@ class _ForwardAndBackward(nn.Module):
     def __init__(self, step: nn.Module) -> None:
         super().__init__()
         self.step = step
-        self.saved: dict[
-            int, torch.UntypedStorage
-        ] = {}  # kept alive: numbers of freed storages are reused
+        self.saved: dict[int, torch.UntypedStorage] = {}  # kept alive: numbers of freed storages are reused
 
     def forward(self, *batch: torch.Tensor) -> None:
         with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor):
