@@ -27,7 +27,7 @@ the effective rank of the representation (RankMe); and with --task the AUC of a 
   python scripts/study_decoders.py --dataset_dir data/cbis_ddsm --overlays configs/model_small.yaml --task pathology \\
       --epochs 100 --output_dir runs/study_cbis --set batch_size=256
 
-Other variants: paper (expensive), three_scales (needs 4x crops: --set label_scale=4).
+Other variants: paper (expensive), three_scales (needs 4x crops: --set field_of_view_scale=4).
 """
 
 

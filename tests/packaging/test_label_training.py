@@ -131,5 +131,5 @@ def test_a_label_that_does_not_fit_its_image_is_refused(tmp_path, shape, words):
 def test_several_classes_at_a_time_cannot_be_labelled(tmp_path):
     task = Task("mass_margins", "multilabel", ("CIRCUMSCRIBED", "OBSCURED"))
     pairs = make_pairs(tmp_path, 4)
-    with pytest.raises(InputError, match="a label map cannot name them"):
+    with pytest.raises(InputError, match="which a label map cannot name"):
         split_items(pairs[:3], pairs[3:], task)

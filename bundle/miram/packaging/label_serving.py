@@ -60,7 +60,7 @@ class ServedClassifier:
 
     def probabilities(self) -> Probabilitiesd:
         """
-        The transform of the logits under "pred" to probabilities, with the temperature that belongs to the weights.
+        The transform of the logits under "pred" to probabilities, with the calibration that belongs to the weights.
 
         Raises:
             InputError: if the file is missing or damaged, or contains another network's weights. The server itself

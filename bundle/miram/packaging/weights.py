@@ -80,7 +80,7 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
     Args:
         trained: the classifier.
-        calibration: its temperature and operating points.
+        calibration: its scale, bias and operating points.
         weights: content of the packaged `model.pt`; the calibration is not valid for other weights.
     """
     definition = dict(trained.network.network_def)
@@ -90,7 +90,8 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
         "network_def": definition,
         "task": {"name": trained.task.name, "type": trained.task.type, "classes": list(trained.task.classes)},
         "preprocessing": trained.preprocessing,
-        "temperature": calibration.temperature,
+        "scale": calibration.scale,
+        "bias": calibration.bias,
         "thresholds": calibration.thresholds,
         "provenance": _without_folders(trained.provenance),
         "model_sha256": hashlib.sha256(weights).hexdigest(),
@@ -103,8 +104,8 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
 
     Args:
         path: the bundle's `model.pt`, as packaged or trained further.
-        facts: what :func:`classifier_facts` returned. Temperature and operating points are used only for the weights
-            that they were fitted to.
+        facts: what :func:`classifier_facts` returned. The calibration is used only for the weights that it was fitted
+            to.
 
     Raises:
         InputError: if the file is missing or damaged, or does not fit.
@@ -127,13 +128,16 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     )
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.Module:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str] | None, device: torch.device | str | None = None
+) -> nn.Module:
     """
     Load a bundle's `model.pt` into the network that its config defines.
 
     Args:
         network: changed in place.
         path: the file; None or "none" leaves the network unchanged.
+        device: where the network is moved; None does not move it.
 
     Returns:
         the network.
@@ -143,7 +147,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.
     """
     if path is not None and str(path).strip().lower() != "none":
         _load_strictly(network, read_state(path), path)
-    return network
+    return network if device is None else network.to(device)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
