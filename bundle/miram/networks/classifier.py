@@ -213,7 +213,7 @@ def corrected_state(
 
 def read_scaling(content: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """
-    A file's scale and bias of the logits, one number per class; an older file's temperature is 1 / scale for all classes.
+    A file's scale and bias of the logits, one number per class; an older file's temperature is 1 / scale for all.
 
     Returns:
         scale and bias, empty if the file has none.
