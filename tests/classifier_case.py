@@ -17,7 +17,7 @@ PREPROCESSING = {
     "a_max": 65535,
     "b_min": -2.0,
     "b_max": 2.0,
-    "label_size": [SIZE, SIZE],
+    "field_of_view": [SIZE, SIZE],
     "image_size": [16, 16],
 }
 ENCODER = {

@@ -5,6 +5,7 @@ from miram.handlers.checkpoint import CheckpointHandler
 from miram.handlers.draw_reconstructions import ReconstructionHandler
 from miram.handlers.ema import ExponentialMovingAverage
 from miram.handlers.finite_loss import FiniteLossHandler
+from miram.handlers.group import HandlerGroup
 from miram.handlers.history import HistoryHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
 from miram.handlers.save_backbone import BackboneHandler
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointHandler",
     "ExponentialMovingAverage",
     "FiniteLossHandler",
+    "HandlerGroup",
     "HistoryHandler",
     "NeighborProbe",
     "ProgressHandler",

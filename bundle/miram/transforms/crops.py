@@ -36,6 +36,11 @@ def crop_at(image: np.ndarray, center: Sequence[float], size: int | Sequence[int
     return np.pad(window, [(short // 2, short - short // 2) for short in missing])
 
 
+def scaled_size(size: Sequence[int], scale: float) -> list[int]:
+    """A size in pixels times a scale, rounded along each axis."""
+    return [round(length * scale) for length in size]
+
+
 def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     """
     Resize with linear interpolation, anti-aliased where it shrinks.
