@@ -57,8 +57,7 @@ class StudyRun:
         groups = weight_decay_groups(self.network, get("weight_decay"))
         self.optimizer = torch.optim.AdamW(groups, lr=get("learning_rate"), betas=get("betas"))
         self.loader: DataLoader[Any] = get("train#dataloader")
-        items = get("train#items")
-        self.finite_loss = FiniteLossHandler(lambda index: items[index]["image"], get("non_finite"))
+        self.finite_loss: FiniteLossHandler = get("finite_loss")
         self.step, self.spent, self.started = TrainingStep(), 0.0, 0.0
         self.warmup_steps = get("warmup_epochs") * len(self.loader)
         self.prepare_batch = get("prepare_batch")
