@@ -11,8 +11,9 @@ import torch
 from miram.data.datalist import load_split
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.prepare.prepared import read_png16, write_png16, write_volume
+from miram.weights.classifier import classifier_content, save_classifier
 
 from ..classifier_case import ENCODER, PREPROCESSING, as_input, make_classifier, make_folder, save_model
 from .conftest import run

@@ -4,15 +4,8 @@ from monai.networks.nets import ViT
 from torch import nn
 
 from miram.errors import InputError
-from miram.networks.classifier import (
-    AttentivePooling,
-    ViTClassifier,
-    classifier_content,
-    load_classifier,
-    read_scaling,
-    save_classifier,
-    stock_classifier,
-)
+from miram.networks.classifier import AttentivePooling, ViTClassifier, stock_classifier
+from miram.weights.classifier import classifier_content, load_classifier, read_scaling, save_classifier
 
 ENCODER = {
     "in_channels": 1,

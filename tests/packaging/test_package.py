@@ -9,10 +9,11 @@ import torch
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.packaging.archive import files_of
 from miram.packaging.kinds import Kind
 from miram.packaging.package import package_bundle
+from miram.weights.classifier import classifier_content, save_classifier
 
 from ..classifier_case import ENCODER, PREPROCESSING, make_classifier, save_model
 from .conftest import CLASSES, NAME

@@ -25,7 +25,7 @@ from miram.losses.classification import balanced_weights
 from miram.metrics.calibration import fit_scaling
 from miram.metrics.classification import ThresholdRule
 from miram.metrics.evaluation import choose_thresholds
-from miram.networks.classifier import read_scaling
+from miram.weights.classifier import read_scaling
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _from_json(content: Any) -> Calibration:
 
 
 def calibration_of_model(content: Mapping[str, Any], model_sha256: str) -> Calibration:
-    """What a model.pt itself holds of a calibration (:func:`miram.networks.classifier.load_classifier`)."""
+    """What a model.pt itself holds of a calibration (:func:`miram.weights.classifier.load_classifier`)."""
     calibration = Calibration(model_sha256=model_sha256)
     calibration.scale, calibration.bias = read_scaling(content)
     if calibration.scale:

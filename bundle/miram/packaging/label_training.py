@@ -19,8 +19,8 @@ from miram.errors import InputError
 from miram.inference.inputs import check_pixels, reduce_to
 from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
-from miram.prepare.cbis_ddsm.lesions import cut_lesion
 from miram.readers.formats import read_image, without_suffix
+from miram.transforms.crops import cut_lesion
 
 
 def are_pairs(items: Sequence[Mapping[str, Any]]) -> bool:

@@ -13,8 +13,8 @@ from torch import nn
 from miram.engines.distributed import is_main_process, was_restarted
 from miram.files import atomic_write
 from miram.handlers.save_best_model import BestModelHandler
-from miram.networks.classifier import corrected_state
 from miram.packaging.weights import load_weights, saved_bytes
+from miram.weights.classifier import corrected_state
 
 logger = logging.getLogger(__name__)
 
