@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import monai
 import torch
 
 from miram.cli import main_guard
-from miram.files import write_text
+from miram.files import write_json
 from miram.loading.packed import pack_folder
 from studies.benchmark.loading import measure_loading
 
@@ -46,7 +45,7 @@ def main() -> None:
     if arguments.output:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__}
         content = {"crop_size": arguments.crop_size, "versions": versions, "loaders": table.to_dict("records")}
-        write_text(Path(arguments.output), json.dumps(content, indent=1) + "\n")
+        write_json(Path(arguments.output), content)
         print(arguments.output)
 
 

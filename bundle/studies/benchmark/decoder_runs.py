@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser
+from monai.engines import SupervisedTrainer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from miram.engines.steps import TrainingStep
 from miram.errors import InputError
+from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.representation import NeighborProbe
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.metrics.rank import effective_rank
@@ -49,10 +54,11 @@ class StudyRun:
         kind = QuarterLoss if variant.targets == "quarter" else MultiScaleReconstructionLoss
         floor: float = get("patch_std_floor")
         self.loss_function = kind(self.image_size, get("patch_size"), self.network.scales, patch_std_floor=floor)
-        self.rate: float = get("learning_rate")
         groups = weight_decay_groups(self.network, get("weight_decay"))
-        self.optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=get("betas"))
+        self.optimizer = torch.optim.AdamW(groups, lr=get("learning_rate"), betas=get("betas"))
         self.loader: DataLoader[Any] = get("train#dataloader")
+        self.finite_loss: FiniteLossHandler = get("finite_loss")
+        self.step, self.spent, self.started = TrainingStep(), 0.0, 0.0
         self.warmup_steps = get("warmup_epochs") * len(self.loader)
         self.prepare_batch = get("prepare_batch")
         self.held_out: DataLoader[Any] = get("validate#dataloader")
@@ -70,36 +76,66 @@ class StudyRun:
 
         Returns:
             the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` returns.
+
+        Raises:
+            InputError: if a loss or a gradient is not finite, unless the config says to skip such steps.
         """
         judged: dict[str, Any] = {}
-        spent, step = 0.0, 0
-        for epoch in itertools.count():
-            self.loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            for batch in self.loader:
-                spent += self._step(batch, step)
-                step += 1
-                if seconds is not None and spent >= seconds and "same_time" not in judged:
-                    judged["same_time"] = {"steps": step, "seconds": spent, **self.judge()}
-            if epoch + 1 == epochs:
-                judged["same_epochs"] = {"steps": step, "seconds": spent, **self.judge()}
-            if epoch + 1 >= epochs and (seconds is None or "same_time" in judged):
-                break
+        trainer = self._trainer()
+
+        def judge(name: str) -> None:
+            judged[name] = {"steps": trainer.state.iteration, "seconds": self.spent, **self.judge()}
+
+        def after_step() -> None:
+            if seconds is not None and self.spent >= seconds and "same_time" not in judged:
+                judge("same_time")
+
+        def after_epoch() -> None:
+            if trainer.state.epoch == epochs:
+                judge("same_epochs")
+            if trainer.state.epoch >= epochs and (seconds is None or "same_time" in judged):
+                trainer.terminate()
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, after_step)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, after_epoch)
+        trainer.run()
         judged.setdefault("same_time", judged["same_epochs"])
         cost = training_step_cost(self.network, self.loss_function, self.label_shape, self.mask_ratio)
         return {**asdict(cost), **judged}
 
-    def _step(self, batch: dict[str, torch.Tensor], step: int) -> float:
-        """Train on a batch; returns the seconds that it took, without loading."""
-        image, label, (keep,), _ = self.prepare_batch(batch, self.device)
+    def _trainer(self) -> SupervisedTrainer:
+        """As in pretraining, without an end: the time decides."""
+        warmup = LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / max(self.warmup_steps, 1)))
+        trainer = SupervisedTrainer(
+            device=self.device,
+            max_epochs=sys.maxsize,
+            train_data_loader=self.loader,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=self.loss_function,
+            prepare_batch=self._prepare,
+            iteration_update=self._timed_step,
+            train_handlers=[self.finite_loss],
+            decollate=False,
+        )
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: warmup.step())
+        # epochs count from 0 here, so that figures stay comparable with those of earlier studies
+        sampler: Any = self.loader.sampler
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda: sampler.set_epoch(trainer.state.epoch - 1))
+        return trainer
+
+    def _timed_step(self, engine: Any, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        losses = self.step(engine, batch)
+        self.spent += step_clock(self.device) - self.started
+        return losses
+
+    def _prepare(self, *args: Any) -> tuple[Any, ...]:
+        """A batch with its masks and targets; the step's time begins after it, so that loading is left out."""
+        image, label, keep, options = self.prepare_batch(*args)
         if self.variant.targets == "enlarged":
             label = without_detail(label, self.image_size)
-        started = step_clock(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        self.optimizer.zero_grad()
-        self.loss_function(self.network.train()(image, keep), label)["loss"].backward()
-        self.optimizer.step()
-        return step_clock(self.device) - started
+        self.started = step_clock(self.device)
+        return image, label, keep, options
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:

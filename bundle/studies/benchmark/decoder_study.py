@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json
 from studies.benchmark.decoder_runs import StudyRun
 from studies.benchmark.variants import make_variants
 
@@ -72,7 +72,7 @@ def run_study(settings: StudySettings) -> list[dict[str, Any]]:
         else:
             logger.info("%d/%d %s, seed %d", number, total, name, seed)
             seconds = None if name == BASELINE else _find(records, BASELINE, seed)["same_epochs"]["seconds"]
-            write_text(path, json.dumps(_run(settings, name, seed, seconds), indent=1) + "\n")
+            write_json(path, _run(settings, name, seed, seconds))
         records.append(json.loads(path.read_text(encoding="utf-8")))
     return records
 

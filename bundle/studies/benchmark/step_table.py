@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miram.files import write_text
+from miram.files import write_json, write_text
 
 
 def write_benchmark(result: dict[str, Any], output_dir: Path) -> list[Path]:
     """Write benchmark.json and benchmark.md; returns their paths."""
     paths = [output_dir / "benchmark.json", output_dir / "benchmark.md"]
-    write_text(paths[0], json.dumps(result, indent=1) + "\n")
+    write_json(paths[0], result)
     write_text(paths[1], _markdown(result))
     return paths
 

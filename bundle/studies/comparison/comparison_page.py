@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from miram.data.datalist import DEMONSTRATION, says_generated
-from miram.files import write_text
+from miram.files import write_json, write_text
 from studies.comparison.figure import plot_comparison
 
 
@@ -46,7 +45,7 @@ def write_comparison(
     title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
     facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
-    write_text(paths[3], json.dumps(facts, indent=1) + "\n")
+    write_json(paths[3], facts)
     return paths
 
 

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json, write_text
 from miram.jobs import available_cores
 from studies.comparison.floor import run_floor
 from studies.comparison.lanes import run_side_by_side
@@ -64,13 +64,13 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
 def _run_to_its_end(step: Step, settings: Settings, lane: int, runner: Runner) -> float:
     """Run a step and record that it is finished; returns its seconds."""
     started = time.perf_counter()
-    _write_json(_folder(step, settings) / "arguments.json", identity(step, settings))
+    write_json(_folder(step, settings) / "arguments.json", identity(step, settings))
     runner(step, settings, lane)
     output = _folder(step, settings) / OUTPUTS[step.stage]
     if not output.is_file():
         raise InputError(f"{step.name} ended without {output}; its log is {log_path(step, settings)}")
     seconds = round(time.perf_counter() - started, 3)
-    _write_json(_folder(step, settings) / "finished.json", {"seconds": seconds})
+    write_json(_folder(step, settings) / "finished.json", {"seconds": seconds})
     return seconds
 
 
@@ -197,7 +197,3 @@ def environment_of(lane: int, lanes: int) -> dict[str, str]:
         if len(gpus) > 1:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[lane % len(gpus)]
     return environment
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")
