@@ -140,4 +140,4 @@ def test_a_checkpoint_that_does_not_belong_is_refused(repository, tmp_path, make
 
 def test_a_name_that_monai_label_would_take_for_another_task_is_refused():
     with pytest.raises(ValueError, match="MONAI Label would infer detection from 'lesion_detection_classification'"):
-        Kind("lesion_detection_classification", "classification", "", {})
+        Kind("lesion_detection_classification", "classification", "", {}, {})

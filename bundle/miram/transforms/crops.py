@@ -40,16 +40,16 @@ def cut_lesion(
     image: np.ndarray, mask: np.ndarray, crop_size: int, context: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """
-    Cut a square with context around a lesion: at native resolution where it fits in, else reduced, anti-aliased.
+    Cut a square with context around a lesion: at native resolution if it fits, otherwise downsampled.
 
     Args:
         image: (H, W) uint16.
-        mask: (H, W) bool, True in the lesion, somewhere.
-        crop_size: side of the crop returned.
-        context: least side of the square in bounding boxes of the lesion.
+        mask: (H, W) bool, True in the lesion; not empty.
+        crop_size: side of the returned crop.
+        context: smallest side of the square, in bounding boxes of the lesion.
 
     Returns:
-        the crop and its mask (0 and 65535), both (crop_size, crop_size) uint16, and the crop's pixels per original one.
+        the crop and its mask (0 and 65535), both (crop_size, crop_size) uint16, and crop pixels per original pixel.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = (rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0])
