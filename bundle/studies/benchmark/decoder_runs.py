@@ -104,7 +104,7 @@ class StudyRun:
         return {**asdict(cost), **judged}
 
     def _trainer(self) -> SupervisedTrainer:
-        """As in pretraining, without an end: the time decides."""
+        """The trainer of pretraining, with no last epoch: the handlers of :meth:`train` end it."""
         warmup = LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / max(self.warmup_steps, 1)))
         trainer = SupervisedTrainer(
             device=self.device,
