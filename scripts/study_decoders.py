@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from miram.benchmark.study import StudySettings, run_study
-from miram.benchmark.study_report import write_study
 from miram.cli import main_guard
-from miram.comparison.settings import parse_assignments
+from studies.benchmark.decoder_report import write_study
+from studies.benchmark.decoder_study import StudySettings, run_study
+from studies.comparison.settings import parse_assignments
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = (

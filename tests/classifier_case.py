@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.prepare.prepared import write_png16
 
 SIZE = 32
 PREPROCESSING = {

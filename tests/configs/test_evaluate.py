@@ -14,8 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16
 from miram.errors import InputError
+from miram.prepare.prepared import read_png16
 
 from ..causes import cause_of
 from ..classifier_case import as_input, make_classifier, make_folder, save_model

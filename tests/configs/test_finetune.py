@@ -19,10 +19,10 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16, write_volume
-from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.classifier import load_classifier
 from miram.networks.vit_encoder import ViTEncoder
+from miram.prepare.prepared import write_png16, write_volume
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 from ..causes import cause_of
 

@@ -11,10 +11,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16, write_png16, write_volume
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.prepare.prepared import read_png16, write_png16, write_volume
 
 from ..classifier_case import ENCODER, PREPROCESSING, as_input, make_classifier, make_folder, save_model
 

@@ -17,7 +17,7 @@ from monai.networks.nets import ViT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miram.data.datalist import read_datalist, write_datalist
-from miram.data.packed import pack_folder
+from miram.loading.packed import pack_folder
 
 from ..causes import cause_of
 

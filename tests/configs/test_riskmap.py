@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from miram.data.crops import crop_at
-from miram.data.mammograms import whole_breast
-from miram.data.prepared import write_png16, write_volume
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
-from miram.networks.backbone import backbone_from_encoder, save_backbone
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
+from miram.inference.mammograms import whole_breast
+from miram.prepare.prepared import write_png16, write_volume
+from miram.transforms.crops import crop_at
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 from ..causes import cause_of
 from ..classifier_case import SIZE, as_input, make_classifier, save_model
-from ..data.image_files import write_dicom
+from ..image_files import write_dicom
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 SQUARE = (132, 92)  # the first pixel of the bright square

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from miram.data.prepared import write_png16
-from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 from miram.networks.vit_encoder import ViTEncoder
+from miram.prepare.prepared import write_png16
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docs/backbone.md").read_text()
@@ -89,8 +89,8 @@ def test_a_block_runs_as_it_stands(block: str, folder: Path, monkeypatch: pytest
 
 
 def test_the_frozen_features_are_those_of_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from miram.losses import downsample
-    from miram.networks.pretrained import pretrained_classifier, read_pretrained
+    from miram.losses.reconstruction import downsample
+    from miram.weights.pretrained import pretrained_classifier, read_pretrained
 
     names = names_after(BLOCKS[0], folder, monkeypatch)
     monkeypatch.undo()

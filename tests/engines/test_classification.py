@@ -8,7 +8,6 @@ from ignite.exceptions import NotComputableError
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
-from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
 from miram.engines.classification import (
     ClassificationStep,
@@ -17,7 +16,8 @@ from miram.engines.classification import (
     classification_metrics,
     probabilities,
 )
-from miram.losses import downsample
+from miram.losses.classification import ClassificationLoss
+from miram.losses.reconstruction import downsample
 from miram.metrics.classification import roc_auc
 
 CPU = torch.device("cpu")

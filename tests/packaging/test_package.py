@@ -6,9 +6,9 @@ import zipfile
 import pytest
 import torch
 
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 from miram.packaging.archive import files_of
 from miram.packaging.kinds import Kind

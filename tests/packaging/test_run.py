@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16
-from miram.engines.inference import load_trained
+from miram.inference.classifying import load_trained
 from miram.packaging.weights import load_packaged, read_state
+from miram.prepare.prepared import read_png16
 
 from ..classifier_case import as_input, make_classifier
 from .conftest import run_without_our_package

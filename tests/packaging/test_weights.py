@@ -6,9 +6,9 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import NetAdapter
 from torch import nn
 
-from miram.engines.calibration import Calibration
-from miram.engines.inference import load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier
 from miram.packaging.weights import (
     classifier_facts,

@@ -18,13 +18,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from miram.engines.inference import load_trained
 from miram.errors import InputError
-from miram.handlers.description import describe_file
-from miram.networks.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content
-from miram.networks.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 from miram.networks.vit_encoder import ViTEncoder
+from miram.provenance.description import describe_file
+from miram.weights.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
+from miram.weights.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 
 from ..handlers.test_checkpoint import LENGTH, Run
 from .mutations import mutate

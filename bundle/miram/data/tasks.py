@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from miram.data.cbis_ddsm.tables import DESCRIPTORS
 from miram.data.datalist import Item
 from miram.errors import InputError
+from miram.prepare.cbis_ddsm.tables import DESCRIPTORS
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 

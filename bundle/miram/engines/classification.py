@@ -12,11 +12,11 @@ from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import PrepareBatch
 
-from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
 from miram.engines.distributed import gather_objects
 from miram.engines.steps import ValidationStep
-from miram.losses import downsample
+from miram.losses.classification import ClassificationLoss
+from miram.losses.reconstruction import downsample
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
 

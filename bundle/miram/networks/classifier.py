@@ -12,8 +12,8 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.networks.backbone import check_fits, check_kinds, load_weights_file
 from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import check_fits, check_kinds, load_weights_file
 
 Pool = Literal["token", "mean", "attention"]
 

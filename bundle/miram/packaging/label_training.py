@@ -11,16 +11,16 @@ import torch
 from ignite.metrics import Average, Metric
 from monai.transforms import Compose, LoadImage, MapTransform
 
-from miram.data.cbis_ddsm.lesions import cut_lesion
 from miram.data.datalist import Item, split_by_patient
-from miram.data.inputs import check_pixels, reduce_to
 from miram.data.labelled import check_classes, targets_as_samples
-from miram.data.mixup import MixupDataset
-from miram.data.readers import read_image, without_suffix
 from miram.data.tasks import Task
 from miram.engines import classification_metrics
 from miram.errors import InputError
+from miram.inference.inputs import check_pixels, reduce_to
+from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
+from miram.prepare.cbis_ddsm.lesions import cut_lesion
+from miram.readers.formats import read_image, without_suffix
 
 
 def are_pairs(items: Sequence[Mapping[str, Any]]) -> bool:
@@ -125,7 +125,7 @@ class LabelledDataset(MixupDataset):
         items: the split's items.
         task: the task.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
-        options: of :class:`miram.data.mixup.MixupDataset`.
+        options: of :class:`miram.loading.mixup.MixupDataset`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class LoadLabelledCropd(MapTransform):
         largest_crop: pixels along the longest side above which an image is no crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
         label_file: key of the label map's path, which is left out then.
-        intensity: see :func:`miram.data.readers.read_image`; of images that are not prepared.
+        intensity: see :func:`miram.readers.formats.read_image`; of images that are not prepared.
     """
 
     def __init__(

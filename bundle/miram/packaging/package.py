@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import miram
-from miram.engines.calibration import Calibration, load_calibration
-from miram.engines.inference import TrainedClassifier, load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration, load_calibration
+from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.packaging.archive import check_replaceable, files_of, replace_folder, write_zip
 from miram.packaging.configs import make_config, to_json
 from miram.packaging.exports import check_formats, export

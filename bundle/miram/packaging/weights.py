@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from miram.data.tasks import Task
-from miram.engines.calibration import Calibration, calibration_of_model
-from miram.engines.inference import TrainedClassifier
 from miram.errors import InputError
-from miram.networks.backbone import load_weights_file
+from miram.inference.calibrated import Calibration, calibration_of_model
+from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
+from miram.weights.backbone import load_weights_file
 
 # Names in a stock network, and in ours.
 _STOCK_NAMES = {"features.": "encoder.", "fc.": "classification_head."}
@@ -98,7 +98,7 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
 def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> TrainedClassifier:
     """
-    Load a bundle's classifier as :func:`miram.engines.inference.load_trained` loads that of a run.
+    Load a bundle's classifier as :func:`miram.inference.classifying.load_trained` loads that of a run.
 
     Args:
         path: the bundle's `model.pt`, packaged or trained since.

@@ -1,0 +1,211 @@
+"""What a reader returns, and how stored values become the 0..65535 of a crop."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import EllipsisType
+
+import numpy as np
+
+from miram.errors import InputError
+
+INTENSITIES = ("stored", "percentiles")
+
+
+@dataclass(frozen=True)
+class Image:
+    """
+    One image, whatever its format was.
+
+    Args:
+        pixels: uint16, (H, W), or (H, W, D) for a volume, whose axes are the patient's left to right, back to front and
+            feet to head (RAS); 0..65535, high = bright.
+        spacing: mm per pixel along each axis of `pixels`, where the header has it.
+        laterality: "LEFT" or "RIGHT", from a DICOM header.
+        view: "CC", "MLO" or another DICOM view position.
+        scaling: how the stored values became 0..65535.
+        patient: the DICOM PatientID. It serves to keep a patient's images together and is never written anywhere.
+        study: the DICOM StudyInstanceUID, likewise.
+        header: what a DICOM header says that may mislead a training, see :data:`miram.readers.header_notices.NOTICES`.
+        remarks: what of the header could not be used and was left out.
+    """
+
+    pixels: np.ndarray
+    spacing: tuple[float, ...] | None = None
+    laterality: str | None = None
+    view: str | None = None
+    scaling: str = ""
+    patient: str | None = field(default=None, repr=False)
+    study: str | None = field(default=None, repr=False)
+    header: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:
+    """
+    Refuse, before memory is taken, what a header claims to be larger than `max_pixels`, or empty.
+
+    Raises:
+        InputError: if it is.
+    """
+    count = math.prod(int(length) for length in shape)
+    if count < 1:
+        raise InputError(f"{path} is an image of no pixels ({'x'.join(map(str, shape))}); remove it")
+    if count > max_pixels:
+        size = "x".join(map(str, shape))
+        raise InputError(f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise the limit if it is so")
+
+
+def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
+    """
+    Refuse, before memory is taken, what claims more pixels than a file of its length can hold.
+
+    Args:
+        path: the file.
+        shape: what its header claims.
+        pixels_per_byte: the most that its coding can do, such as 1,032 bytes in each byte of deflated data.
+
+    Raises:
+        InputError: if the file is too short.
+    """
+    size = Path(path).stat().st_size
+    if math.prod(int(length) for length in shape) > pixels_per_byte * size:
+        raise InputError(
+            f"{path} is truncated: it claims {'x'.join(map(str, shape))} pixels, which {size} bytes cannot hold; copy "
+            "or export it again"
+        )
+
+
+def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str = "stored") -> tuple[np.ndarray, str]:
+    """
+    Bring stored values to 0..65535.
+
+    Unsigned 8 and 16 bit have a known range and keep their levels. Other types have none: they are
+    stretched between the image's percentiles 0.5 and 99.5, as all are with `intensity="percentiles"`.
+
+    Args:
+        path: named in errors.
+        values: any shape; bool, integer or float.
+        intensity: "stored" or "percentiles".
+
+    Returns:
+        uint16 values, and how they came about.
+
+    Raises:
+        InputError: if `values` are none, complex, or not finite.
+    """
+    check_intensity(intensity)
+    if values.size == 0:
+        raise InputError(f"{path} holds no pixels; copy or export it again")
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{path} holds values of type {values.dtype}, which are no gray levels; convert it")
+    if intensity == "stored" and values.dtype == bool:
+        return values.astype(np.uint16) * 65535, "1 bit x 65535"
+    if intensity == "stored" and values.dtype == np.uint8:
+        return values.astype(np.uint16) * 257, "8 bit x 257"
+    if intensity == "stored" and values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return values.astype(np.uint16), "16 bit as stored"
+    return stretch_percentiles(path, values)
+
+
+def stretch_percentiles(
+    path: str | os.PathLike[str],
+    values: np.ndarray,
+    counted: np.ndarray | EllipsisType = ...,
+    lower: float = 0.5,
+    upper: float = 99.5,
+) -> tuple[np.ndarray, str]:
+    """
+    Stretch values between two of their percentiles to 0..65535, and clip the rest.
+
+    Where both percentiles are one value (nearly all of the image is background) its extremes take their place.
+
+    Args:
+        path: named in errors.
+        values: any shape.
+        counted: bool, of the values that the percentiles are of, at least one; all by default.
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 65535.
+
+    Returns:
+        uint16 values, and what they were stretched between.
+
+    Raises:
+        InputError: if `values` hold a value that is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds values that are not finite (NaN or infinity); replace them")
+    low, high = np.percentile(values[counted], [lower, upper])
+    name = f"percentiles {lower:g}-{upper:g}"
+    if low == high:
+        low, high, name = values[counted].min(), values[counted].max(), "extremes"
+    return stretch(values, float(low), float(high)), name
+
+
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map `low`..`high` linearly to 0..65535 (uint16), clipping; all zeros where `low` is `high`."""
+    span = high - low
+    unit = np.subtract(values, low, dtype=np.float64) / (span if span > 0 else 1.0)
+    return np.rint(unit.clip(0, 1) * 65535).astype(np.uint16)
+
+
+def check_intensity(intensity: str) -> None:
+    """
+    Refuse an unknown way to scale.
+
+    Raises:
+        InputError: if `intensity` is unknown.
+    """
+    if intensity not in INTENSITIES:
+        raise InputError(f"intensity {intensity!r} is none of {', '.join(INTENSITIES)}")
+
+
+def reason(error: Exception) -> str:
+    """What a decoder complains about, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def gray_of_color(
+    path: str | os.PathLike[str], channels: np.ndarray, tolerance: int = 16, colored_share: float = 0.001
+) -> np.ndarray:
+    """
+    The gray image that was stored as color, where the channels are alike.
+
+    JPEG rounds chroma: a gray image that was saved as RGB comes back with channels 0 to a few of 255 levels apart.
+    Scanner tints and color photographs differ by tens. So at most one pixel in 1,000 may differ by more than 16 levels.
+
+    Args:
+        path: named in errors.
+        channels: (H, W, 3), unsigned integers.
+        tolerance: the largest difference of two channels of a gray pixel, in 255ths of the range.
+        colored_share: share of pixels that may differ more.
+
+    Returns:
+        (H, W): the middle channel of each pixel, in the given dtype.
+
+    Raises:
+        InputError: if the image is truly colored.
+    """
+    low, high = channels.min(axis=-1), channels.max(axis=-1)
+    limit = tolerance * (np.iinfo(channels.dtype).max // 255)
+    share = float(np.mean(high - low > limit))
+    if share > colored_share:
+        raise InputError(f"{path} is a color image ({share:.1%} of its pixels are colored); give gray images")
+    # The middle one of three, without sorting.
+    return np.maximum(low, np.minimum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2]))
+
+
+def drop_alpha(path: str | os.PathLike[str], channels: np.ndarray) -> np.ndarray:
+    """
+    Drop an opaque alpha channel, the last one of (H, W, 2) or (H, W, 4).
+
+    Raises:
+        InputError: if some of the image is transparent, which leaves its gray level open.
+    """
+    if channels[..., -1].min() != np.iinfo(channels.dtype).max:
+        raise InputError(f"{path} is partly transparent; flatten it onto a background")
+    return channels[..., :-1]
