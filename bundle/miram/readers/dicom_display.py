@@ -49,7 +49,7 @@ def windowed(values: np.ndarray, header: Dataset, patterns: np.ndarray) -> tuple
         the values as they are meant to be seen, None without a table or window; and what was left out: also a window
         that shows all pixels of the image alike.
     """
-    remarks = []
+    remarks: list[str] = []
     window, table = _window(header), _table(header)
     for name, apply in (("VOILUTSequence", table), ("window", window)):
         try:

@@ -18,7 +18,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
-    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
@@ -41,9 +40,10 @@ TAGS = (
     *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"  # pydicom 2 and 3 give its name to different ones
 READABLE = (
     *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
-    *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless),
+    *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEG_LOSSLESS, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless),
     *(JPEG2000Lossless, JPEG2000, RLELossless),
 )
 # Named here until pydicom's dictionary has them.

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from math import isfinite, nan
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from miram.errors import InputError
@@ -25,7 +24,7 @@ def texts(header: Dataset, name: str) -> list[str]:
     try:
         value = header.get(name)
     except Exception:  # pydicom converts at the first look, and refuses what is not a number or a date
-        value = header.get_item(tag_for_keyword(name)).value
+        value = header.get_item(name).value
     if isinstance(value, bytes):
         value = value.decode("latin-1").split("\\")
     several = isinstance(value, Sequence) and not isinstance(value, str)
@@ -57,7 +56,7 @@ def adopt_groups(header: Dataset) -> None:
         for macro in _macros(group):
             for name in GROUPED:
                 if not _says(header, name) and _says(macro, name):
-                    header[name] = macro.get_item(tag_for_keyword(name))
+                    header[name] = macro.get_item(name)
 
 
 def complete(path: str | os.PathLike[str], header: Dataset) -> None:

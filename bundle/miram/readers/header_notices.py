@@ -8,7 +8,7 @@ NOTICES = {
     "for_processing": "for processing (raw), not for presentation",
     "other_views": "of another view than a plain CC or MLO",
     "implants": "of a breast with an implant",
-    "inverse_lut": "MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
+    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
     "beyond_bits_stored": "with values beyond their BitsStored (which are cut off)",
 }
 

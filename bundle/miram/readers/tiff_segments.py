@@ -106,9 +106,9 @@ def _numbers(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int]) 
     if page.bitspersample == 1:
         bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)
         return bits[:, : columns * samples].reshape(shape)
-    kind = page.dtype.newbyteorder(page.parent.byteorder)
-    values = np.frombuffer(data, kind).astype(page.dtype, copy=False).reshape(shape)
+    dtype = np.dtype(page.dtype)
+    values = np.frombuffer(data, dtype.newbyteorder(page.parent.byteorder)).astype(dtype, copy=False).reshape(shape)
     if page.predictor == 1:
         return values
-    differences = values.view(f"u{page.dtype.itemsize}")
-    return differences.cumsum(axis=1, dtype=differences.dtype).view(page.dtype)
+    differences = values.view(f"u{dtype.itemsize}")
+    return differences.cumsum(axis=1, dtype=differences.dtype).view(dtype)
