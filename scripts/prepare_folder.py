@@ -1,4 +1,4 @@
-"""Prepare any folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD; 2D or 3D) for pretraining."""
+"""Prepare any folder of images for pretraining, 2D or 3D."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from collections.abc import Sequence
 from miram.cli import main_guard
 from miram.prepare.folder import Summary, prepare_folder
 from miram.prepare.image_crops import CROPS, CropSettings
+from miram.readers.formats import format_names
+from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
 
 ORIGINS = {
     "csv": "the labels CSV",
     "pattern": "--patient_pattern",
     "dicom": "the DICOM header (numbered, the ids are not kept)",
+    "study": "the DICOM header's study, where there is no PatientID (numbered, the UIDs are not kept)",
     "file": "the file name (one file = one patient; otherwise give --patient_pattern or --labels_csv)",
 }
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=f"{__doc__} Formats: {format_names()}.")
     add = parser.add_argument
     add("--input_dir", required=True, help="folder with images; its subfolders are searched, too")
     add("--output_dir", required=True, help="folder to create; the same command continues an interrupted run")
@@ -46,6 +49,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="keep stored levels (default), or stretch percentiles 0.5-99.5",
     )
     add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error (default %(default)s)")
+    add(
+        "--leave_out",
+        nargs="+",
+        choices=NOTICES,
+        default=(),
+        help="DICOM images to skip, by what their headers say: "
+        + "; ".join(f"{name} ({what})" for name, what in NOTICES.items()),
+    )
     add("--labels_csv", help="CSV with a column image, optionally patient, lesion and split; other columns are labels")
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
     add(
@@ -80,6 +91,9 @@ def describe(summary: Summary, crops: str) -> str:
     ]
     if not split["validation"]:
         lines.append("the validation split is empty: a run on this folder cannot validate")
+    for name, count in summary.notices.items():
+        twins = f", {summary.pairs} of them beside the same view for presentation" if name == "for_processing" else ""
+        lines.append(f"{count} images are {NOTICES[name]}{twins}: --leave_out {name} skips them")
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     for name, classes in summary.tasks.items():
@@ -120,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spatial_dims=options.spatial_dims,
         intensity=options.intensity,
         max_pixels=options.max_pixels,
+        leave_out=tuple(sorted(options.leave_out)),
         seed=options.seed,
     )
     summary = prepare_folder(
