@@ -34,7 +34,7 @@ def test_a_bug_keeps_its_traceback():
     ("cause", "traceback", "last"),
     [
         ("InputError('no such file a.dcm')", False, "error: no such file a.dcm"),
-        ("ValueError('scale 1.3 gives no whole grid')", True, "error: scale 1.3 gives no whole grid"),
+        ("ValueError('scale 1.3 does not give a whole grid')", True, "error: scale 1.3 does not give a whole grid"),
         ("KeyError('bug')", True, "RuntimeError: component {...}"),
     ],
 )

@@ -4,6 +4,7 @@ from monai.transforms import LoadImage
 
 from miram.errors import InputError
 from miram.inference.inputs import CropReader, find_inputs, output_names, reduce_to
+from miram.inference.mammograms import LoadMammogramd
 from miram.prepare.prepared import write_png16, write_volume
 
 from ..image_files import picture, write_dicom
@@ -73,3 +74,11 @@ def test_each_image_has_files_of_its_own():
     assert names[:3] == ["a", "b__a", "a_b"]
     assert len(set(names)) == 5
     assert all(name.startswith("c_") for name in names[3:])
+
+
+def test_what_a_header_could_not_be_used_for_is_logged(tmp_path, caplog):
+    path = write_dicom(tmp_path / "a.dcm", picture(), WindowCenter=100, WindowWidth=0)
+    CropReader((64, 64)).read(path)
+    LoadMammogramd("image")({"image": path})
+    messages = [f"{path}: window of the header cannot be used and is left out"] * 2
+    assert [record.message for record in caplog.records] == messages

@@ -312,3 +312,60 @@ def test_real_mammograms_give_tissue(tmp_path: Path) -> None:
     assert len(crops) == 12
     # Air is black in these images, and at most half of a window.
     assert all((crop < 3000).mean() <= 0.52 for crop in crops)
+
+
+@pytest.fixture
+def headers(tmp_path: Path) -> Path:
+    """Images of one study without PatientID, whose headers may mislead, and one more."""
+    root = tmp_path / "in"
+    root.mkdir()
+    study = {"PatientID": "", "StudyInstanceUID": "1.2.3", "ImageLaterality": "L", "ViewPosition": "CC"}
+    elements: dict[str, dict[str, Any]] = {
+        "shown": {"PresentationIntentType": "FOR PRESENTATION"},
+        "raw": {"PresentationIntentType": "FOR PROCESSING"},
+        "spot": {"ViewPosition": "XCCL"},
+        "implant": {"BreastImplantPresent": "YES"},
+        "inverse": {"PresentationLUTShape": "INVERSE"},
+        "window": {"WindowCenter": 100, "WindowWidth": 0},
+        "other": {"StudyInstanceUID": "1.2.4", "PresentationIntentType": "FOR PROCESSING"},
+    }
+    for seed, (name, more) in enumerate(elements.items()):
+        write_dicom(root / f"{name}.dcm", picture(seed=seed), **study | more)
+    return root
+
+
+def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -> None:
+    summary = prepare(headers)
+    assert summary.notices == {"for_processing": 2, "other_views": 1, "implants": 1, "inverse_lut": 1}
+    assert summary.pairs == 1
+    rows = report(summary.output_dir)
+    assert rows["raw.dcm"]["presentation_intent_type"] == "FOR PROCESSING"
+    assert rows["spot.dcm"]["view"] == "XCCL"
+    assert rows["implant.dcm"]["breast_implant_present"] == "YES"
+    assert rows["inverse.dcm"]["presentation_lut_shape"] == "INVERSE"
+    assert rows["window.dcm"]["status"] == "crop"
+    assert "window of the header cannot be used and is left out" in rows["window.dcm"]["reason"]
+
+
+def test_what_headers_say_may_be_left_out(headers: Path) -> None:
+    chosen = CropSettings(crop_size=32, crops_per_image=3, leave_out=("for_processing", "implants"))
+    summary = prepare(headers, settings=chosen)
+    assert summary.notices == {"other_views": 1, "inverse_lut": 1}
+    rows = report(summary.output_dir)
+    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {
+        "raw.dcm",
+        "other.dcm",
+        "implant.dcm",
+    }
+    assert rows["raw.dcm"]["reason"] == "left out: for processing (raw), not for presentation"
+    assert prepare(headers, settings=chosen).reused == 7  # the settings are known again
+    with pytest.raises(InputError, match="leave_out 'nothing' is none of"):
+        CropSettings(leave_out=("nothing",))
+
+
+def test_images_of_a_study_without_a_patient_stay_together(headers: Path) -> None:
+    summary = prepare(headers)
+    assert summary.origins == {"study": 7}
+    rows = report(summary.output_dir)
+    assert {row["patient"] for row in rows.values()} == {"patient_0001", "patient_0002"}
+    assert "1.2.3" not in (summary.output_dir / "datalist.json").read_text()

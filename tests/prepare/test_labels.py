@@ -89,3 +89,22 @@ def test_the_table_wins_over_the_pattern_and_that_over_the_header() -> None:
 def test_wrong_patterns_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         assign_patients(records(), {}, pattern)
+
+
+def test_a_study_stands_for_a_patient_without_an_id() -> None:
+    records = [
+        Record("a.dcm", 1, 1, study="s1"),
+        Record("b.dcm", 1, 1, study="s1"),
+        Record("c.dcm", 1, 1, study="s2", patient="p"),
+        Record("d.dcm", 1, 1, study="s2"),
+        Record("e.png", 1, 1),
+    ]
+    patients, origins = assign_patients(records, {}, None)
+    assert patients == {
+        "a.dcm": "patient_0001",
+        "b.dcm": "patient_0001",
+        "c.dcm": "patient_0002",
+        "d.dcm": "patient_0002",
+        "e.png": "e",
+    }
+    assert origins == {"study": 3, "dicom": 1, "file": 1}

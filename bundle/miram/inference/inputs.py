@@ -20,7 +20,7 @@ from monai.utils import ensure_tuple
 from miram.errors import InputError
 from miram.jobs import run_jobs
 from miram.prepare.records import source_digest
-from miram.readers.formats import is_image_file, read_image, without_suffix
+from miram.readers.formats import format_names, is_image_file, read_image, without_suffix
 from miram.transforms.crops import resize_crop
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def find_images(
         InputError: if nothing was given or found, or nothing of it can be used.
     """
     if source is None:
-        raise InputError("give --input: an image, or a folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD)")
+        raise InputError(f"give --input: an image, or a folder of images ({format_names()})")
     root = Path(source)
     if not root.exists():
         raise InputError(f"there is no {root}; give --input an image or a folder of images")
@@ -215,7 +215,10 @@ class CropReader(ImageReader):
             (H, W) or (H, W, D) float32, 0..65535, rows first.
         """
         (path,) = ensure_tuple(data)
-        return reduce_to(read_image(path, intensity=self.intensity).pixels, self.largest).astype(np.float32)
+        image = read_image(path, intensity=self.intensity)
+        for remark in image.remarks:
+            logger.warning("%s: %s", path, remark)
+        return reduce_to(image.pixels, self.largest).astype(np.float32)
 
     def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """The array, with the metadata that `LoadImage` needs."""

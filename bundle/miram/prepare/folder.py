@@ -19,7 +19,8 @@ from miram.prepare.origin import is_generated
 from miram.prepare.prepared import ReportRow, write_report
 from miram.prepare.records import Record, Records
 from miram.prepare.splits import draw_splits, named_splits
-from miram.readers.formats import is_image_file
+from miram.readers.formats import format_names, is_image_file
+from miram.readers.header_notices import notices
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Summary:
         reused: files that an earlier run had prepared, or skipped.
         crops: crops in the data list.
         patients: patients in the data list, by split.
-        origins: images by what named their patient ("csv", "pattern", "dicom", "file").
+        origins: images by what named their patient ("csv", "pattern", "dicom", "study", "file").
         reasons: files that gave no crop, by reason.
         tasks: the classes of each column of labels that can be learned: with two classes or more.
         dark: images whose brightest pixel is below a quarter of the range.
         spatial_dims: of the crops: 2, or 3 for volumes.
+        notices: images with each of :data:`miram.readers.header_notices.NOTICES`.
+        pairs: images for processing whose view is there for presentation, too.
     """
 
     output_dir: Path
@@ -52,6 +55,8 @@ class Summary:
     tasks: dict[str, list[str]]
     dark: int
     spatial_dims: int
+    notices: dict[str, int]
+    pairs: int
 
 
 def prepare_folder(
@@ -123,6 +128,8 @@ def prepare_folder(
         tasks={name: found for name, found in classes.items() if len(found) > 1},
         dark=sum(record.dark for record in records),
         spatial_dims=dims,
+        notices=dict(Counter(notice for record in records for notice in notices(record.header))),
+        pairs=_pairs(records),
     )
 
 
@@ -163,9 +170,7 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
         else:
             sources.append(name)
     if not sources:
-        raise InputError(
-            f"{root} holds no image (of {len(others)} files); give DICOM, PNG, TIFF, JPEG, NIfTI, MHA or NRRD"
-        )
+        raise InputError(f"{root} holds no image (of {len(others)} files); give {format_names(' or ')}")
     return sources, others
 
 
@@ -192,7 +197,18 @@ def _row(source: str, result: Record | InputError, patient: str) -> ReportRow:
     if isinstance(result, InputError):
         return ReportRow(source, "error", str(result))
     status = "crop" if result.outputs else "skipped"
-    return ReportRow(source, status, result.reason, result.outputs, patient, result.scaling)
+    return ReportRow(source, status, result.reason, result.outputs, patient, result.scaling, result.header)
+
+
+def _pairs(records: Sequence[Record]) -> int:
+    """How many images for processing have a twin for presentation: of their study (or patient), side and view."""
+    keys: dict[str, Counter[Any]] = {"FOR PROCESSING": Counter(), "FOR PRESENTATION": Counter()}
+    for record in records:
+        whose, facts = record.study or record.patient, record.facts
+        intent = record.header.get("presentation_intent_type")
+        if whose and intent in keys and facts["view"]:
+            keys[intent][whose, facts["laterality"], record.header["view"]] += 1
+    return sum(count for key, count in keys["FOR PROCESSING"].items() if keys["FOR PRESENTATION"][key])
 
 
 def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:

@@ -84,7 +84,8 @@ def assign_patients(
     """
     Name each image's patient: by the CSV, else by `pattern`, else by the DICOM header, else one patient a file.
 
-    DICOM patients are counted in the order of the files (`patient_0001`, ...): nothing of their ids is left.
+    A DICOM image without PatientID belongs to the patient of its study, or else the study is taken for a patient. DICOM
+    patients are counted in the order of the files (`patient_0001`, ...): nothing of their ids is left.
 
     Args:
         records: of the images, in the order of the data list.
@@ -92,13 +93,14 @@ def assign_patients(
         pattern: a regular expression with one group, searched for in the relative path.
 
     Returns:
-        source -> patient, and how many images each of the origins "csv", "pattern", "dicom" and "file" named.
+        source -> patient, and how many images each of the origins "csv", "pattern", "dicom", "study" and "file" named.
 
     Raises:
         InputError: if the pattern is none, or an image has no match.
     """
     expression = _compile(pattern)
     numbers: dict[str, int] = {}
+    of_study = {record.study: record.patient for record in records if record.study and record.patient}
     patients, origins = {}, Counter[str]()
     for record in records:
         from_csv = labels.get(record.source, {}).get("patient")
@@ -106,9 +108,9 @@ def assign_patients(
             patient, origin = from_csv, "csv"
         elif expression is not None:
             patient, origin = _match(expression, record.source), "pattern"
-        elif record.patient is not None:
-            number = numbers.setdefault(record.patient, len(numbers) + 1)
-            patient, origin = f"patient_{number:04d}", "dicom"
+        elif key := record.patient or of_study.get(record.study or "") or record.study:
+            number = numbers.setdefault(key, len(numbers) + 1)
+            patient, origin = f"patient_{number:04d}", "dicom" if record.patient else "study"
         else:
             patient, origin = without_suffix(record.source).as_posix(), "file"
         patients[record.source] = patient

@@ -1,4 +1,4 @@
-"""The augmentation of pretraining for whole batches, on their device."""
+"""The augmentation of pretraining, for whole batches on their device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from miram.counter_random import Stream, random_uniform
 
 class RandomFlipRotate90:
     """
-    Flip along each axis and turn by quarter turns, each image with probabilities of its own.
+    Flip each image along each axis and rotate it by quarter turns, at random.
 
     Images whose sides differ are flipped only: a quarter turn would swap the sides. The distribution is that of MONAI's
-    `RandFlip` along both axes followed by `RandRotate90`. What is drawn follows from (seed, epoch, index) alone; the
-    draws lie on the CPU, so that nothing waits for the device.
+    `RandFlip` along both axes followed by `RandRotate90`. The draws depend only on (seed, epoch, index). They are made
+    on the CPU, so that nothing waits for the device.
 
     Args:
         seed: another seed gives other draws.
@@ -32,7 +32,7 @@ class RandomFlipRotate90:
 
         Args:
             image: (B, C, H, W)
-            epoch: the epoch; 0, of validation, changes nothing.
+            epoch: the epoch; 0, the epoch of validation, changes nothing.
             index: (B,) the samples' indices in their data set, on the CPU.
 
         Returns:
@@ -50,7 +50,7 @@ class RandomFlipRotate90:
         return result
 
     def _kinds(self, epoch: int, index: torch.Tensor, turn: bool) -> torch.Tensor:
-        """(B,) two bits of flips and, above them, the number of quarter turns."""
+        """(B,) two bits for flips and, above them, the number of quarter turns."""
         draws = random_uniform(self.seed, epoch, index, 4, "cpu", Stream.AUGMENTATION)
         flips = (draws[:, :2] < self.flip_prob).long()
         turns = (draws[:, 2] < self.rotate_prob) * (1 + (3 * draws[:, 3]).long())
