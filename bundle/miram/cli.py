@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from types import TracebackType
 
 from miram.errors import InputError
+from miram.files import as_text
+
+
+def shell_path(path: str | os.PathLike[str]) -> str:
+    """
+    A path as it is typed behind an option of `monai.bundle run`: quoted for the shell where it must be.
+
+    One that begins as MONAI's references, macros and expressions do, as an option, or as a Python text, gets `./`.
+    """
+    text = as_text(path)
+    return shlex.quote(f"./{text}" if text[:1] in tuple("@%$-'\"") else text)
 
 
 def main_guard(main: Callable[[], int | None]) -> None:
