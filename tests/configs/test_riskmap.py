@@ -126,9 +126,11 @@ def test_a_folder_of_several_formats(workflow, folder, tmp_path):
     np.testing.assert_array_equal(label, dicom >= 0.9)
 
 
-def test_temperature_and_operating_point_of_the_evaluation_are_used(workflow, folder, tmp_path):
+def test_scaling_and_operating_point_of_the_evaluation_are_used(workflow, folder, tmp_path):
     digest = load_trained(folder / "model.pt").sha256
-    save_calibration(tmp_path / "own.json", Calibration(1000.0, "", {"image": {"MALIGNANT": 0.501}}, "", digest))
+    save_calibration(
+        tmp_path / "own.json", Calibration([0.001], [0.0], "", {"image": {"MALIGNANT": 0.501}}, "", digest)
+    )
     run(workflow(calibration_file=str(tmp_path / "own.json"), overlap=0.5, overlays=False))
     probability = np.asarray(nibabel.load(tmp_path / "a_probability.nii.gz").dataobj)
     label = np.asarray(nibabel.load(tmp_path / "a_label.nii.gz").dataobj)

@@ -10,7 +10,6 @@ MASS = {
     "abnormality": "mass",
     "pathology": "MALIGNANT",
     "mass_margins": ["SPICULATED", "OBSCURED"],
-    "calc_type": None,
     "density": 3,
     "grade": "2",
 }
@@ -19,7 +18,6 @@ CALCIFICATION = {
     "patient": "p1",
     "abnormality": "calcification",
     "pathology": "BENIGN_WITHOUT_CALLBACK",
-    "mass_margins": None,
     "calc_type": ["PLEOMORPHIC"],
     "density": None,
     "grade": None,

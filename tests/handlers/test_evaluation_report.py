@@ -92,13 +92,15 @@ def test_every_kind_of_task_gets_its_pictures_and_a_report(folder, tmp_path, nam
     assert "squares" in report
 
 
-def test_the_operating_point_and_the_temperature_are_those_given(folder, tmp_path):
-    calibration = Calibration(2.0, "fitted", {level: {"MALIGNANT": 0.0} for level in ("image", "lesion", "patient")})
+def test_the_operating_point_and_the_scaling_are_those_given(folder, tmp_path):
+    calibration = Calibration(
+        [0.5], [1.0], "fitted", {level: {"MALIGNANT": 0.0} for level in ("image", "lesion", "patient")}
+    )
     evaluate(folder, tmp_path, calibration=calibration, num_cases=0)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["levels"]["image"]["metrics"]["sensitivity"]["overall"]["value"] == 1
     assert metrics["levels"]["image"]["metrics"]["specificity"]["overall"]["value"] == 0
-    assert metrics["calibration"]["temperature"] == 2.0
+    assert (metrics["calibration"]["scale"], metrics["calibration"]["bias"]) == ([0.5], [1.0])
     assert not (tmp_path / "most_wrong.png").exists()
 
 
@@ -127,7 +129,8 @@ def test_calibration_is_fitted_on_the_logits_of_its_items(folder):
     with torch.no_grad():
         logits = network(torch.stack([sample["image"] for sample in images.data])).numpy()
     expected.fit(items, logits, task, folder)
-    assert calibration.temperature == pytest.approx(expected.temperature, rel=1e-4)  # a search
+    assert calibration.scale == pytest.approx(expected.scale, rel=1e-4)  # a search
+    assert calibration.bias == pytest.approx(expected.bias, abs=1e-4)
     assert calibration.thresholds["image"]["MALIGNANT"] == pytest.approx(
         expected.thresholds["image"]["MALIGNANT"], rel=1e-4
     )

@@ -48,17 +48,17 @@ def test_flips_average_the_logits_of_all_mirror_images(trained):
     image = torch.randn(2, 1, 16, 16)
     flips = [image, image.flip(2), image.flip(3), image.flip(2, 3)]
     expected = sum(trained.network(flip) for flip in flips) / 4
-    torch.testing.assert_close(FlipInferer((0, 1))(image, trained.network), expected)
-    torch.testing.assert_close(FlipInferer()(image, trained.network), trained.network(image))
+    torch.testing.assert_close(FlipInferer()(image, trained.network), expected)
+    torch.testing.assert_close(FlipInferer(False)(image, trained.network), trained.network(image))
 
 
-def test_probabilities_take_the_temperature_that_is_in_place(trained):
+def test_probabilities_take_the_calibration_that_is_in_place(trained):
     calibration = Calibration()
     transform = Probabilitiesd("pred", trained.task, calibration)
     sample = {"pred": torch.tensor([2.0])}
     assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(2.0).sigmoid().item())
-    calibration.temperature = 4.0
-    assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(0.5).sigmoid().item())
+    calibration.scale, calibration.bias = [0.25], [1.0]
+    assert transform(sample)["pred"].item() == pytest.approx(torch.tensor(1.5).sigmoid().item())
     assert sample["pred"].item() == 2.0
 
 

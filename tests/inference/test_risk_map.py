@@ -12,7 +12,7 @@ from miram.inference.risk_map import (
     ToNetworkSize,
     mapped_class,
     operating_point,
-    window_size,
+    roi_size,
 )
 from miram.transforms.crops import crop_at
 
@@ -142,13 +142,13 @@ def test_windows_are_reduced_as_in_training_or_enlarged():
 
 @pytest.mark.parametrize(("zoom", "expected"), [(1.0, (448, 448)), (0.5, (896, 896)), (2, (224, 224))])
 def test_a_window_shows_as_much_tissue_whatever_the_source(zoom, expected):
-    assert window_size((448, 448), zoom) == expected
+    assert roi_size((448, 448), zoom) == expected
 
 
 @pytest.mark.parametrize("zoom", [0, -1, float("nan"), float("inf"), "half"])
 def test_a_zoom_is_a_positive_number(zoom):
     with pytest.raises(InputError, match="zoom"):
-        window_size((448, 448), zoom)
+        roi_size((448, 448), zoom)
 
 
 BINARY = Task("p", "binary", ("BENIGN", "MALIGNANT"))
@@ -164,10 +164,10 @@ def test_the_mapped_class_is_the_positive_one_or_named():
         mapped_class(BINARY, "BENIGN")
 
 
-def test_the_probability_is_the_tasks_with_its_temperature():
+def test_the_probability_is_the_tasks_with_its_calibration():
     logits = torch.tensor([[0.5, 2.0, -1.0]])
     expected = torch.softmax(logits / 2, dim=1)[:, 1]
-    torch.testing.assert_close(ClassProbability(MULTI, Calibration(temperature=2.0), "b")(logits), expected)
+    torch.testing.assert_close(ClassProbability(MULTI, Calibration([0.5], [0.0]), "b")(logits), expected)
     torch.testing.assert_close(
         ClassProbability(BINARY, Calibration(), "MALIGNANT")(logits[:, :1]), torch.tensor([0.5]).sigmoid()
     )

@@ -85,7 +85,7 @@ def use_calibration(path: Path) -> None:
         calibration.thresholds_at("image", ["a"])
 
 
-CALIBRATION = {"temperature": 1.5, "thresholds": {"image": {"a": 0.3}}, "model_sha256": "digest"}
+CALIBRATION = {"scale": [1.5], "bias": [0.5], "thresholds": {"image": {"a": 0.3}}, "model_sha256": "digest"}
 FILES: dict[str, tuple[str, bytes, Callable[[Path], None]]] = {
     "labels": ("labels.csv", LABELS, use_labels),
     "table": (next(iter(TABLES)), TABLE, use_table),

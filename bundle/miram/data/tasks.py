@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from miram.data.datalist import Item
+from miram.data.datalist import FILE_NAME, Item, read_datalist
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.tables import DESCRIPTORS
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 
@@ -81,6 +82,11 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
     return Task(name, _task_type(datalist, key, classes), classes)
 
 
+def read_task(dataset_dir: str | os.PathLike[str], name: str) -> Task:
+    """:func:`find_task` in the data list of a prepared folder."""
+    return find_task(read_datalist(Path(dataset_dir) / FILE_NAME), name)
+
+
 def task_names(datalist: dict[str, Any]) -> list[str]:
     """The tasks of a data list."""
     names = list(datalist.get("label_names", {}))
@@ -116,7 +122,7 @@ def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
 
     A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown.
     """
-    return [item for item in items if task.key in item and _is_described(item, task.key)]
+    return [item for item in items if task.key in item]
 
 
 def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:
@@ -156,9 +162,3 @@ def _values(item: Item, task: Task) -> set[str] | None:
             f"which has {', '.join(task.classes)}"
         )
     return names
-
-
-def _is_described(item: Item, key: str) -> bool:
-    """Whether the item's type of lesion has the descriptor `key`; any type has what is no descriptor."""
-    kinds = [kind for kind, keys in DESCRIPTORS.items() if key in keys]
-    return not kinds or item.get("abnormality") in (None, *kinds)

@@ -4,6 +4,7 @@ from miram.handlers.checkpoint import CheckpointHandler
 from miram.handlers.draw_reconstructions import ReconstructionHandler
 from miram.handlers.ema import ExponentialMovingAverage
 from miram.handlers.finite_loss import FiniteLossHandler
+from miram.handlers.group import HandlerGroup
 from miram.handlers.history import HistoryHandler
 from miram.handlers.progress import ProgressHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
@@ -18,6 +19,7 @@ __all__ = [
     "CheckpointHandler",
     "ExponentialMovingAverage",
     "FiniteLossHandler",
+    "HandlerGroup",
     "HistoryHandler",
     "NeighborProbe",
     "ProgressHandler",

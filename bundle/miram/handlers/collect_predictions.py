@@ -71,7 +71,7 @@ class CalibrationHandler:
         items: of the validation split, in the order of the data.
         task: what is predicted.
         dataset_dir: the prepared folder.
-        temperature: whether to fit a temperature.
+        scaling: whether to fit scale and bias.
         rule: of the operating points, see :func:`miram.metrics.classification.choose_threshold`.
         target: of the rule.
     """
@@ -82,7 +82,7 @@ class CalibrationHandler:
         items: Sequence[Item],
         task: Task,
         dataset_dir: str,
-        temperature: bool = True,
+        scaling: bool = True,
         rule: ThresholdRule = "youden",
         target: float | None = None,
     ) -> None:
@@ -91,7 +91,7 @@ class CalibrationHandler:
         self.arguments: dict[str, Any] = {
             "task": task,
             "dataset_dir": dataset_dir,
-            "temperature": temperature,
+            "scaling": scaling,
             "rule": rule,
             "target": target,
         }

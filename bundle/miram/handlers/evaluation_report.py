@@ -135,16 +135,14 @@ class EvaluationHandler:
 
     def _notes(self) -> list[str]:
         """What a reader must know to judge the numbers."""
-        temperature = self.calibration.temperature
-        shown = "1" if temperature is None else f"{temperature:.3g}"
         notes = [
-            f"Temperature of the probabilities: {shown} ({self.calibration.temperature_note}).",
+            f"Probabilities: {self.calibration.describe()}.",
             f"Operating point: {self.calibration.threshold_note}.",
         ]
         if self.split == "validation":
             notes.append(
-                "This is the validation split, on which temperature and operating point are fitted and the best epoch "
-                "may have been chosen: these figures flatter. Only a test split gives a result."
+                "This is the validation split, on which probabilities and operating point are fitted and the best "
+                "epoch may have been chosen: these figures flatter. Only a test split gives a result."
             )
         if self.split == "training":
             notes.append("The network was trained on these images: these figures tell what it learnt by heart.")

@@ -41,7 +41,7 @@ class InferenceHandler:
         trained: the classifier.
         inputs: the images, in the order of the data, and the files that could not be used.
         dataset: gives the images ("image") for the pictures.
-        calibration: gives the operating points, and tells the temperature.
+        calibration: gives the operating points, and is written down.
         num_pictures: of at most so many images a picture is drawn; None draws all.
         map_kind: what is laid over them, see :func:`miram.visualize.attention.attention_maps`.
     """
@@ -110,8 +110,9 @@ def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[s
         "intended_use": INTENDED_USE,
         "task": {"name": task.name, "type": task.type, "classes": list(task.classes)},
         "model": {"file": trained.path.name, "sha256": trained.sha256, **trained.provenance},
-        "temperature": calibration.temperature,
-        "temperature_note": calibration.temperature_note,
+        "scale": calibration.scale,
+        "bias": calibration.bias,
+        "calibration_note": calibration.note,
         "thresholds": calibration.thresholds_at("image", task.scored) if task.type != "multiclass" else None,
         "threshold_note": calibration.threshold_note,
         "provenance": provenance(),

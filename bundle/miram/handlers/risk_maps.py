@@ -43,7 +43,7 @@ class RiskMapHandler:
         output_dir: where to.
         trained: the classifier.
         inputs: the images, in the order of the data, and the files that could not be used.
-        calibration: tells the temperature.
+        calibration: how logits became probabilities, for the tables.
         mapped_class: what the probability is of.
         threshold: from which on the label is 1.
         inferer: what the maps are made with.

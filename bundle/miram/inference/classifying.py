@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.engines import Evaluator
 from monai.inferers import Inferer
-from monai.transforms import MapTransform
+from monai.transforms import Compose, MapTransform
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
-from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
-from miram.networks.classifier import ViTClassifier, load_classifier
+from miram.networks.classifier import ViTClassifier
+from miram.transforms.windows import center_windows, load_windows, scale_windows
+from miram.weights.classifier import load_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -137,31 +139,43 @@ def items_of_task(
     return items
 
 
+def run_name(task: str, mode: str) -> str:
+    """What the folders of a model's evaluation and inference are called after: the mode is named unless it is usual."""
+    return task if mode == "finetune" else f"{mode}_{task}"
+
+
+def run_unless_empty(evaluator: Evaluator, items: Sequence[Item]) -> None:
+    """Run an evaluator, unless its split has no items."""
+    if items:
+        evaluator.run()
+
+
 def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | None) -> Calibration:
     """The calibration that an evaluation of this model wrote to `path`, else the model's own."""
     found = load_calibration(path, trained.sha256) if path else None
     calibration = found or trained.calibration
-    logger.info("temperature %s: %s", calibration.temperature, calibration.temperature_note)
+    logger.info("probabilities: %s", calibration.describe())
     return calibration
 
 
 class FlipInferer(Inferer):
     """
-    Average the logits of an image and its mirror images.
+    Average the logits of an image and its mirror images, along each spatial axis alone and all of them together.
 
     Args:
-        axes: the spatial axes to flip, each alone and together; none gives the plain network.
+        flips: False gives the plain network.
     """
 
-    def __init__(self, axes: Sequence[int] = ()) -> None:
-        self.axes = tuple(axes)
+    def __init__(self, flips: bool = True) -> None:
+        self.flips = flips
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Map images (B, C, *spatial) to logits (B, K)."""
-        flips = chain.from_iterable(combinations(self.axes, count) for count in range(len(self.axes) + 1))
-        logits = [network(inputs.flip([axis + 2 for axis in flip]), *args, **kwargs) for flip in flips]
+        axes = range(2, inputs.ndim) if self.flips else ()
+        flips = chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))
+        logits = [network(inputs.flip(flip), *args, **kwargs) for flip in flips]
         return torch.stack(logits).mean(dim=0)
 
 
@@ -186,14 +200,33 @@ class Downsampled(MapTransform):
         return result
 
 
+def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) -> Compose:
+    """
+    The transforms from a crop's file to the network's input, the same wherever a trained classifier is used.
+
+    Args:
+        load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
+        preprocessing: of the trained classifier.
+    """
+    field_of_view = preprocessing["field_of_view"]
+    return Compose(
+        [
+            *load_windows("image", load, field_of_view),
+            *scale_windows("image", preprocessing),
+            *center_windows("image", field_of_view),
+            Downsampled("image", preprocessing["image_size"]),
+        ]
+    )
+
+
 class Probabilitiesd(MapTransform):
     """
-    Turn a sample's logits (K,) into probabilities (K,), with the temperature that is in place when it is called.
+    Turn a sample's logits (K,) into probabilities (K,), with the calibration as it is when this is called.
 
     Args:
         keys: of the logits.
         task: what they are of.
-        calibration: holds the temperature.
+        calibration: makes probabilities of them.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:
@@ -205,6 +238,5 @@ class Probabilitiesd(MapTransform):
         """Replace the logits."""
         result = dict(data)
         for key in self.key_iterator(result):
-            logits = result[key].float()
-            result[key] = probabilities(logits[None], self.task, self.calibration.temperature)[0]
+            result[key] = self.calibration.probabilities(result[key][None], self.task)[0]
         return result

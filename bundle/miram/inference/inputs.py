@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,33 @@ class Inputs:
     items: list[dict[str, str]]
     names: list[str]
     problems: dict[str, str]
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """The items, each with its "index"."""
+        return [{**item, "index": index} for index, item in enumerate(self.items)]
+
+
+def stored_crop_size(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> list[int]:
+    """
+    The size of a crop as the prepare scripts store it, in pixels: more than is seen, so that windows can be drawn.
+
+    Args:
+        prepared: how the training crops were made, as far as that is known.
+        field_of_view: what the classifier sees of a crop.
+    """
+    return [prepared.get("crop_size") or round(1.25 * size) for size in field_of_view]
+
+
+def largest_crop(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> int:
+    """
+    Pixels along the longest side above which an image is taken for a whole mammogram.
+
+    Args:
+        prepared: how the training crops were made; of "whole" images there is no limit.
+        field_of_view: what the classifier sees of a crop.
+    """
+    return 10**9 if prepared.get("crops") == "whole" else 4 * max(field_of_view)
 
 
 def find_inputs(

@@ -15,7 +15,6 @@ from scipy import ndimage
 from torch.nn import functional
 
 from miram.data.tasks import Task
-from miram.engines.classification import probabilities
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.mammograms import NO_BREAST, whole_breast
@@ -158,7 +157,7 @@ class ClassProbability:
 
     Args:
         task: what the logits are of.
-        calibration: holds the temperature.
+        calibration: makes probabilities of them.
         name: the class.
     """
 
@@ -169,15 +168,15 @@ class ClassProbability:
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) -> (B,)."""
-        return probabilities(logits, self.task, self.calibration.temperature)[:, self.column]
+        return self.calibration.probabilities(logits, self.task)[:, self.column]
 
 
-def window_size(label_size: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
+def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
     """
     The pixels of a source that show as much tissue as a training crop did.
 
     Args:
-        label_size: what the classifier saw of a crop, in pixels.
+        field_of_view: what the classifier saw of a crop, in pixels.
         zoom: pixels of the training images per pixel of the source, along an axis: 0.5 for a source twice as fine.
         crops: how the training crops were made, if that is known; of "whole" images the scale differed.
 
@@ -191,7 +190,7 @@ def window_size(label_size: Sequence[int], zoom: float = 1.0, crops: str | None 
             "the classifier was trained on whole images, each reduced to one size (--crops whole): their pixels had no "
             "size in common; give the --zoom that shows lesions as large as in training"
         )
-    return tuple(max(1, round(length / zoom)) for length in label_size)
+    return tuple(max(1, round(length / zoom)) for length in field_of_view)
 
 
 def mapped_class(task: Task, name: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 from monai.data import DataLoader
@@ -69,6 +70,11 @@ def make_training_loader(
     labels = np.stack([item["label"] for item in dataset.data])
     sampler = BalancedSampler(sample_weights(labels), dataset.seed)
     return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
+
+
+def epochs_for(max_epochs: int, min_iterations: int, steps_per_epoch: int) -> int:
+    """`max_epochs`, or as many as `min_iterations` batches need: few labelled images are seen for more epochs."""
+    return max(max_epochs, math.ceil(min_iterations / steps_per_epoch))
 
 
 def fitting_batch_size(batch_size: int, num_images: int, processes: int) -> int:

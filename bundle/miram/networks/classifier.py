@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -11,13 +10,9 @@ from monai.networks.nets import ViT
 from torch import nn
 
 from miram.errors import InputError
-from miram.files import atomic_write
 from miram.networks.vit_encoder import ViTEncoder
-from miram.weights.backbone import check_fits, check_kinds, load_weights_file
 
 Pool = Literal["token", "mean", "attention"]
-
-_KEYS = {"network_def", "state_dict", "task", "preprocessing", "temperature", "thresholds", "provenance"}
 
 
 class AttentivePooling(nn.Module):
@@ -163,80 +158,3 @@ def _folded_head(network: ViTClassifier) -> tuple[torch.Tensor, torch.Tensor]:
         return weight, bias
     weight = weight / (norm.running_var + norm.eps).sqrt()
     return weight, bias - weight @ norm.running_mean
-
-
-def classifier_content(
-    network: ViTClassifier,
-    task: Mapping[str, Any],
-    preprocessing: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    temperature: float | None = None,
-    thresholds: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """
-    Describe a trained classifier in plain values and tensors, as `model.pt` holds it.
-
-    Args:
-        network: the trained classifier.
-        task: "name", "type" and "classes" of what it predicts.
-        preprocessing: how pixels became its input.
-        provenance: where the weights come from.
-        temperature: what logits are divided by before they become probabilities, if one was fitted.
-        thresholds: operating points, if some were chosen.
-    """
-    return {
-        "network_def": network.network_def,
-        "state_dict": {key: value.detach().cpu().clone() for key, value in network.state_dict().items()},
-        "task": {"name": task["name"], "type": task["type"], "classes": list(task["classes"])},
-        "preprocessing": dict(preprocessing),
-        "temperature": temperature,
-        "thresholds": None if thresholds is None else dict(thresholds),
-        "provenance": dict(provenance),
-    }
-
-
-def save_classifier(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write what :func:`classifier_content` gives, whole or not at all."""
-    with atomic_write(path) as temporary:
-        torch.save(dict(content), temporary)
-
-
-def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    task, temperature, thresholds = content["task"], content["temperature"], content["thresholds"]
-    classes = task.get("classes")
-    named = isinstance(task.get("name"), str) and task.get("type") in ("binary", "multiclass", "multilabel")
-    if not (named and isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise InputError(f"{path} is damaged: its task has no name, known type and list of classes")
-    if not (temperature is None or (isinstance(temperature, int | float) and temperature > 0)):
-        raise InputError(f"{path} is damaged: its temperature is no positive number")
-    levels = [] if thresholds is None else list(thresholds.values()) if isinstance(thresholds, dict) else [None]
-    if not all(isinstance(level, dict) for level in levels):
-        raise InputError(f"{path} is damaged: its thresholds are no dictionary of levels and classes")
-
-
-def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[str, Any]]:
-    """
-    Read a classifier on the CPU, in evaluation mode. Nothing in the file is executed.
-
-    Returns:
-        the network, and the rest of the file: "network_def", "task", "preprocessing", "temperature", "thresholds",
-        "provenance".
-
-    Raises:
-        InputError: if the file is missing, damaged or no classifier.
-    """
-    content = load_weights_file(path)
-    if not content.keys() >= _KEYS:
-        raise InputError(
-            f"{path} is no classifier: it lacks {sorted(_KEYS - content.keys())}. "
-            "Give the model.pt of a fine-tuning run."
-        )
-    parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")
-    check_kinds(path, content, dict.fromkeys(parts, dict))
-    _check_facts(path, content)
-    state = content.pop("state_dict")
-    network_def, encoder = content["network_def"], content["network_def"].get("encoder")
-    check_fits(path, lambda: ViTClassifier(**network_def), encoder if isinstance(encoder, dict) else {}, state)
-    network = ViTClassifier(**network_def)
-    network.load_state_dict(state, strict=True)
-    return network.eval(), content

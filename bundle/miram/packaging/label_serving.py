@@ -60,7 +60,7 @@ class ServedClassifier:
 
     def probabilities(self) -> Probabilitiesd:
         """
-        What makes the logits under "pred" probabilities, with the temperature that belongs to the weights.
+        What makes the logits under "pred" probabilities, with the calibration that belongs to the weights.
 
         Raises:
             InputError: if the file is missing or damaged, or holds another network's weights. The server itself would

@@ -93,7 +93,8 @@ def _write(folder: Path, repository: Path, kind: Kind, trained: TrainedClassifie
         "task": trained.task.name,
     }
     for name, sources in kind.configs.items():
-        _put(folder / f"configs/{name}.json", to_json(make_config(repository / "configs", sources, values)).encode())
+        config = make_config(repository / "configs", sources, values, kind.without.get(name, ()))
+        _put(folder / f"configs/{name}.json", to_json(config).encode())
     metadata = to_json(make_metadata(repository / "configs/metadata.json", kind.metadata, trained)).encode()
     _put(folder / "configs/metadata.json", metadata)
     _put(folder / "metadata.json", metadata)

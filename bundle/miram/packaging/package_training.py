@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 from ignite.engine import Engine
 from torch import nn
 
@@ -13,6 +14,7 @@ from miram.engines.distributed import is_main_process, was_restarted
 from miram.files import atomic_write
 from miram.handlers.save_best_model import BestModelHandler
 from miram.packaging.weights import load_weights, saved_bytes
+from miram.weights.classifier import corrected_state
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +46,11 @@ def start_from(
             parameter.requires_grad_(False)
 
 
-def write_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights alone, as a bundle's `model.pt` is."""
+def write_weights(network: nn.Module, path: Path, prior_correction: np.ndarray | None = None) -> None:
+    """Write the weights alone, as a bundle's `model.pt` is; the head's bias corrected, if that is given."""
+    head = "fc" if hasattr(network, "fc") else "classification_head"
     with atomic_write(path) as temporary:
-        Path(temporary).write_bytes(saved_bytes(network.state_dict()))
+        Path(temporary).write_bytes(saved_bytes(corrected_state(network, prior_correction, head)))
 
 
 class PackagedModelHandler(BestModelHandler):
@@ -57,6 +60,8 @@ class PackagedModelHandler(BestModelHandler):
     Args:
         path: the file.
         network: whose weights to keep.
+        prior_correction: (K,) added to the bias of its head in the file, see
+            :func:`miram.inference.calibrated.prior_correction`.
         evaluator: of validation.
         key_metric: name of one of its metrics, higher is better.
         patience: validations in a row without a better one after which training stops; None never stops.
@@ -66,12 +71,14 @@ class PackagedModelHandler(BestModelHandler):
         self,
         path: str | os.PathLike[str],
         network: nn.Module,
+        prior_correction: np.ndarray,
         evaluator: Engine,
         key_metric: str = "val_auc",
         patience: int | None = None,
     ) -> None:
         super().__init__(path, dict, evaluator, key_metric, patience)
         self.network = network
+        self.prior_correction = prior_correction
 
     def _write(self, evaluator: Engine) -> None:
-        write_weights(self.network, self.path)
+        write_weights(self.network, self.path, self.prior_correction)

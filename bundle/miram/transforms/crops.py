@@ -36,6 +36,36 @@ def crop_at(image: np.ndarray, center: Sequence[float], size: int | Sequence[int
     return np.pad(window, [(short // 2, short - short // 2) for short in missing])
 
 
+def cut_lesion(
+    image: np.ndarray, mask: np.ndarray, crop_size: int, context: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """
+    Cut a square with context around a lesion: at native resolution where it fits in, else reduced, anti-aliased.
+
+    Args:
+        image: (H, W) uint16.
+        mask: (H, W) bool, True in the lesion, somewhere.
+        crop_size: side of the crop returned.
+        context: least side of the square in bounding boxes of the lesion.
+
+    Returns:
+        the crop and its mask (0 and 65535), both (crop_size, crop_size) uint16, and the crop's pixels per original one.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0])
+    center = ((rows[0] + rows[-1] + 1) / 2, (columns[0] + columns[-1] + 1) / 2)
+    side = max(crop_size, math.ceil(context * max(box)))
+    crop, crop_mask = crop_at(image, center, side), crop_at(mask.astype(np.uint16) * 65535, center, side)
+    if side > crop_size:
+        crop, crop_mask = resize_crop(crop, crop_size), resize_crop(crop_mask, crop_size)
+    return crop, np.where(crop_mask > 32767, 65535, 0).astype(np.uint16), crop_size / side
+
+
+def scaled_size(size: Sequence[int], scale: float) -> list[int]:
+    """A size in pixels times a scale, rounded along each axis."""
+    return [round(length * scale) for length in size]
+
+
 def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     """
     Resize with linear interpolation, anti-aliased where it shrinks.

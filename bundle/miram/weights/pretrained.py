@@ -90,7 +90,8 @@ def encoder_arguments(
     Args:
         pretrained: what to start from.
         image_size: in pixels; None is the size of pretraining.
-        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing, with `img_size`.
+        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing; where their
+            `img_size` is None, it is 224 along each axis.
         drop_path_rate: stochastic depth of the last block.
         activation_checkpointing: compute the blocks again in the backward pass, to save memory.
 
@@ -100,6 +101,8 @@ def encoder_arguments(
     arguments = dict(defaults) if pretrained is None else dict(pretrained.encoder)
     if image_size is not None:
         arguments["img_size"] = list(image_size)
+    if arguments["img_size"] is None:
+        arguments["img_size"] = [224] * arguments["spatial_dims"]
     sizes = ", ".join(f"{name} {value}" for name, value in arguments.items())
     logger.info("encoder as %s: %s", "pretrained" if pretrained else "the config says", sizes)
     return {
@@ -124,7 +127,7 @@ def pretrained_classifier(
         num_classes: logits, K.
         pretrained: what to start from; None is random weights.
         pool: see :class:`miram.networks.classifier.ViTClassifier`.
-        mode: "finetune" trains everything; "linear_probe" a linear head on standardised features of the frozen encoder;
+        mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder;
             "attentive_probe" attentive pooling (whatever `pool` says) and a head on the frozen encoder.
 
     Raises:
@@ -136,7 +139,6 @@ def pretrained_classifier(
         encoder,
         num_classes,
         pool="attention" if mode == "attentive_probe" else pool,
-        feature_norm=mode == "linear_probe",
         layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps,
         head_std=2e-5 if mode == "finetune" else 0.01,
     )
@@ -212,20 +214,23 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
         )
 
 
-def compare_field_of_view(pretrained: Pretrained | None, label_size: Sequence[int], image_size: Sequence[int]) -> None:
+def compare_field_of_view(
+    pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
+) -> None:
     """Warn if an image covers another part of a crop than in pretraining: its pixels are of another size then."""
     scales = None if pretrained is None else pretrained.provenance.get("scales")
     if pretrained is None or not scales:
         return
     size = pretrained.encoder["img_size"]
-    seen = pretrained.provenance.get("label_size") or [round(n * max(1, *scales, 1)) for n in size]
-    ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (label_size, image_size))]
+    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # the earlier name
+    seen = told or [round(n * max(1, *scales, 1)) for n in size]
+    ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
     if ratios[0] != ratios[1]:
         logger.warning(
-            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set label_size to see "
+            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set field_of_view to see "
             "pixels of the same size",
             list(image_size),
-            list(label_size),
+            list(field_of_view),
             list(size),
             list(seen),
         )

@@ -39,6 +39,11 @@ def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIR
     return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders])
 
 
+def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+    """The decoder of the encoder's own scale alone."""
+    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1])
+
+
 def without_detail(label: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
     """Reduce an image (B, C, *spatial) to `image_size` and enlarge it again: the pixels of 2x, the detail of 1x."""
     mode = "bicubic" if label.ndim == 4 else "trilinear"

@@ -44,7 +44,7 @@ class StudyRun:
         self.device = torch.device(get("device"))  # may be given as text
         self.network = variant.build(get("encoder")).to(self.device)
         self.image_size: list[int] = get("image_size")
-        self.label_shape = [get("in_channels"), *get("label_size")]
+        self.label_shape = [get("in_channels"), *get("field_of_view")]
         self.mask_ratio: float = get("mask_ratio")
         kind = QuarterLoss if variant.targets == "quarter" else MultiScaleReconstructionLoss
         floor: float = get("patch_std_floor")

@@ -50,7 +50,7 @@ def _flops_per_image(config: dict[str, Any]) -> int:
     """Of a training step of the config's own network and loss."""
     parser = ConfigParser(config)
     parser.get_parsed_content("imports")
-    names = ("network_def", "loss_function", "label_size", "in_channels", "mask_ratio")
+    names = ("network_def", "loss_function", "field_of_view", "in_channels", "mask_ratio")
     network, loss_function, size, channels, mask_ratio = (parser.get_parsed_content(name) for name in names)
     if isinstance(network, TwoViewNetwork):
         shape = (channels, *config["image_size"])

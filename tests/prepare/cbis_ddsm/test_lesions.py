@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.lesions import CropSettings, cut_lesion
+from miram.prepare.cbis_ddsm.lesions import CropSettings
+from miram.transforms.crops import cut_lesion
 
 
 def gray(shape: tuple[int, int], seed: int = 0) -> np.ndarray:

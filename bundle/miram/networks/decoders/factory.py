@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miram.networks.decoders.base import Decoder
@@ -16,6 +17,11 @@ KINDS: dict[str, type[Decoder]] = {
     "cross_attention": CrossAttentionDecoder,
     "sub_pixel": SubPixelDecoder,
 }
+
+
+def scales_of(decoders: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The scale of each decoder that a config lists, in its order."""
+    return [decoder["scale"] for decoder in decoders]
 
 
 def make_decoder(encoder: ViTEncoder, kind: str = "self_attention", **arguments: Any) -> Decoder:
