@@ -6,6 +6,7 @@ from monai.transforms import LoadImage
 
 from miram.errors import InputError
 from miram.inference.inputs import CropReader, find_inputs, output_names, reduce_to
+from miram.inference.mammograms import find_mammograms
 from miram.prepare.prepared import write_png16, write_volume
 
 from ..image_files import picture, write_dicom
@@ -56,6 +57,15 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder):
     assert LoadImage(reader=CropReader((60, 60)), image_only=True)(found.items[1]["image"]).shape == (60, 50)
     assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has one value")
     assert output_names(found.names) == ["sub__b", "_xe4"]
+
+
+def test_a_name_that_itk_does_not_open_costs_its_file_alone(folder):
+    for old, new in (("sub/b.dcm", b"\xe4.dcm"), ("broken.dcm", b"\xf6.mha")):
+        (folder / old).rename(folder / os.fsdecode(new))
+    found = find_mammograms(folder, workers=0)
+    assert found.names == ["a.png", "full.png"]
+    assert found.problems[r"\xe4.dcm"].endswith("not UTF-8, which itk does not open; rename the file")
+    assert found.problems[r"\xf6.mha"].endswith("not UTF-8, which itk does not open; rename the file")
 
 
 def test_volumes_for_a_network_of_volumes(folder):
