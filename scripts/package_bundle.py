@@ -1,4 +1,4 @@
-"""Package a trained classifier as a MONAI bundle: a folder and a zip for monai.bundle, model zoo and MONAI Label."""
+"""Package a trained classifier as a MONAI bundle: a folder and zip for monai.bundle, the model zoo and MONAI Label."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bundle", choices=KINDS, default="classification", help="which bundle (default %(default)s)")
     add("--checkpoint", required=True, help="the model.pt of a fine-tuning run")
-    add("--calibration", help="the calibration.json of its evaluation (default: what the checkpoint holds of one)")
-    add("--output_dir", default="dist", help="gets the bundle's folder and its zip (default %(default)s)")
-    add(
-        "--formats", nargs="+", default=[], metavar="FORMAT", help=f"further files of the network: {', '.join(FORMATS)}"
-    )
+    add("--calibration", help="the calibration.json of its evaluation (default: the checkpoint's own, if any)")
+    add("--output_dir", default="dist", help="for the bundle's folder and its zip (default %(default)s)")
+    add("--formats", nargs="+", default=[], metavar="FORMAT", help=f"also export the network as: {', '.join(FORMATS)}")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Package, then say what there is."""
+    """Package, then print the files and the next command."""
     arguments = parse()
     folder = package_bundle(
         Path(__file__).parents[1],

@@ -16,7 +16,7 @@ ORIGINS = {
     "csv": "the labels CSV",
     "pattern": "--patient_pattern",
     "dicom": "the DICOM header (numbered, the ids are not kept)",
-    "file": "the file name (one file = one patient; else give --patient_pattern or --labels_csv)",
+    "file": "the file name (one file = one patient; otherwise give --patient_pattern or --labels_csv)",
 }
 
 
@@ -24,23 +24,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--input_dir", required=True, help="folder of images, searched with its subfolders")
-    add("--output_dir", required=True, help="folder to make; the same command continues an interrupted run")
+    add("--input_dir", required=True, help="folder with images; its subfolders are searched, too")
+    add("--output_dir", required=True, help="folder to create; the same command continues an interrupted run")
     add(
         "--crops",
         choices=CROPS,
         default="tissue",
-        help="random windows of tissue, or the whole image made small (default %(default)s)",
+        help="random windows of tissue, or the whole image, downsampled (default %(default)s)",
     )
-    add("--crop_size", type=int, help="pixels a side (default: 512 for images, 96 for volumes)")
+    add("--crop_size", type=int, help="side of a crop in pixels (default: 512 for images, 96 for volumes)")
     add(
         "--crops_per_image",
         type=int,
         default=32,
-        help="windows of an image that is larger than a crop (default %(default)s)",
+        help="windows per image that is larger than a crop (default %(default)s)",
     )
-    add("--min_tissue", type=float, default=0.5, help="share of a window that is tissue (default %(default)s)")
-    add("--spatial_dims", type=int, choices=(2, 3), help="keep images (2) or volumes (3) only (default: what there is)")
+    add("--min_tissue", type=float, default=0.5, help="smallest share of tissue in a window (default %(default)s)")
+    add("--spatial_dims", type=int, choices=(2, 3), help="use only images (2) or volumes (3) (default: what is found)")
     add(
         "--intensity",
         choices=INTENSITIES,
@@ -54,26 +54,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--validation_fraction",
         type=float,
         default=0.2,
-        help="share of the patients held out while training (default %(default)s)",
+        help="share of the patients for validation (default %(default)s)",
     )
-    add(
-        "--test_fraction", type=float, default=0.0, help="share of the patients kept for the test (default %(default)s)"
-    )
-    add("--seed", type=int, default=0, help="of the windows and the split (default %(default)s)")
-    add("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    add("--test_fraction", type=float, default=0.0, help="share of the patients for testing (default %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the windows and the split (default %(default)s)")
+    add("--workers", type=int, help="worker processes; 0 for none (default: one per core)")
     add(
         "--time_limit",
         type=float,
         default=300.0,
-        help="seconds for a file, except with --workers 0 (default %(default)g)",
+        help="seconds per file, except with --workers 0 (default %(default)g)",
     )
     add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
-    add("--overwrite", action="store_true", help="forget what was prepared in --output_dir before")
+    add("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
     return parser.parse_args(arguments)
 
 
 def describe(summary: Summary, crops: str) -> str:
-    """Tell what was done and what to type next."""
+    """Summarise what was done, and list the next commands."""
     split = summary.patients
     lines = [
         f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
@@ -83,7 +81,7 @@ def describe(summary: Summary, crops: str) -> str:
         *(f"{count} of {summary.files} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
     ]
     if not split["validation"]:
-        lines.append("no patient is held out: validation is empty, a run on this folder cannot validate")
+        lines.append("the validation split is empty: a run on this folder cannot validate")
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     if summary.rows_without_image:
@@ -106,7 +104,7 @@ def describe_labels(name: str, column: LabelColumn, most: int = 30) -> str:
 
 
 def next_commands(summary: Summary, crops: str) -> list[str]:
-    """What to type next; windows of tissue are no lesions to be classified."""
+    """The next commands; windows of tissue cannot be classified, since they are not lesions."""
     overlays = ["configs/volumes.yaml"] if summary.spatial_dims == 3 else []
     task = next(iter(summary.tasks), None)
     folder = shell_path(summary.output_dir)
@@ -122,12 +120,12 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
         command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {folder}"
         commands.append(f"  {command}{options}")
     if summary.tasks and crops != "whole":
-        commands.append("  (labels are of whole images: to classify them, prepare another folder with --crops whole)")
+        commands.append("  (labels are for whole images: to classify them, prepare another folder with --crops whole)")
     return commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare the folder and say what was done."""
+    """Prepare the folder and print a summary."""
     options = parse(arguments)
     settings = CropSettings(
         crops=options.crops,

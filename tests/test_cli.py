@@ -56,7 +56,7 @@ def test_a_path_comes_through_the_shell_as_it_is(name):
     ("cause", "traceback", "last"),
     [
         ("InputError('no such file a.dcm')", False, "error: no such file a.dcm"),
-        ("ValueError('scale 1.3 gives no whole grid')", True, "error: scale 1.3 gives no whole grid"),
+        ("ValueError('scale 1.3 does not give a whole grid')", True, "error: scale 1.3 does not give a whole grid"),
         ("KeyError('bug')", True, f"error: KeyError: 'bug'; {REPORT}"),
         ("FileExistsError(17, 'File exists', 'run')", True, f"error: run: File exists; {IN_THE_WAY}"),
     ],

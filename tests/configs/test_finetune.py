@@ -247,8 +247,8 @@ def one_class(datalist):
         (one_class, {}, "validation split has only one class of the task 'pathology': BENIGN 0, MALIGNANT 8"),
         (None, {"label_fraction": 0.1}, "label_fraction 0.1 keeps 1 of 8 patients and none with"),
         (None, {"pretrained": "absent.pt"}, "there is no pretrained file absent.pt"),
-        (None, {"mode": "probe"}, "mode 'probe' is none of"),
-        (None, {"balance": "weight"}, "balance 'weight' is none of"),
+        (None, {"mode": "probe"}, "mode 'probe' is not one of"),
+        (None, {"balance": "weight"}, "balance 'weight' is not one of"),
         (None, {"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
     ],
 )

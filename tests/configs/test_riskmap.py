@@ -162,4 +162,4 @@ def test_a_backbone_is_no_classifier(workflow, tmp_path, tiny_encoder):
     save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {}, {}))
     with pytest.raises(RuntimeError) as failure:
         run(workflow(model=str(tmp_path / "backbone.pt")))
-    assert "backbone.pt is no classifier" in cause_of(failure.value)
+    assert "backbone.pt is not a classifier" in cause_of(failure.value)

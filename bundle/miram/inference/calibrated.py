@@ -22,7 +22,7 @@ from miram.errors import InputError
 from miram.files import write_text
 from miram.loading.sampling import sample_weights
 from miram.losses.classification import balanced_weights
-from miram.metrics.calibration import fit_scaling
+from miram.metrics.calibration import Activation, fit_scaling
 from miram.metrics.classification import ThresholdRule
 from miram.metrics.evaluation import choose_thresholds
 from miram.weights.classifier import read_scaling
@@ -116,7 +116,7 @@ class Calibration:
     def _fit_scaling(self, logits: np.ndarray, labels: np.ndarray, task: Task) -> None:
         known = int((~np.isnan(labels)).any(axis=1).sum())
         if known:
-            activation = "softmax" if task.type == "multiclass" else "sigmoid"
+            activation: Activation = "softmax" if task.type == "multiclass" else "sigmoid"
             expected = (np.array(self.scale), np.array(self.bias)) if self.scale else (1.0, 0.0)
             scale, bias = fit_scaling(logits.astype(float), labels, activation, *expected)
             self.scale, self.bias = scale.tolist(), bias.tolist()

@@ -46,10 +46,10 @@ class ViTClassifier(nn.Module):
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
         num_classes: logits, K; 1 for a binary task.
         pool: "token", the class token; "mean" of the patch tokens; or "attention", :class:`AttentivePooling`.
-        feature_norm: standardise the pooled features over batches before the head, without parameters of its own, as
+        feature_norm: standardise the pooled features over batches before the head, without learned parameters, as
             MAE's linear probe does (arXiv 2111.06377, appendix A.1): features of frozen encoders differ in scale.
         layer_norm_eps: what the encoder's layer norms add to the variance: MONAI's 1e-5, or that of public weights.
-        head_std: deviation of the head's initial weights; MAE fine-tunes from nearly zero.
+        head_std: standard deviation of the head's initial weights; MAE fine-tunes from nearly zero.
 
     Raises:
         ValueError: if the pooling is unknown, or needs a class token that the encoder does not have.
@@ -89,12 +89,12 @@ class ViTClassifier(nn.Module):
         self.frozen = False
 
     def freeze_encoder(self) -> None:
-        """Train pooling and head only: the encoder takes no gradient, and runs as in evaluation."""
+        """Train pooling and head only: the encoder gets no gradient and stays in evaluation mode."""
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> ViTClassifier:
-        """Switch to training or evaluation; a frozen encoder stays in evaluation."""
+        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -117,7 +117,7 @@ class ViTClassifier(nn.Module):
 
 def stock_classifier(network: ViTClassifier) -> ViT:
     """
-    Build the stock MONAI ViT that gives the same logits as its first output.
+    Build the stock MONAI ViT whose first output is the same logits.
 
     Args:
         network: a classifier that pools the class token.
@@ -126,11 +126,11 @@ def stock_classifier(network: ViTClassifier) -> ViT:
         `ViT(classification=True)` without a final activation; its keys are the encoder's, and `classification_head.*`.
 
     Raises:
-        InputError: if the network pools otherwise.
+        InputError: if the network uses other pooling.
     """
     if network.pool != "token":
         raise InputError(
-            f"the classifier pools by {network.pool!r}, a stock ViT by the class token: train with pool 'token'"
+            f"the classifier uses pool {network.pool!r}, but a stock ViT pools the class token: train with pool 'token'"
         )
     stock = ViT(
         **{**network.encoder.network_def, "classification": True},
@@ -151,7 +151,7 @@ def _set_layer_norm_eps(network: nn.Module, eps: float) -> None:
 
 
 def _folded_head(network: ViTClassifier) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (K, D) and bias (K,) of a linear layer that standardises as well."""
+    """Weight (K, D) and bias (K,) of a linear layer that includes the standardisation."""
     weight, bias = network.classification_head.weight.detach(), network.classification_head.bias.detach()
     norm = network.feature_norm
     if not isinstance(norm, nn.BatchNorm1d) or norm.running_var is None or norm.running_mean is None:

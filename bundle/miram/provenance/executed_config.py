@@ -1,4 +1,4 @@
-"""The config that is being run: checked for options that nothing reads, and kept with the run's outputs."""
+"""The executed config: checked for unused options, and saved with the run's outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from miram.flags import given_options, running_parser
 
 def save_executed_config(output_dir: str | os.PathLike[str], name: str = "executed_config.yaml") -> None:
     """
-    Write the config that is being run, all files merged and all overrides applied, to the run's folder.
+    Write the executed config, with all files merged and all overrides applied, to the run's folder.
 
     Args:
         output_dir: the folder of the run.
@@ -60,19 +60,19 @@ def running_config() -> dict[str, Any]:
 
 def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
     """
-    Refuse an option that nothing reads: MONAI takes a misspelt one for a new id, and the run ignores it.
+    Refuse an option that nothing reads: MONAI treats a misspelt option as a new id, and the run would ignore it.
 
     Args:
         config: a config's content.
-        arguments: the command line; what it sets (`--id value`) must be referred to somewhere in the config (`@id`).
-            Overlays may set what only other workflows read.
+        arguments: the command line; the config must refer (`@id`) to every id that it sets (`--id value`). Overlays
+            may set ids that only other workflows read.
 
     Raises:
-        InputError: naming the option, and the one it is most like.
+        InputError: with the option, and the most similar known one.
     """
     read = set(re.findall(r"@(\w+)", yaml.safe_dump(config, width=10**6)))
     given = {re.split("[#:]", name)[0] for name in given_options(arguments)}
     for key in (given & config.keys()) - read:
         like = difflib.get_close_matches(key, read, n=1)
         hint = f"did you mean --{like[0]}?" if like else "the options are the top-level ids of the config files"
-        raise InputError(f"--{key} is no option of this workflow; {hint}")
+        raise InputError(f"--{key} is not an option of this workflow; {hint}")

@@ -1,4 +1,4 @@
-"""`model.pt`: a trained classifier as a file."""
+"""`model.pt`: the file of a trained classifier."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def classifier_content(
     prior_correction: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """
-    Describe a trained classifier in plain values and tensors, as `model.pt` holds it.
+    Describe a trained classifier in plain values and tensors, as stored in `model.pt`.
 
     Args:
         network: the trained classifier.
         task: "name", "type" and "classes" of what it predicts.
-        preprocessing: how pixels became its input.
+        preprocessing: how pixels are turned into its input.
         provenance: where the weights come from.
         prior_correction: (K,) added to the head's bias, so that the logits of a network trained on balanced classes fit
-            how often these occur (:func:`miram.inference.calibrated.prior_correction`).
+            the true class frequencies (:func:`miram.inference.calibrated.prior_correction`).
     """
     return {
         "network_def": network.network_def,
@@ -65,13 +65,13 @@ def corrected_state(
 
 def read_scaling(content: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """
-    Scale and bias of the logits that a file holds, a number a class; an older file's temperature is 1 / scale of all.
+    A file's scale and bias of the logits, one number per class; an older file's temperature is 1 / scale for all.
 
     Returns:
-        both, empty where the file holds none.
+        scale and bias, empty if the file has none.
 
     Raises:
-        ValueError: if they are not as many finite numbers, the scales positive.
+        ValueError: if their lengths differ, a number is not finite, or a scale is not positive.
     """
     temperature = content.get("temperature")
     scale, bias = content.get("scale") or [], content.get("bias") or []
@@ -81,12 +81,12 @@ def read_scaling(content: Mapping[str, Any]) -> tuple[list[float], list[float]]:
         raise ValueError("its scale and bias are not two lists with a number for each class")
     numbers = all(isinstance(value, int | float) and abs(value) < 1e30 for value in scale + bias)
     if not numbers or min(scale, default=1) <= 0:
-        raise ValueError("its scale or temperature is not positive, or its bias not a number")
+        raise ValueError("its scale or temperature is not positive, or its bias is not a number")
     return ([1 / temperature] if temperature is not None else scale), bias
 
 
 def save_classifier(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write what :func:`classifier_content` gives, whole or not at all."""
+    """Write what :func:`classifier_content` returns, completely or not at all."""
     with atomic_write(path) as temporary:
         torch.save(dict(content), temporary)
 
@@ -105,7 +105,7 @@ def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> No
         raise InputError(f"{path} is damaged: it has {len(scale)} scales of logits for {len(classes)} classes")
     levels = [] if thresholds is None else list(thresholds.values()) if isinstance(thresholds, dict) else [None]
     if not all(isinstance(level, dict) for level in levels):
-        raise InputError(f"{path} is damaged: its thresholds are no dictionary of levels and classes")
+        raise InputError(f"{path} is damaged: its thresholds are not a dictionary of levels and classes")
 
 
 def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[str, Any]]:
@@ -117,12 +117,12 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
         "temperature" and "thresholds".
 
     Raises:
-        InputError: if the file is missing, damaged or no classifier.
+        InputError: if the file is missing, damaged or not a classifier.
     """
     content = load_weights_file(path)
     if not content.keys() >= _KEYS:
         raise InputError(
-            f"{path} is no classifier: it lacks {sorted(_KEYS - content.keys())}. "
+            f"{path} is not a classifier: it lacks {sorted(_KEYS - content.keys())}. "
             "Give the model.pt of a fine-tuning run."
         )
     parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")

@@ -1,4 +1,4 @@
-"""One run of the study: a variant trained with one seed, and judged on the validation images."""
+"""One run of the study: a variant trained with one seed, and evaluated on the validation images."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class StudyRun:
     """
     A variant with a network, data and an optimizer.
 
-    The learning rate is constant after its warm-up, so that a run cut at some moment is no half-finished schedule.
+    The learning rate is constant after its warm-up, so that stopping a run at any time does not cut off a schedule.
 
     Args:
-        config: of pretraining, seeded.
+        config: the config of pretraining, seeded.
         variant: the form of MIRAM.
-        task: of the data list, whose labels a k-NN asks for; None for none.
+        task: a task of the data list for a k-NN; None for no k-NN.
 
     Raises:
-        InputError: if there are no validation images, or the data list lacks the task.
+        InputError: if there are no validation images, or the data list does not have the task.
     """
 
     def __init__(self, config: ConfigParser, variant: Variant, task: str | None) -> None:
@@ -62,14 +62,14 @@ class StudyRun:
 
     def train(self, epochs: int, seconds: float | None) -> dict[str, Any]:
         """
-        Train until both the epochs and the time are over, and judge when each is.
+        Train until both the epochs and the time have passed, and evaluate at the end of each.
 
         Args:
-            epochs: how many.
-            seconds: of training steps alone, on a CPU those of the processor; None for as long as the epochs take.
+            epochs: number of epochs.
+            seconds: time of the training steps alone (CPU time on a CPU); None for as long as the epochs take.
 
         Returns:
-            the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` gives.
+            the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` returns.
         """
         judged: dict[str, Any] = {}
         spent, step = 0.0, 0
@@ -89,7 +89,7 @@ class StudyRun:
         return {**asdict(cost), **judged}
 
     def _step(self, batch: dict[str, torch.Tensor], step: int) -> float:
-        """Train on a batch; the seconds that it took, loading left out."""
+        """Train on a batch; returns the seconds that it took, without loading."""
         image, label, (keep,), _ = self.prepare_batch(batch, self.device)
         if self.variant.targets == "enlarged":
             label = without_detail(label, self.image_size)
@@ -104,12 +104,12 @@ class StudyRun:
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
         """
-        What the network is worth now.
+        Evaluate the network's current quality.
 
         Returns:
-            "rank" (RankMe) of the validation images, "knn_auc" if there is a task, and of every scale with real
-            targets the error on hidden patches as a share of that of predicting each patch's mean: "error_1x", and of
-            its bands "low_1x" (what is left after averaging 2 x 2 pixels) and "high_1x".
+            "rank" (RankMe) on the validation images, "knn_auc" if there is a task, and for every scale with real
+            targets the error on hidden patches as a share of that of predicting each patch's mean: "error_1x", and for
+            its bands "low_1x" (means over 2 x 2 pixels) and "high_1x" (the rest).
         """
         self.network.eval()
         features = self._encode(self.held_out)
@@ -127,11 +127,11 @@ class StudyRun:
         return np.concatenate(batches)
 
     def _errors(self) -> dict[str, float]:
-        """Errors by scale and band; a scale that learns other targets than real pixels has none."""
+        """Errors by scale and band, only for scales whose targets are real pixels."""
         loss, scales = self.loss_function, self.network.scales
         known: dict[str, list[float]] = {"real": scales, "enlarged": [1], "quarter": []}
         real = known[self.variant.targets]
-        places = {scale: scales.index(scale) for scale in real}  # of two decoders at one scale the first is judged
+        places = {scale: scales.index(scale) for scale in real}  # with two decoders at one scale, the first one counts
         sums = {scale: torch.zeros(2, 2, device=self.device) for scale in real}
         for batch in self.held_out:
             image, label, (keep,), _ = self.prepare_batch(batch, self.device)

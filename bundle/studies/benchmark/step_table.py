@@ -25,8 +25,8 @@ def _markdown(result: dict[str, Any]) -> str:
         "# Benchmark",
         "",
         f"Machine: {result['machine']}. {versions}.",
-        f"Encoder {settings['encoder']}, {settings['batch_size']} images a step, {settings['repeats']} rounds in turn.",
-        "Times are ratios to the first row, of the same round: median, and quartiles in brackets.",
+        f"Encoder {settings['encoder']}, {settings['batch_size']} images per step, {settings['repeats']} rounds.",
+        "Times are relative to the first row in the same round: median, and quartiles in brackets.",
     ]
     for precision in settings["precisions"]:
         rows = [row for row in result["steps"] if row["precision"] == precision]
@@ -38,7 +38,7 @@ def _markdown(result: dict[str, Any]) -> str:
 
 
 def step_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The timed steps; columns that a CPU does not have stay empty."""
+    """The timed steps; columns that only a GPU has are empty on a CPU."""
     header = ["step", "operations", "saved", "time", "s/step", "images/s", "peak MiB", "MFU"]
     return _table(
         header,

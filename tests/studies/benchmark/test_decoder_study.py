@@ -108,7 +108,7 @@ def test_costs_are_relative_to_mae_of_the_same_seed():
     [
         ({"variants": ["vgg"]}, "no variant 'vgg'"),
         ({"config_files": [Path("no.yaml")]}, "no config file no.yaml"),
-        ({"overrides": {"epochs": 3}}, "'epochs' is no option"),
+        ({"overrides": {"epochs": 3}}, "'epochs' is not an option"),
     ],
 )
 def test_bad_settings_are_refused(crops, tmp_path, changes, message):
