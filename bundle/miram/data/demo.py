@@ -35,7 +35,7 @@ def prepare_demo(
     """
     source = Path(output_dir).parent / "cbis_ddsm"
     logger.info("generating %d patients in %s, for the demonstration", patients, source)
-    generate_cbis_ddsm(source, patients, seed, workers, CaseSettings(test_fraction=test_fraction))
+    generate_cbis_ddsm(source, patients, seed, workers, CaseSettings(test_fraction=test_fraction, large_fraction=0.003))
     prepare_cbis_ddsm(
         source / "dicom",
         source / "csv",
