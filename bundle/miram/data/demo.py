@@ -14,12 +14,13 @@ logger = logging.getLogger(__name__)
 
 def prepare_demo(
     output_dir: str | Path,
-    patients: int = 60,
+    patients: int = 360,
     seed: int = 0,
     crop_size: int = 160,
     crops: str = "lesion",
     workers: int | None = None,
-    test_fraction: float = 0.4,
+    mass_fraction: float = 0.85,
+    test_fraction: float = 0.35,
 ) -> None:
     """
     Generate and prepare the demo's data; what is there already is kept.
@@ -35,7 +36,13 @@ def prepare_demo(
     """
     source = Path(output_dir).parent / "cbis_ddsm"
     logger.info("generating %d patients in %s, for the demonstration", patients, source)
-    generate_cbis_ddsm(source, patients, seed, workers, CaseSettings(test_fraction=test_fraction, large_fraction=0.003))
+    generate_cbis_ddsm(
+        source,
+        patients,
+        seed,
+        workers,
+        CaseSettings(mass_fraction=mass_fraction, test_fraction=test_fraction, large_fraction=0.003),
+    )
     prepare_cbis_ddsm(
         source / "dicom",
         source / "csv",

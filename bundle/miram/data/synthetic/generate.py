@@ -21,7 +21,7 @@ from miram.data.synthetic.tables import write_tables
 from miram.errors import InputError
 from miram.files import write_text
 
-FORMAT_VERSION = 1  # raised when the same arguments give other files
+FORMAT_VERSION = 2  # raised when the same arguments give other files
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _edge_quality(margins: Sequence[str], which: np.ndarray, radius: float) -> t
         "CIRCUMSCRIBED": (1.0, 0.0),
         "MICROLOBULATED": (0.8, 0.0),
         "OBSCURED": (1.2, 0.0),
-        "ILL_DEFINED": (0.16 * radius, 0.10 * radius),
+        "ILL_DEFINED": (0.18 * radius, 0.10 * radius),
         "SPICULATED": (0.05 * radius, 0.05 * radius),
     }
     table = np.array([quality.get(margin, (0.06 * radius, 0.03 * radius)) for margin in margins], dtype=np.float32)
