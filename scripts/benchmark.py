@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from miram.benchmark.cases import ENCODERS
-from miram.benchmark.growth import count_growth
-from miram.benchmark.report import write_benchmark
-from miram.benchmark.run import BenchmarkSettings, run_benchmark
 from miram.cli import main_guard
 from miram.errors import InputError
+from studies.benchmark.growth import count_growth
+from studies.benchmark.step_cases import ENCODERS
+from studies.benchmark.step_table import write_benchmark
+from studies.benchmark.steps import BenchmarkSettings, run_benchmark
 
 VARIANTS = "transformers,monai,lightly,mae,full,shallow,windowed,cross_attention,sub_pixel,three_scales"
 PRECISIONS = ("float32", "bfloat16")

@@ -10,10 +10,10 @@ from pathlib import Path
 import monai
 import torch
 
-from miram.benchmark.loading import measure_loading
 from miram.cli import main_guard
-from miram.data.packed import pack_folder
 from miram.files import write_text
+from miram.loading.packed import pack_folder
+from studies.benchmark.loading import measure_loading
 
 EXPLANATION = """\
 The folder is packed first if it is not (scripts/pack.py). All loaders read the same training crops, in turn, in one

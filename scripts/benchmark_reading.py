@@ -7,9 +7,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from miram.benchmark.reading import measure_reading
 from miram.cli import main_guard
 from miram.files import write_text
+from studies.benchmark.reading import measure_reading
 
 EXPLANATION = """\
 Of each transfer syntax in the folder the file with the most pixels is decoded by all of pydicom's plugins that are

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 from miram.cli import main_guard
-from miram.comparison.cost import describe_plan
-from miram.comparison.plan import make_plan
-from miram.comparison.report import write_comparison
-from miram.comparison.results import comparison_table
-from miram.comparison.run import check_arguments, run_plan
-from miram.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
 from miram.data.datalist import describe
-from miram.handlers import provenance
 from miram.metrics.comparison import check_margin
+from miram.provenance import provenance
+from studies.comparison.comparison_page import write_comparison
+from studies.comparison.cost import describe_plan
+from studies.comparison.plan import make_plan
+from studies.comparison.results import comparison_table
+from studies.comparison.run import check_arguments, run_plan
+from studies.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml, mae and barlow_twins (contrastive) are that with the overlay of their name, scratch is

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from miram.cli import main_guard
-from miram.handlers.description import describe_file, readable
+from miram.provenance.description import describe_file, readable
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from miram.cli import main_guard
-from miram.data.cbis_ddsm.download import PARTS, plan_download, run_download
-from miram.data.idc import free_space
+from miram.prepare.cbis_ddsm.download import PARTS, plan_download, run_download
+from miram.prepare.idc import free_space
 
 EXPLANATION = """\
 First get the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,

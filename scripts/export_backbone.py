@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Sequence
 
 from miram.cli import main_guard
-from miram.networks.export import FORMATS
-from miram.packaging.backbone import export_backbone
+from miram.packaging.export_backbone import export_backbone
+from miram.weights.foreign_formats import FORMATS
 
 # What a user types next, in a process that does not need this package.
 NEXT = {

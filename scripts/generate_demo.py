@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from miram.cli import main_guard
-from miram.data.synthetic.cases import CaseSettings
-from miram.data.synthetic.generate import generate_cbis_ddsm
+from miram.generated.generate import generate_cbis_ddsm
+from miram.generated.patients import CaseSettings
 
 EXPLANATION = """\
 The folder then looks like the download of CBIS-DDSM from The Cancer Imaging Archive:

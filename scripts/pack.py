@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from miram.cli import main_guard
-from miram.data.packed import open_packed, pack_folder
+from miram.loading.packed import open_packed, pack_folder
 
 EXPLANATION = """\
 The packed copy lies in DATASET_DIR/packed: the pixels of all crops, 16 bit, not compressed (512 x 512 pixels are half a

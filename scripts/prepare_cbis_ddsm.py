@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from miram.cli import main_guard
-from miram.data.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
 
 EXPLANATION = """\
 --dicom_dir: the DICOM files in any layout: The Cancer Imaging Archive's (folders named by UIDs or descriptions), the

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from miram.cli import main_guard
-from miram.data.folder import Summary, prepare_folder
-from miram.data.image import INTENSITIES
-from miram.data.image_crops import CROPS, CropSettings
+from miram.prepare.folder import Summary, prepare_folder
+from miram.prepare.image_crops import CROPS, CropSettings
+from miram.readers.image import INTENSITIES
 
 ORIGINS = {
     "csv": "the labels CSV",

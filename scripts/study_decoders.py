@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from miram.benchmark.study import StudySettings, run_study
-from miram.benchmark.study_report import write_study
 from miram.cli import main_guard
-from miram.comparison.settings import parse_assignments
+from studies.benchmark.decoder_report import write_study
+from studies.benchmark.decoder_study import StudySettings, run_study
+from studies.comparison.settings import parse_assignments
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = (
@@ -27,7 +27,7 @@ in --output_dir; the same command continues, and with more seeds or variants add
   python scripts/study_decoders.py --dataset_dir data/cbis_ddsm --overlays configs/model_small.yaml --task pathology \\
       --epochs 100 --output_dir runs/study_cbis --set batch_size=256
 
-Other variants: paper (dear), three_scales (needs crops of 4x: --set label_scale=4).
+Other variants: paper (dear), three_scales (needs crops of 4x: --set field_of_view_scale=4).
 """
 
 

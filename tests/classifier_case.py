@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.prepare.prepared import write_png16
 
 SIZE = 32
 PREPROCESSING = {
@@ -17,7 +17,7 @@ PREPROCESSING = {
     "a_max": 65535,
     "b_min": -2.0,
     "b_max": 2.0,
-    "label_size": [SIZE, SIZE],
+    "field_of_view": [SIZE, SIZE],
     "image_size": [16, 16],
 }
 ENCODER = {

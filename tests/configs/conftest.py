@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from scipy.ndimage import gaussian_filter
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16, write_volume
+from miram.prepare.prepared import write_png16, write_volume
 
 MakeWorkflow = Callable[..., ConfigWorkflow]
 Command = Callable[..., dict[str, Any]]

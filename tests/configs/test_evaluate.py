@@ -14,8 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16
 from miram.errors import InputError
+from miram.prepare.prepared import read_png16
 
 from ..causes import cause_of
 from ..classifier_case import as_input, make_classifier, make_folder, save_model
@@ -67,17 +67,17 @@ def test_what_a_monai_user_looks_for_is_where_monai_says(workflow):
     assert missing <= {"version", "monai_version", "pytorch_version", "numpy_version"}
 
 
-def test_predictions_are_those_of_the_network_at_the_fitted_temperature(workflow, folder, tmp_path):
+def test_predictions_are_those_of_the_network_with_the_fitted_scaling(workflow, folder, tmp_path):
     run(workflow())
     items = load_split(folder / "data", "test")
     network = make_classifier(steps=8)
     with torch.no_grad():
         logits = network(as_input([read_png16(item["image"]) for item in items]))[:, 0]
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    temperature = metrics["calibration"]["temperature"]
-    assert temperature != 1
+    (scale,), (bias,) = metrics["calibration"]["scale"], metrics["calibration"]["bias"]
+    assert scale != 1
     table = pd.read_csv(tmp_path / "predictions.csv")
-    np.testing.assert_allclose(table["prob_MALIGNANT"], (logits / temperature).sigmoid(), rtol=1e-3)
+    np.testing.assert_allclose(table["prob_MALIGNANT"], (logits * scale + bias).sigmoid(), rtol=1e-3)
     thresholds = metrics["calibration"]["thresholds"]
     assert metrics["levels"]["lesion"]["thresholds"] == thresholds["lesion"]
     assert {"miram", "commit", "libraries", "config_sha256"} <= metrics["provenance"].keys()
@@ -102,14 +102,14 @@ def test_flips_and_no_calibration(workflow, folder, tmp_path):
         logits = sum(network(flip) for flip in (image, image.flip(2), image.flip(3), image.flip(2, 3))) / 4
     found = pd.read_csv(tmp_path / "predictions.csv")["prob_MALIGNANT"][0]
     assert found == pytest.approx(logits.sigmoid().item(), rel=1e-3)
-    assert json.loads((tmp_path / "metrics.json").read_text())["calibration"]["temperature"] is None
+    assert json.loads((tmp_path / "metrics.json").read_text())["calibration"]["scale"] == []
 
 
 def test_without_a_validation_split_nothing_is_fitted_and_the_report_says_so(workflow, folder, tmp_path):
     data = make_folder(tmp_path / "data", {"training": 1, "validation": 0, "test": 12})
     run(workflow(dataset_dir=str(data), output_dir=str(tmp_path / "out")))
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert metrics["calibration"]["temperature"] is None
+    assert metrics["calibration"]["scale"] == []
     assert any("0.5, not chosen" in note for note in metrics["notes"])
     auc = metrics["levels"]["image"]["metrics"]["auc"]["overall"]
     assert auc["low"] is None

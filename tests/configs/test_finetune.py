@@ -19,10 +19,10 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16, write_volume
-from miram.networks.backbone import backbone_from_encoder, save_backbone
-from miram.networks.classifier import load_classifier
+from miram.networks.classifier import load_classifier, stock_classifier
 from miram.networks.vit_encoder import ViTEncoder
+from miram.prepare.prepared import write_png16, write_volume
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 from ..causes import cause_of
 
@@ -105,7 +105,7 @@ def test_every_property_of_a_training_workflow_is_there(workflow_of):
     assert workflow.check_properties() == []
 
 
-@pytest.mark.parametrize("overlay", ["linear_probe", "attentive_probe", "multi_gpu"])
+@pytest.mark.parametrize("overlay", ["attentive_probe", "multi_gpu"])
 def test_overlays_change_only_what_the_base_has(overlay, repository):
     base, changes = (
         yaml.safe_load((repository / f"configs/{name}.yaml").read_text()) for name in ("finetune", overlay)
@@ -124,7 +124,7 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
     network, rest = load_classifier(tmp_path / "run/model.pt")
     assert rest["task"] == {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    assert rest["preprocessing"] == {**RANGE, "label_size": [64, 64], "image_size": [32, 32], "prepared": {}}
+    assert rest["preprocessing"] == {**RANGE, "field_of_view": [64, 64], "image_size": [32, 32], "prepared": {}}
     best = table.loc[table["val_ap"].idxmax()]
     assert rest["provenance"]["epoch"] == best["epoch"]
     assert rest["provenance"]["validation"]["val_ap"] == pytest.approx(best["val_ap"], rel=1e-5)
@@ -144,7 +144,6 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
     [
         ([], {"task": "mass_margins", "mixup_alpha": 0.8, "label_smoothing": 0.1, "ema_decay": 0.5}, 3),
         ([], {"task": "grade", "pool": "mean", "balance": "sampling", "pretrained": "none", "image_size": [32, 32]}, 3),
-        (["linear_probe"], {"label_fraction": 0.5}, 1),
         (["attentive_probe"], {"balance": "none"}, 1),
     ],
 )
@@ -159,6 +158,45 @@ def test_variants_run(overlays, overrides, classes, run, tmp_path, backbone):
         before = torch.load(backbone, weights_only=True)["state_dict"]
         after = network.encoder.state_dict()
         assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "classes"),
+    [
+        ({"label_fraction": 0.5}, 1),
+        ({"task": "mass_margins", "balance": "none"}, 3),
+        ({"task": "grade", "pool": "mean", "key_metric": "val_auc"}, 3),
+    ],
+)
+def test_a_linear_probe_is_one_pass(overrides, classes, workflow_of, tmp_path, backbone, caplog):
+    workflow = workflow_of("linear_probe", **overrides)
+    workflow.initialize()
+    with caplog.at_level(logging.INFO):
+        workflow.run()
+    workflow.finalize()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"model.pt", "history.csv", "executed_config.yaml"}
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    (chosen,) = table[table["chosen"] == 1].to_dict("records")
+    metric = overrides.get("key_metric", "val_loss")
+    assert chosen[metric] == (table[metric].max() if metric == "val_auc" else table[metric].min())
+    assert f"chosen by {metric}: C {chosen['C']:.3g}" in caplog.text
+    network, rest = load_classifier(tmp_path / "run/model.pt")
+    assert rest["provenance"]["C"] == chosen["C"]
+    assert rest["provenance"]["validation"]["val_auc"] == pytest.approx(chosen["val_auc"], rel=1e-4)
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, classes)
+    before = torch.load(backbone, weights_only=True)["state_dict"]
+    after = network.encoder.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    if overrides.get("pool", "token") == "token":
+        assert stock_classifier(network)(torch.zeros(1, 1, 32, 32))[0].shape == (1, classes)
+
+
+def test_the_model_file_is_corrected_for_the_balance_of_the_classes(run, tmp_path):
+    run(max_epochs=1, base_learning_rate=0.01)
+    trained = weights_of(tmp_path / "run/checkpoint.pt")["classification_head.bias"]
+    network, _ = load_classifier(tmp_path / "run/model.pt")
+    # 8 of the 15 training images are malignant: their weight is 7 / 8 of that of the others
+    torch.testing.assert_close(network.classification_head.bias.detach(), trained + np.log(8 / 7))
 
 
 def test_an_interrupted_run_equals_an_uninterrupted_one(run, workflow_of, tmp_path):

@@ -11,10 +11,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16, write_png16, write_volume
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.prepare.prepared import read_png16, write_png16, write_volume
 
 from ..classifier_case import ENCODER, PREPROCESSING, as_input, make_classifier, make_folder, save_model
 
@@ -79,15 +79,15 @@ def test_a_folder_gives_a_row_and_a_picture_an_image(workflow, folder, tmp_path)
     assert content["intended_use"].startswith("Research use only")
 
 
-def test_the_temperature_and_operating_point_of_an_evaluation_are_used(workflow, folder, tmp_path):
+def test_the_scaling_and_operating_point_of_an_evaluation_are_used(workflow, folder, tmp_path):
     digest = load_trained(folder / "runs/finetune_pathology/model.pt").sha256
     path = load_split(folder / "data", "test")[0]["image"]
-    save_calibration(tmp_path / "own.json", Calibration(3.0, "", {"image": {"MALIGNANT": 0.01}}, "", digest))
+    save_calibration(tmp_path / "own.json", Calibration([0.3], [-0.5], "", {"image": {"MALIGNANT": 0.01}}, "", digest))
     run(workflow(input=path, calibration_file=str(tmp_path / "own.json"), num_pictures=0))
     (row,) = pd.read_csv(tmp_path / "predictions.csv").to_dict("records")
-    assert row["prob_MALIGNANT"] == pytest.approx(1 / (1 + np.exp(-expected_logits(path) / 3)), rel=1e-4)
+    assert row["prob_MALIGNANT"] == pytest.approx(1 / (1 + np.exp(0.5 - 0.3 * expected_logits(path))), rel=1e-4)
     assert row["called"] == "MALIGNANT"
-    assert json.loads((tmp_path / "predictions.json").read_text())["temperature"] == 3.0
+    assert json.loads((tmp_path / "predictions.json").read_text())["bias"] == [-0.5]
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -117,7 +117,7 @@ def test_a_larger_crop_is_reduced_and_its_middle_seen(workflow, folder, tmp_path
 def test_volumes(workflow, tmp_path):
     encoder = {**ENCODER, "img_size": [8, 8, 8], "patch_size": [4, 4, 4], "spatial_dims": 3}
     network = ViTClassifier(encoder, 1, "mean", head_std=0.5).eval()
-    preprocessing = {**PREPROCESSING, "label_size": [16, 16, 16], "image_size": [8, 8, 8]}
+    preprocessing = {**PREPROCESSING, "field_of_view": [16, 16, 16], "image_size": [8, 8, 8]}
     task = {"name": "pathology", "type": "binary", "classes": CLASSES}
     save_classifier(tmp_path / "model.pt", classifier_content(network, task, preprocessing, {}))
     voxels = np.random.default_rng(0).integers(65536, size=(18, 16, 16)).astype(np.uint16)

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from miram.data.crops import crop_at
-from miram.data.mammograms import whole_breast
-from miram.data.prepared import write_png16, write_volume
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
-from miram.networks.backbone import backbone_from_encoder, save_backbone
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
+from miram.inference.mammograms import whole_breast
+from miram.prepare.prepared import write_png16, write_volume
+from miram.transforms.crops import crop_at
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 from ..causes import cause_of
 from ..classifier_case import SIZE, as_input, make_classifier, save_model
-from ..data.image_files import write_dicom
+from ..image_files import write_dicom
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 SQUARE = (132, 92)  # the first pixel of the bright square
@@ -126,9 +126,11 @@ def test_a_folder_of_several_formats(workflow, folder, tmp_path):
     np.testing.assert_array_equal(label, dicom >= 0.9)
 
 
-def test_temperature_and_operating_point_of_the_evaluation_are_used(workflow, folder, tmp_path):
+def test_scaling_and_operating_point_of_the_evaluation_are_used(workflow, folder, tmp_path):
     digest = load_trained(folder / "model.pt").sha256
-    save_calibration(tmp_path / "own.json", Calibration(1000.0, "", {"image": {"MALIGNANT": 0.501}}, "", digest))
+    save_calibration(
+        tmp_path / "own.json", Calibration([0.001], [0.0], "", {"image": {"MALIGNANT": 0.501}}, "", digest)
+    )
     run(workflow(calibration_file=str(tmp_path / "own.json"), overlap=0.5, overlays=False))
     probability = np.asarray(nibabel.load(tmp_path / "a_probability.nii.gz").dataobj)
     label = np.asarray(nibabel.load(tmp_path / "a_label.nii.gz").dataobj)

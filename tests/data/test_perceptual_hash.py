@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.crops import resize_crop
 from miram.data.perceptual_hash import near_pairs, perceptual_hash
+from miram.transforms.crops import resize_crop
 
-from .image_files import picture
+from ..image_files import picture
 
 SHAPE = (200, 160)
 

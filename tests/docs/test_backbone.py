@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from miram.data.prepared import write_png16
-from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 from miram.networks.vit_encoder import ViTEncoder
+from miram.prepare.prepared import write_png16
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docs/backbone.md").read_text()
@@ -32,14 +32,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     encoder = ViTEncoder(img_size=64, **ENCODER)
     save_backbone(
-        folder / "runs/pretrain/backbone.pt", backbone_from_encoder(encoder, RANGE, {"label_size": [128, 128]})
+        folder / "runs/pretrain/backbone.pt", backbone_from_encoder(encoder, RANGE, {"field_of_view": [128, 128]})
     )
     for number, size in enumerate([(150, 200), (100, 128)]):
         crop = np.random.default_rng(number).integers(0, 65536, size).astype(np.uint16)
         write_png16(folder / f"data/my_images/images/{number}.png", crop)
     classifier = ViTClassifier({**ENCODER, "img_size": [224, 224], "patch_size": [16, 16]}, 1)
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    sizes = {"label_size": [448, 448], "image_size": [224, 224]}
+    sizes = {"field_of_view": [448, 448], "image_size": [224, 224]}
     content = classifier_content(classifier, task, {**RANGE, **sizes}, {"seed": 0})
     save_classifier(folder / "runs/finetune_pathology/model.pt", content)
     with pytest.MonkeyPatch.context() as patch:
@@ -89,8 +89,8 @@ def test_a_block_runs_as_it_stands(block: str, folder: Path, monkeypatch: pytest
 
 
 def test_the_frozen_features_are_those_of_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from miram.losses import downsample
-    from miram.networks.pretrained import pretrained_classifier, read_pretrained
+    from miram.losses.reconstruction import downsample
+    from miram.weights.pretrained import pretrained_classifier, read_pretrained
 
     names = names_after(BLOCKS[0], folder, monkeypatch)
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from miram.engines import PreparePretrainingBatch, TrainingStep
-from miram.losses import MultiScaleReconstructionLoss
+from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking
 
 STEPS = 3

@@ -4,7 +4,7 @@ from ignite.engine import Engine
 
 from miram.engines.pretraining import PreparePretrainingBatch, PrepareTwoViews, baseline_losses, validation_metrics
 from miram.errors import InputError
-from miram.losses import MultiScaleReconstructionLoss, downsample
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.masking import RandomMasking
 from miram.transforms.views import RandomView
 

@@ -11,9 +11,9 @@ from torch.distributed.tensor import DTensor
 from miram.engines.sharding import gather_weights, load_whole_state, release_weights, shard, whole_state
 from miram.engines.steps import _step_unless
 from miram.errors import InputError
-from miram.networks.backbone import backbone_from_encoder
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import backbone_from_encoder
 
 
 @pytest.fixture

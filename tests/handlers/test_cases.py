@@ -2,9 +2,9 @@ import numpy as np
 import torch
 
 from miram.data.tasks import Task
-from miram.engines.calibration import Calibration
-from miram.engines.inference import load_trained
 from miram.handlers.cases import call_direction, explained_case
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import load_trained
 
 from ..classifier_case import make_classifier, save_model
 

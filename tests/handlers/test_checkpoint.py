@@ -8,10 +8,10 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose
 from torch import nn
 
-from miram.data.seeded import SeededDataset, make_loader
 from miram.engines.steps import TrainingStep
 from miram.errors import InputError
 from miram.handlers.checkpoint import CheckpointHandler
+from miram.loading.seeded import SeededDataset, make_loader
 
 LENGTH = 4  # iterations of an epoch
 

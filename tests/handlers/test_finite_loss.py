@@ -15,7 +15,7 @@ class Run:
         self.ended = []
         self.group, self.bad_gradients = group, bad_gradients
         self.engine = Engine(self.step)
-        self.handler = FiniteLossHandler(lambda index: f"crop_{index}.png", policy, interval)
+        self.handler = FiniteLossHandler([{"image": f"crop_{n}.png"} for n in range(2 * len(losses))], policy, interval)
         self.handler.attach(self.engine)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.ended.append(engine.state.epoch))
         items = [torch.tensor([2 * i, 2 * i + 1]) for i in range(len(losses))]
@@ -111,4 +111,4 @@ def test_counts_go_on_where_a_checkpoint_left_them():
 
 def test_an_unknown_policy_is_refused():
     with pytest.raises(InputError, match="non_finite must be one of stop, skip, got 'ignore'"):
-        FiniteLossHandler(str, "ignore")
+        FiniteLossHandler([], "ignore")

@@ -20,10 +20,10 @@ pytest.importorskip(
     "monailabel", reason="MONAI Label is not installed: scripts/make_interop_environment.sh makes an environment for it"
 )
 
-from miram.data.prepared import write_png16
-from miram.data.readers import read_image
 from miram.packaging.package import package_bundle
 from miram.packaging.weights import load_packaged, saved_bytes
+from miram.prepare.prepared import write_png16
+from miram.readers.formats import read_image
 
 from ..classifier_case import as_input, make_classifier, make_crop, save_model
 from ..conftest import REPOSITORY

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from miram.networks.backbone import backbone_from_encoder, save_backbone
-from miram.networks.pretrained import pretrained_classifier, read_pretrained
 from miram.networks.vit_encoder import ViTEncoder
-from miram.packaging.backbone import export_backbone
+from miram.packaging.export_backbone import export_backbone
+from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.pretrained import pretrained_classifier, read_pretrained
 
 timm = pytest.importorskip(
     "timm", reason="timm wants torchvision: scripts/make_interop_environment.sh makes an environment for it"

@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics
 
 from miram.metrics import weighted
+from miram.metrics.calibration import expected_calibration_error
 
 
 def make_problem(seed, ties, kind, n=120, resamples=12):
@@ -85,3 +86,32 @@ def test_a_resample_without_a_class_is_nan_and_leaves_the_others_alone():
         weighted.threshold_metrics(labels, scores, weights, 0.5)["balanced_accuracy"],
     ):
         np.testing.assert_array_equal(values, [np.nan, np.nan, 1.0])
+
+
+def test_one_weighting_by_hand():
+    labels, scores, once = np.array([1.0, 0, 1, 0, 0, 1]), np.array([0.9, 0.4, 0.4, 0.2, 0.6, 0.7]), np.ones((1, 6))
+    # At 0.5 the positives 0.9 and 0.7 are found and 0.4 is missed; of the negatives 0.6 is a false alarm.
+    found = weighted.threshold_metrics(labels, scores, once, 0.5)
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(
+        {"sensitivity": 2 / 3, "specificity": 2 / 3, "accuracy": 4 / 6, "balanced_accuracy": 2 / 3}
+    )
+    # A score equal to the threshold is called positive.
+    assert weighted.threshold_metrics(labels, scores, once, 0.4)["sensitivity"] == 1
+    # One of three negatives (0.6) lies above a positive; above it two positives (0.9, 0.7) are found at specificity 1.
+    counts = weighted.curve_counts(labels, scores, once)
+    assert weighted.sensitivity_at_specificity(*counts, 0.9) == 2 / 3
+    assert weighted.sensitivity_at_specificity(*counts, 1 / 3) == 1
+
+
+def test_no_samples_define_nothing():
+    nothing, weights = np.zeros(0), np.zeros((2, 0))
+    counts = weighted.curve_counts(nothing, nothing, weights)
+    for values in (
+        weighted.roc_auc(*counts),
+        weighted.average_precision(*counts),
+        weighted.sensitivity_at_specificity(*counts, 0.9),
+        weighted.threshold_metrics(nothing, nothing, weights, 0.5)["accuracy"],
+        weighted.mean(nothing, weights),
+        expected_calibration_error(nothing, nothing, weights, binning="equal_mass"),
+    ):
+        np.testing.assert_array_equal(values, [np.nan, np.nan])

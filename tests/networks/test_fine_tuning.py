@@ -11,8 +11,8 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNETR
 from torch import nn
 
-from miram.networks.backbone import backbone_from_encoder, resize_backbone, vit_from_backbone
 from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import backbone_from_encoder, resize_backbone, vit_from_backbone
 
 SAME = ("in_channels", "img_size", "hidden_size", "mlp_dim", "num_heads", "spatial_dims", "qkv_bias")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from miram.losses import MultiScaleReconstructionLoss
+from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking, hidden_mask
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder

@@ -9,11 +9,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from miram.data.prepared import write_png16
 from miram.errors import InputError
 from miram.packaging.label_riskmap import AnswerMapd
 from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadCropd, ServedClassifier, dicom_source
 from miram.packaging.weights import read_state, saved_bytes
+from miram.prepare.prepared import write_png16
 
 
 class HTTPException(Exception):

@@ -3,10 +3,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from miram.data.prepared import write_png16
 from miram.data.tasks import Task
 from miram.errors import InputError
 from miram.packaging.label_training import LoadLabelledCropd, are_pairs, label_class, read_label, split_items
+from miram.prepare.prepared import write_png16
 
 TASK = Task("pathology", "binary", ("BENIGN", "MALIGNANT"))
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from miram.engines.inference import load_trained
+from miram.inference.classifying import load_trained
 from miram.packaging.metadata import make_metadata
 
 from ..classifier_case import make_classifier, save_model

@@ -9,8 +9,8 @@ import torch
 from monai.bundle import create_workflow, load, verify_metadata, verify_net_in_out
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16
-from miram.engines.inference import load_trained
+from miram.inference.classifying import load_trained
+from miram.prepare.prepared import read_png16
 
 from ..classifier_case import as_input, make_classifier, save_model
 from .conftest import run_without_our_package

@@ -6,9 +6,9 @@ import zipfile
 import pytest
 import torch
 
-from miram.engines.calibration import Calibration, save_calibration
-from miram.engines.inference import load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
 from miram.packaging.archive import files_of
 from miram.packaging.kinds import Kind
@@ -92,11 +92,11 @@ def test_nothing_is_left_of_a_bundle_that_fails(repository, checkpoint, tmp_path
 
 def test_a_calibration_of_this_checkpoint_goes_in_and_others_are_refused(repository, checkpoint, tmp_path):
     digest = load_trained(checkpoint).sha256
-    save_calibration(tmp_path / "own.json", Calibration(1.5, "", {"image": {"MALIGNANT": 0.4}}, "", digest))
-    save_calibration(tmp_path / "other.json", Calibration(1.5, model_sha256="0"))
+    save_calibration(tmp_path / "own.json", Calibration([1.5], [0.5], "", {"image": {"MALIGNANT": 0.4}}, "", digest))
+    save_calibration(tmp_path / "other.json", Calibration([1.5], [0.5], model_sha256="0"))
     folder = package_bundle(repository, "classification", checkpoint, tmp_path, tmp_path / "own.json")
     facts = json.loads((folder / "configs/inference.json").read_text())["facts"]
-    assert (facts["temperature"], facts["thresholds"]) == (1.5, {"image": {"MALIGNANT": 0.4}})
+    assert (facts["scale"], facts["bias"], facts["thresholds"]) == ([1.5], [0.5], {"image": {"MALIGNANT": 0.4}})
     for name, message in {"other.json": "another model", "none.json": "there is no calibration"}.items():
         with pytest.raises(InputError, match=message):
             package_bundle(repository, "classification", checkpoint, tmp_path, tmp_path / name)

@@ -7,8 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from miram.data.prepared import write_png16
 from miram.packaging.package import package_bundle
+from miram.prepare.prepared import write_png16
 
 from .zoo_rules import broken_rules
 

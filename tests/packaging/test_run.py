@@ -3,14 +3,15 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from miram.data.datalist import load_split
-from miram.data.prepared import read_png16
-from miram.engines.inference import load_trained
+from miram.inference.classifying import load_trained
 from miram.packaging.weights import load_packaged, read_state
+from miram.prepare.prepared import read_png16
 
 from ..classifier_case import as_input, make_classifier
 from .conftest import run_without_our_package
@@ -62,7 +63,7 @@ def test_a_bundle_evaluates_like_the_run_it_comes_from(bundle, prepared, workflo
     run(workflow(bundle, "inference", input=item, workflow_type="infer", num_pictures=0, output_dir=str(tmp_path)))
     (row,) = pd.read_csv(tmp_path / "predictions.csv").to_dict("records")
     logit = make_classifier(steps=8)(as_input([read_png16(item)])).item()
-    expected = torch.tensor(logit / (calibration["temperature"] or 1)).sigmoid().item()
+    expected = torch.tensor(logit * calibration["scale"][0] + calibration["bias"][0]).sigmoid().item()
     assert row["prob_MALIGNANT"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -74,6 +75,8 @@ def test_training_goes_on_from_the_bundles_weights_and_replaces_them(bundle, pre
     moved = {key: (after[key] - before[key]).abs().max().item() for key in before}
     assert after.keys() == before.keys()
     assert moved["features.blocks.0.attn.qkv.weight"] > 0
+    # 8 of 15 training images are malignant: their weight is taken back
+    assert moved.pop("fc.bias") == pytest.approx(np.log(8 / 7), abs=0.01)
     assert max(moved.values()) < 0.1  # two epochs from where it stood, not from random weights
     history = pd.read_csv(bundle / "runs/finetune_pathology/history.csv")
     assert history["epoch"].to_list() == [1, 2]

@@ -6,9 +6,9 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import NetAdapter
 from torch import nn
 
-from miram.engines.calibration import Calibration
-from miram.engines.inference import load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier
 from miram.packaging.weights import (
     classifier_facts,
@@ -69,7 +69,7 @@ def saved(checkpoint, tmp_path):
     trained = load_trained(checkpoint)
     weights = saved_bytes(packaged_state(trained.network))
     (tmp_path / "model.pt").write_bytes(weights)
-    calibration = Calibration(2.5, "", {"image": {"MALIGNANT": 0.3}})
+    calibration = Calibration([0.4], [-1.0], "", {"image": {"MALIGNANT": 0.3}})
     return tmp_path / "model.pt", classifier_facts(trained, calibration, weights)
 
 
@@ -78,7 +78,8 @@ def test_a_packaged_classifier_is_read_as_that_of_a_run(saved, checkpoint, image
     found, run = load_packaged(path, facts), load_trained(checkpoint)
     torch.testing.assert_close(found.network(image), run.network(image), atol=0, rtol=0)
     assert (found.task, found.preprocessing) == (run.task, run.preprocessing)
-    assert (found.calibration.temperature, found.calibration.thresholds) == (2.5, {"image": {"MALIGNANT": 0.3}})
+    assert (found.calibration.scale, found.calibration.bias) == ([0.4], [-1.0])
+    assert found.calibration.thresholds == {"image": {"MALIGNANT": 0.3}}
 
 
 def test_weights_trained_since_have_no_calibration(saved):
@@ -86,7 +87,7 @@ def test_weights_trained_since_have_no_calibration(saved):
     state = torch.load(path, weights_only=True)
     torch.save({"model": {key: value + 0.01 for key, value in state.items()}}, path)
     found = load_packaged(path, facts)
-    assert (found.calibration.temperature, found.calibration.thresholds) == (None, {})
+    assert (found.calibration.scale, found.calibration.thresholds) == ([], {})
     assert found.provenance == {}
 
 

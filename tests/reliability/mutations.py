@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ..data.image_files import dataset, picture, save, write_dicom, write_jpeg_baseline, write_jpeg_lossless
+from ..image_files import dataset, picture, save, write_dicom, write_jpeg_baseline, write_jpeg_lossless
 
 SHAPE = (36, 32)
 GZIPPED = ".nii.gz"

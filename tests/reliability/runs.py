@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16
-from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.vit_encoder import ViTEncoder
+from miram.prepare.prepared import write_png16
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 from .child import PHASES
 

@@ -20,15 +20,15 @@ import pydicom
 import pytest
 import tifffile
 
-from miram.data.folder import prepare_folder
-from miram.data.image import Image
-from miram.data.image_crops import CropSettings
-from miram.data.jobs import run_jobs
-from miram.data.prepared import read_png16
-from miram.data.readers import read_image
 from miram.errors import InputError
+from miram.jobs import run_jobs
+from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
+from miram.prepare.prepared import read_png16
+from miram.readers.formats import read_image
+from miram.readers.image import Image
 
-from ..data.image_files import dataset, picture, save
+from ..image_files import dataset, picture, save
 from .mutations import SHAPE, _with_right_checksums, mutate, seed_files
 
 LIMIT = 10**6
@@ -147,7 +147,7 @@ import sys
 from pathlib import Path
 import itk
 itk.UC, itk.VectorImage  # itk loads its parts when they are first used: 450 MB
-from miram.data.readers import read_image
+from miram.readers.formats import read_image
 from miram.errors import InputError
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))

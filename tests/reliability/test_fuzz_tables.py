@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from miram.data.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
 from miram.data.datalist import SPLITS, describe, load_split, read_datalist
-from miram.data.folder import prepare_folder
-from miram.data.image_crops import CropSettings
-from miram.data.labels import assign_patients, read_labels
 from miram.data.leakage import check_leakage
-from miram.data.records import Record
 from miram.data.tasks import class_counts, find_task, task_names
-from miram.engines.calibration import load_calibration
 from miram.errors import InputError
+from miram.inference.calibrated import load_calibration
+from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
+from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
+from miram.prepare.labels import assign_patients, read_labels
+from miram.prepare.records import Record
 
-from ..data.image_files import picture
+from ..image_files import picture
 from .mutations import mutate
 from .refusal import problem
 
@@ -85,7 +85,7 @@ def use_calibration(path: Path) -> None:
         calibration.thresholds_at("image", ["a"])
 
 
-CALIBRATION = {"temperature": 1.5, "thresholds": {"image": {"a": 0.3}}, "model_sha256": "digest"}
+CALIBRATION = {"scale": [1.5], "bias": [0.5], "thresholds": {"image": {"a": 0.3}}, "model_sha256": "digest"}
 FILES: dict[str, tuple[str, bytes, Callable[[Path], None]]] = {
     "labels": ("labels.csv", LABELS, use_labels),
     "table": (next(iter(TABLES)), TABLE, use_table),

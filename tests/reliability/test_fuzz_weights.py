@@ -18,13 +18,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from miram.engines.inference import load_trained
 from miram.errors import InputError
-from miram.handlers.description import describe_file
-from miram.networks.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
+from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier, classifier_content
-from miram.networks.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 from miram.networks.vit_encoder import ViTEncoder
+from miram.provenance.description import describe_file
+from miram.weights.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
+from miram.weights.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 
 from ..handlers.test_checkpoint import LENGTH, Run
 from .mutations import mutate
@@ -44,7 +44,7 @@ def use_backbone(path: Path) -> None:
 
 
 def make_backbone() -> dict[str, Any]:
-    facts = {"seed": 0, "scales": [1, 2], "label_size": [32, 32]}
+    facts = {"seed": 0, "scales": [1, 2], "field_of_view": [32, 32]}
     return backbone_from_encoder(
         ViTEncoder(**ENCODER), {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}, facts
     )
@@ -53,7 +53,7 @@ def make_backbone() -> dict[str, Any]:
 def make_model() -> dict[str, Any]:
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
     return classifier_content(
-        ViTClassifier(ENCODER, 1, "mean"), task, {"a_min": 0, "label_size": [32, 32]}, {"seed": 0}
+        ViTClassifier(ENCODER, 1, "mean"), task, {"a_min": 0, "field_of_view": [32, 32]}, {"seed": 0}
     )
 
 

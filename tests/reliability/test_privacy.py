@@ -26,8 +26,8 @@ from PIL.PngImagePlugin import PngInfo
 from miram.packaging.kinds import KINDS
 from miram.packaging.package import package_bundle
 
-from ..data.cbis_ddsm.conftest import Miniature
-from ..data.image_files import dataset, picture, save
+from ..image_files import dataset, picture, save
+from ..prepare.cbis_ddsm.conftest import Miniature
 
 SECRETS = {
     **{"PatientName": "Zebrowska^Quintessa", "PatientID": "QX-7731-PID", "PatientBirthDate": "19410203"},
@@ -172,7 +172,7 @@ def test_prepare_folder_leaves_no_identifier(prepared: tuple[Path, str]) -> None
 
 
 def test_in_this_process_too_logs_and_messages_are_clean(tmp_path: Path, capfd: Any, caplog: Any) -> None:
-    from miram.data.folder import prepare_folder
+    from miram.prepare.folder import prepare_folder
 
     write_images(tmp_path / "in")
     caplog.set_level(logging.DEBUG)

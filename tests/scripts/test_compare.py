@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from miram.data.datalist import write_datalist
-from miram.data.prepared import write_png16
+from miram.prepare.prepared import write_png16
 
 
 @pytest.fixture

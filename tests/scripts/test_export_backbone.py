@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from miram.networks.backbone import backbone_from_encoder, save_backbone
 from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_prepares_generated_data_and_strict_stops(tmp_path: Path) -> None:
-    generate = pytest.importorskip("miram.data.synthetic.generate")
+    generate = pytest.importorskip("miram.generated.generate")
     generate.generate_cbis_ddsm(tmp_path / "demo", patients=5, workers=0)
     folders = ["--dicom_dir", tmp_path / "demo/dicom", "--csv_dir", tmp_path / "demo/csv"]
     done = run(*folders, "--output_dir", tmp_path / "out", "--workers", 0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from miram.losses import MultiScaleReconstructionLoss, downsample
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.masking import hidden_mask
 from miram.visualize.reconstructions import hide, plot_panel, reconstruction_columns
 

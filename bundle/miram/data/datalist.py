@@ -83,6 +83,21 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     return items
 
 
+def test_items(dataset_dir: str | os.PathLike[str], allowed: bool) -> list[Item]:
+    """The items of the test split where a run may learn from them, else none."""
+    return load_split(dataset_dir, "test") if allowed else []
+
+
+def as_samples(items: Sequence[Item], key: str = "image") -> list[dict[str, Any]]:
+    """What a data set loads of each item: the path of its image under `key`, and its "index" in the split."""
+    return [{key: item["image"], "index": index} for index, item in enumerate(items)]
+
+
+def read_prepared(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """How the crops of a prepared folder were made; empty where its data list does not say."""
+    return dict(read_datalist(Path(dataset_dir) / FILE_NAME).get("prepared", {}))
+
+
 def remedy_of_empty(split: str) -> str:
     """What fills an empty split."""
     if split == "test":

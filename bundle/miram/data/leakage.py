@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
-from miram.data.jobs import available_cores
 from miram.data.perceptual_hash import near_pairs, perceptual_hash
-from miram.data.progress import progress_bar
-from miram.data.readers import read_image
 from miram.errors import InputError
 from miram.files import write_text
+from miram.jobs import available_cores
+from miram.progress import progress_bar
+from miram.readers.formats import read_image
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import dctn
 
-from miram.data.crops import resize_crop
+from miram.transforms.crops import resize_crop
 
 
 def perceptual_hash(pixels: np.ndarray, side: int = 64, frequencies: int = 16) -> str:

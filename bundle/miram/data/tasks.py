@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from miram.data.cbis_ddsm.tables import DESCRIPTORS
-from miram.data.datalist import Item
+from miram.data.datalist import FILE_NAME, Item, read_datalist
 from miram.errors import InputError
+from miram.prepare.cbis_ddsm.tables import DESCRIPTORS
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 
@@ -79,6 +81,11 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
             "least two classes"
         )
     return Task(name, _task_type(datalist, key, classes), classes)
+
+
+def read_task(dataset_dir: str | os.PathLike[str], name: str) -> Task:
+    """:func:`find_task` in the data list of a prepared folder."""
+    return find_task(read_datalist(Path(dataset_dir) / FILE_NAME), name)
 
 
 def task_names(datalist: dict[str, Any]) -> list[str]:

@@ -12,29 +12,30 @@ from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import PrepareBatch
 
-from miram.classification_loss import ClassificationLoss
 from miram.data.tasks import Task
 from miram.engines.distributed import gather_objects
 from miram.engines.steps import ValidationStep
-from miram.losses import downsample
+from miram.errors import InputError
+from miram.losses.classification import ClassificationLoss
+from miram.losses.reconstruction import downsample
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
 
 
-def probabilities(logits: torch.Tensor, task: Task, temperature: float | None = None) -> torch.Tensor:
+def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
     """
-    Turn logits into probabilities, in float32.
+    Turn logits into probabilities, in float32. Those of a trained network: :meth:`Calibration.probabilities
+    <miram.inference.calibrated.Calibration.probabilities>`.
 
     Args:
         logits: (B, K).
         task: a multi-class task's classes share a softmax; each class of the others has a sigmoid of its own.
-        temperature: what the logits are divided by, as calibration fitted it; None is 1.
 
     Returns:
         (B, K), in the order of `task.scored`.
     """
-    scaled = logits.float() if temperature is None else logits.float() / temperature
-    return scaled.softmax(dim=1) if task.type == "multiclass" else scaled.sigmoid()
+    logits = logits.float()
+    return logits.softmax(dim=1) if task.type == "multiclass" else logits.sigmoid()
 
 
 class PrepareClassificationBatch(PrepareBatch):
@@ -140,15 +141,22 @@ class MacroScore(Metric):
         return mean_over_classes([self.score(label[:, k], pred[:, k]) for k in range(label.shape[1])])
 
 
-def classification_metrics(device: torch.device) -> dict[str, Metric]:
+def classification_metrics(device: torch.device, key_metric: str = "val_auc") -> dict[str, Metric]:
     """
     The figures of validation: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images.
 
     Args:
         device: where the loss is summed.
+        key_metric: which of them comes first, where MONAI looks for the one that chooses the best epoch.
+
+    Raises:
+        InputError: if there is no such figure.
     """
-    return {
+    metrics = {
         "val_auc": MacroScore(roc_auc),
         "val_ap": MacroScore(average_precision),
         "val_loss": Average(lambda output: output["per_image"], device=device)[0],
     }
+    if key_metric not in metrics:
+        raise InputError(f"key_metric is {key_metric!r}; give one of {', '.join(metrics)}")
+    return {key_metric: metrics.pop(key_metric), **metrics}

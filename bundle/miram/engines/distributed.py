@@ -92,6 +92,18 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def global_batch_size(batch_size: int, accumulation_steps: int = 1) -> int:
+    """Images between two optimizer steps, of all processes: `batch_size` is that of one process and one batch."""
+    return batch_size * accumulation_steps * world_size()
+
+
+def data_parallel(network: nn.Module, device: torch.device | str) -> nn.parallel.DistributedDataParallel:
+    """The network on this process's device, with gradients averaged over all processes."""
+    device = torch.device(device)
+    device_ids = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network.to(device), device_ids=device_ids)
+
+
 def rank() -> int:
     """The number of this process among them."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from ignite.metrics import Average, Metric
 from monai.engines.utils import PrepareBatch
 
-from miram.baselines import baseline_per_image
 from miram.errors import InputError
-from miram.losses import MultiScaleReconstructionLoss, downsample
+from miram.losses.baselines import baseline_per_image
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
+from miram.networks.decoders.scale_decoder import ScaleDecoder
 from miram.networks.miram import MIRAM
-from miram.networks.scale_decoder import ScaleDecoder
 
 
 class PreparePretrainingBatch(PrepareBatch):
@@ -131,7 +131,7 @@ def baseline_losses(
     device: torch.device,
 ) -> dict[str, float]:
     """
-    The validation loss of reconstructions that need no network (:func:`miram.baselines.baseline_per_image`).
+    The validation loss of reconstructions that need no network (:func:`miram.losses.baselines.baseline_per_image`).
 
     Args:
         loader: the validation loader, whose masks are fixed.

@@ -1,16 +1,15 @@
 """Ignite event handlers: what a run resumes from, records, draws and leaves behind."""
 
-from miram.handlers.backbone import BackboneHandler
 from miram.handlers.checkpoint import CheckpointHandler
+from miram.handlers.draw_reconstructions import ReconstructionHandler
 from miram.handlers.ema import ExponentialMovingAverage
-from miram.handlers.executed_config import save_executed_config
 from miram.handlers.finite_loss import FiniteLossHandler
+from miram.handlers.group import HandlerGroup
 from miram.handlers.history import HistoryHandler
-from miram.handlers.model import BestModelHandler
 from miram.handlers.progress import ProgressHandler
-from miram.handlers.provenance import provenance
-from miram.handlers.reconstructions import ReconstructionHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
+from miram.handlers.save_backbone import BackboneHandler
+from miram.handlers.save_best_model import BestModelHandler
 from miram.handlers.sharding import ShardingHandler
 from miram.handlers.summary import SummaryHandler
 
@@ -20,6 +19,7 @@ __all__ = [
     "CheckpointHandler",
     "ExponentialMovingAverage",
     "FiniteLossHandler",
+    "HandlerGroup",
     "HistoryHandler",
     "NeighborProbe",
     "ProgressHandler",
@@ -27,6 +27,4 @@ __all__ = [
     "RepresentationMonitor",
     "ShardingHandler",
     "SummaryHandler",
-    "provenance",
-    "save_executed_config",
 ]

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 
 from miram.data.prediction_table import wrongness
 from miram.data.tasks import Task
-from miram.engines.calibration import Calibration
-from miram.engines.inference import TrainedClassifier
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import TrainedClassifier
 from miram.visualize.attention import MapKind, attention_maps
 from miram.visualize.contact_sheet import Case, plot_contact_sheet
-from miram.visualize.report import Picture
+from miram.visualize.html_report import Picture
 
 MAP_NOTES = {
     "relevance": "Bright: patches that spoke for what was called (gradient-weighted attention); no segmentation.",

@@ -11,7 +11,7 @@ import torch
 
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.networks.backbone import load_weights_file
+from miram.weights.backbone import load_weights_file
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from miram.data.seeded import SeededSampler
 from miram.errors import InputError
+from miram.loading.seeded import SeededSampler
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def start_within(loader: Any, epoch: int, batches: int) -> None:
         batches: how many are done.
 
     Raises:
-        TypeError: if its sampler is no :class:`miram.data.seeded.SeededSampler`.
+        TypeError: if its sampler is no :class:`miram.loading.seeded.SeededSampler`.
     """
     if not isinstance(loader.sampler, SeededSampler):
         raise TypeError(f"going on within an epoch needs a SeededSampler, not a {type(loader.sampler).__name__}.")

@@ -17,7 +17,7 @@ from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
 from miram.metrics.predictions import Predictions, read_predictions
 from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
-from miram.visualize.report import Picture
+from miram.visualize.html_report import Picture
 
 
 def draw_curves(

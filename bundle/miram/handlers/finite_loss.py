@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -26,7 +26,7 @@ class FiniteLossHandler:
     of a bad step. Their number is the trainer's metric "skipped_steps", a column of the history.
 
     Args:
-        name_of: gives an item's name by its index in the training set.
+        items: of the training set, in its order; each has its file's name under "image".
         policy: "stop" ends the run at the next look; "skip" warns and goes on, unless no step of an epoch was good.
         interval: iterations between two looks; the last iteration of an epoch is always one.
 
@@ -34,10 +34,10 @@ class FiniteLossHandler:
         InputError: for another policy; and while training, if a step was bad and the policy is to stop.
     """
 
-    def __init__(self, name_of: Callable[[int], str], policy: Policy = "stop", interval: int = 20) -> None:
+    def __init__(self, items: Sequence[Mapping[str, Any]], policy: Policy = "stop", interval: int = 20) -> None:
         if policy not in get_args(Policy):
             raise InputError(f"non_finite must be one of {', '.join(get_args(Policy))}, got {policy!r}")
-        self.name_of = name_of
+        self.items = items
         self.policy = policy
         self.interval = interval
         self.batches: list[tuple[int, torch.Tensor, torch.Tensor | None, Sequence[int]]] = []
@@ -133,4 +133,4 @@ class FiniteLossHandler:
         return "gradient of another process is not finite", False
 
     def _images(self, indices: Iterable[int]) -> str:
-        return f"Look at the batch's images: {', '.join(self.name_of(int(index)) for index in indices)}"
+        return f"Look at the batch's images: {', '.join(self.items[int(index)]['image'] for index in indices)}"

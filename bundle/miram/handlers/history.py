@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from miram.engines.distributed import is_main_process, world_size
 from miram.errors import InputError
 from miram.files import write_text
-from miram.visualize.curves import plot_history
+from miram.visualize.loss_curves import plot_history
 
 logger = logging.getLogger(__name__)
 

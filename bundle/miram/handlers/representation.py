@@ -15,10 +15,10 @@ from monai.transforms import Compose
 from torch.utils.data import DataLoader, Dataset
 
 from miram.data.datalist import FILE_NAME, load_split, read_datalist
-from miram.data.seeded import SeededDataset
 from miram.data.tasks import find_task, targets
 from miram.engines.distributed import is_main_process
-from miram.losses import downsample
+from miram.loading.seeded import SeededDataset
+from miram.losses.reconstruction import downsample
 from miram.metrics.classification import roc_auc
 from miram.metrics.knn import knn_scores, mean_over_classes
 from miram.metrics.rank import effective_rank

@@ -7,15 +7,15 @@ in multi-class tasks they are the highest probability and whether that class is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from miram.errors import InputError
+from miram.metrics.weighted import ratio
 
 Binning = Literal["equal_width", "equal_mass"]
 Activation = Literal["sigmoid", "softmax"]
@@ -39,7 +39,7 @@ def bin_index(confidence: np.ndarray, n_bins: int = 10, binning: Binning = "equa
     if n_bins < 1 or binning not in get_args(Binning):
         raise InputError(f"n_bins is {n_bins}, binning {binning!r}; use at least 1 and one of {get_args(Binning)}")
     inner = np.linspace(0, 1, n_bins + 1)[1:-1]
-    edges = inner if binning == "equal_width" else np.quantile(confidence, inner)
+    edges = inner if binning == "equal_width" or not confidence.size else np.quantile(confidence, inner)
     return np.searchsorted(edges, confidence)
 
 
@@ -62,12 +62,12 @@ def expected_calibration_error(
         binning: "equal_width" or "equal_mass".
 
     Returns:
-        (R,) values from 0 to 1.
+        (R,) values from 0 to 1; NaN of no samples.
     """
     weights = np.ones((1, confidence.size)) if weights is None else weights
     in_bin = bin_index(confidence, n_bins, binning)[:, None] == np.arange(n_bins)
     gaps = weights @ (in_bin * (confidence - outcome)[:, None])
-    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
+    return ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
 def squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -94,68 +94,63 @@ def reliability_curve(
     return groups.mean().assign(count=groups.size()).rename_axis("bin").reset_index()
 
 
-def fit_temperature(
+def fit_scaling(
     logits: np.ndarray,
     labels: np.ndarray,
     activation: Activation,
-    bounds: tuple[float, float] = (0.01, 100.0),
-) -> float:
+    scale: np.ndarray | float = 1.0,
+    bias: np.ndarray | float = 0.0,
+    deviations: tuple[float, float] = (1.0, 2.0),
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    The temperature by which to divide logits, fitted on validation data by maximum likelihood (Guo et al. 2017).
+    Scale and bias that make logits probabilities, fitted on validation data by penalised maximum likelihood.
+
+    A class with a sigmoid has a scale and a bias of its own (Platt 1999). Classes that share a softmax share the scale
+    and have a bias each (vector scaling with one temperature, Guo et al. 2017). The bias undoes a shift of the prior,
+    which class weights and balanced sampling cause and a temperature alone cannot undo. The penalty is that of a normal
+    distribution around the values given; it decides where few labels are known, and fades where there are many. So
+    predictions that are all right, or no better than chance, have a finite fit, too.
 
     Args:
-        logits: (n,) or (n, C).
+        logits: (n, K).
         labels: the same shape, 1 or 0 (one-hot for softmax), NaN where unknown (left out).
         activation: "sigmoid" (binary, multi-label) or "softmax" (multi-class).
-        bounds: where to search.
+        scale: (K,) or one number, positive: what is expected of the scale, and kept where no label is known.
+        bias: likewise.
+        deviations: of the logarithm of the scale, and of the bias, from what is expected.
 
     Returns:
-        the temperature; above 1 the logits were over-confident.
+        scale and bias, (K,) each: logits * scale + bias are calibrated logits.
 
     Raises:
-        InputError: if no label is known, a logit is not finite, or the best temperature is at a bound.
+        InputError: if the shapes differ, or a logit is not finite.
     """
-    _check_activation(activation)
-    if logits.shape != labels.shape or not np.isfinite(logits).all():
-        raise InputError(f"logits {logits.shape} and labels {labels.shape} must have one shape, and logits be finite")
-    if np.isnan(labels).all():
-        raise InputError("a temperature cannot be fitted: no validation label is known")
-    low, high = np.log(bounds)
-    objective = _negative_log_likelihood(logits, labels, activation)
-    found = minimize_scalar(objective, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
-    if min(found - low, high - found) < 1e-3:
-        raise InputError(
-            f"a temperature cannot be fitted: the best is at the bound {np.exp(found):.3g}, which happens when the "
-            "validation predictions are all right or no better than chance; use more validation data or no temperature"
-        )
-    return float(np.exp(found))
-
-
-def apply_temperature(logits: np.ndarray, temperature: float, activation: Activation) -> np.ndarray:
-    """Probabilities of logits (n,) or (n, C): the sigmoid, or the softmax over C, of logits / temperature."""
-    _check_activation(activation)
-    scaled = logits / temperature
-    return softmax(scaled, axis=-1) if activation == "softmax" else expit(scaled)
-
-
-def _check_activation(activation: str) -> None:
     if activation not in get_args(Activation):
         raise InputError(f"activation is {activation!r}; use one of {', '.join(get_args(Activation))}")
+    if logits.shape != labels.shape or not np.isfinite(logits).all():
+        raise InputError(f"logits {logits.shape} and labels {labels.shape} must have one shape, and logits be finite")
+    scale, bias = (np.broadcast_to(np.asarray(value, float), logits.shape[1:]) for value in (scale, bias))
+    together = [range(logits.shape[1])] if activation == "softmax" else [[k] for k in range(logits.shape[1])]
+    fitted = [
+        _fit_jointly(scale[k] * logits[:, k] + bias[k], labels[:, k], activation, deviations)
+        for k in map(list, together)
+    ]
+    factor = np.concatenate([np.full(len(shift), factor) for factor, shift in fitted])
+    return scale * factor, bias * factor + np.concatenate([shift for _, shift in fitted])
 
 
-def _negative_log_likelihood(
-    logits: np.ndarray, labels: np.ndarray, activation: Activation
-) -> Callable[[float], float]:
-    """The function of log temperature to minimise: the mean over known labels, smooth and with a single minimum."""
-    known = ~np.isnan(labels)
-    targets = np.where(known, labels, 0)
+def _fit_jointly(
+    logits: np.ndarray, labels: np.ndarray, activation: Activation, deviations: tuple[float, float]
+) -> tuple[float, np.ndarray]:
+    """One factor and K summands of logits (n, K), expected to be 1 and 0."""
+    known = ~np.isnan(labels).any(axis=1)
+    logits, labels = logits[known], labels[known]
 
-    def softmax_loss(log_temperature: float) -> float:
-        return -float((targets * log_softmax(logits * np.exp(-log_temperature), axis=-1)).sum() / targets.sum())
+    def objective(values: np.ndarray) -> float:
+        calibrated = logits * np.exp(values[0]) + values[1:]
+        normaliser = np.logaddexp(0, calibrated) if activation == "sigmoid" else logsumexp(calibrated, axis=1)
+        likelihood = (labels * calibrated).sum() - normaliser.sum()
+        return float((values[0] / deviations[0]) ** 2 / 2 + ((values[1:] / deviations[1]) ** 2).sum() / 2 - likelihood)
 
-    def sigmoid_loss(log_temperature: float) -> float:
-        scaled = logits * np.exp(-log_temperature)
-        log_likelihood = targets * log_expit(scaled) + (1 - targets) * log_expit(-scaled)
-        return -float(log_likelihood[known].mean())
-
-    return softmax_loss if activation == "softmax" else sigmoid_loss
+    found = minimize(objective, np.zeros(1 + logits.shape[1]), method="BFGS").x
+    return float(np.exp(found[0])), found[1:]

@@ -1,8 +1,9 @@
 """
-Point estimates of classification, from scikit-learn, and the choice of an operating point.
+Values of one class without a bootstrap, its confusion, and the choice of an operating point.
 
 Every function takes the labels (n,) of one class (1, 0 or NaN = unknown) and its scores (n,); unknown labels are left
-out. A value that the labels do not define (one class is absent) is NaN.
+out. A value that the labels do not define (one class is absent) is NaN. The metrics are those of
+:mod:`miram.metrics.weighted`, in which each sample counts once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from sklearn import metrics
 
 from miram.errors import InputError
+from miram.metrics import weighted
 
 ThresholdRule = Literal["youden", "specificity", "sensitivity"]
 
@@ -25,64 +27,18 @@ def known(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve; ties count one half."""
-    labels, scores = known(labels, scores)
-    return float(metrics.roc_auc_score(labels, scores)) if np.unique(labels).size == 2 else np.nan
+    return float(weighted.roc_auc(*_curve_counts(labels, scores))[0])
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Average precision: the precision at each threshold, weighted by the gain in recall (no interpolation)."""
+    return float(weighted.average_precision(*_curve_counts(labels, scores))[0])
+
+
+def _curve_counts(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """True and false positives at each distinct known score, (1, K) each."""
     labels, scores = known(labels, scores)
-    return float(metrics.average_precision_score(labels, scores)) if np.unique(labels).size == 2 else np.nan
-
-
-def sensitivity_at_specificity(labels: np.ndarray, scores: np.ndarray, specificity: float = 0.9) -> float:
-    """The highest sensitivity of any threshold whose specificity is at least `specificity` (no interpolation)."""
-    labels, scores = known(labels, scores)
-    if np.unique(labels).size < 2:
-        return np.nan
-    false_positive_rate, sensitivity, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
-    return float(sensitivity[false_positive_rate <= 1 - specificity + 1e-12].max())
-
-
-def threshold_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
-    """
-    Sensitivity, specificity, accuracy and balanced accuracy of calling scores >= `threshold` positive.
-
-    Returns:
-        the four values by name; NaN where the class that one needs is absent.
-    """
-    labels, scores = known(labels, scores)
-    if not labels.size:
-        return dict.fromkeys(("sensitivity", "specificity", "accuracy", "balanced_accuracy"), np.nan)
-    called = (scores >= threshold).astype(int)
-    sensitivity = float(metrics.recall_score(labels, called, zero_division=np.nan))
-    specificity = float(metrics.recall_score(labels, called, pos_label=0, zero_division=np.nan))
-    return {
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "accuracy": float(metrics.accuracy_score(labels, called)),
-        "balanced_accuracy": (sensitivity + specificity) / 2,
-    }
-
-
-def multiclass_accuracy(one_hot: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """
-    Accuracy and balanced accuracy of the most probable class.
-
-    Args:
-        one_hot: (n, C) labels, rows of NaN where unknown.
-        probabilities: (n, C).
-
-    Returns:
-        both values by name; balanced accuracy is NaN if a class is absent.
-    """
-    mask = ~np.isnan(one_hot).any(axis=1)
-    labels, called = one_hot[mask].argmax(axis=1), probabilities[mask].argmax(axis=1)
-    complete = np.unique(labels).size == one_hot.shape[1]
-    return {
-        "accuracy": float(metrics.accuracy_score(labels, called)) if labels.size else np.nan,
-        "balanced_accuracy": float(metrics.balanced_accuracy_score(labels, called)) if complete else np.nan,
-    }
+    return weighted.curve_counts(labels, scores, np.ones((1, labels.size)))
 
 
 def confusion_matrix(labels: np.ndarray, called: np.ndarray, n_classes: int = 2) -> np.ndarray:
@@ -130,10 +86,10 @@ def choose_threshold(
         raise InputError(f"the threshold rule is {rule!r}; use one of {', '.join(get_args(ThresholdRule))}")
     if rule != "youden" and (target is None or not 0 <= target <= 1):
         raise InputError(f"the threshold rule {rule!r} needs a target from 0 to 1, not {target!r}")
-    false_positive_rate, sensitivity, thresholds = metrics.roc_curve(labels, scores, drop_intermediate=False)
-    gain = _gain(1 - false_positive_rate, sensitivity, rule, target or 0.0)
-    chosen = thresholds[np.argmax(gain)]
-    return float(chosen) if np.isfinite(chosen) else float(np.nextafter(scores.max(), np.inf))
+    thresholds = np.append(np.nextafter(scores.max(), np.inf), np.unique(scores)[::-1])
+    positives, negatives = (np.append(0, counts[0]) for counts in _curve_counts(labels, scores))
+    gain = _gain(1 - negatives / negatives[-1], positives / positives[-1], rule, target or 0.0)
+    return float(thresholds[np.argmax(gain)])
 
 
 def _gain(specificity: np.ndarray, sensitivity: np.ndarray, rule: str, target: float) -> np.ndarray:

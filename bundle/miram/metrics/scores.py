@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miram.metrics import calibration, classification, weighted
+from miram.metrics import calibration, weighted
 from miram.metrics.bootstrap import Support
 from miram.metrics.calibration import Binning
 from miram.metrics.predictions import Predictions
@@ -44,19 +44,12 @@ def values(predictions: Predictions, options: ScoreOptions) -> dict[Key, float]:
     Returns:
         values by (metric, class), the class "" for the whole set; NaN where undefined.
     """
-    result: dict[Key, float] = {}
-    for column, name in enumerate(predictions.classes):
-        for metric, value in _class_values(predictions, column, options).items():
-            result[metric, name] = value
-    macro = {metric: _defined_mean(result, metric) for metric, _ in result}
-    result |= {(metric, OVERALL): value for metric, value in macro.items()}
-    if predictions.task_type == "multiclass":
-        result |= {(metric, OVERALL): value for metric, value in _multiclass_values(predictions, options).items()}
-    return result
+    once = np.ones((1, len(predictions.units)))
+    return {key: float(value[0]) for key, value in resampled(predictions, options, once).items()}
 
 
 def resampled(
-    predictions: Predictions, options: ScoreOptions, weights: np.ndarray, point: Mapping[Key, float]
+    predictions: Predictions, options: ScoreOptions, weights: np.ndarray, point: Mapping[Key, float] | None = None
 ) -> dict[Key, np.ndarray]:
     """
     Every metric under R weightings of the samples.
@@ -65,22 +58,24 @@ def resampled(
         predictions: n rows.
         options: as for :func:`values`.
         weights: (R, n).
-        point: what :func:`values` gave; a macro mean is over the classes that are defined there.
+        point: what :func:`values` gave: a macro mean is over the classes that are defined there; None: over those that
+            are defined in all R.
 
     Returns:
         (R,) values by (metric, class); NaN for resamples that lack a class.
     """
-    result: dict[Key, np.ndarray] = {key: np.full(len(weights), np.nan) for key in point if key[1] != OVERALL}
-    for column in np.flatnonzero(predictions.known.any(axis=0)).tolist():
-        for metric, value in _class_resampled(predictions, column, options, weights).items():
-            result[metric, predictions.classes[column]] = value
+    result: dict[Key, np.ndarray] = {}
+    for column, name in enumerate(predictions.classes):
+        found = _class_values(predictions, column, options, weights)
+        result |= {(metric, name): value for metric, value in found.items()}
     for metric in dict.fromkeys(metric for metric, _ in result):
-        defined = [result[metric, name] for name in predictions.classes if np.isfinite(point[metric, name])]
+        keys = [(metric, name) for name in predictions.classes]
+        defined = [result[key] for key in keys if np.isfinite((point or result)[key]).all()]
         result[metric, OVERALL] = np.mean(defined, axis=0) if defined else np.full(len(weights), np.nan)
     if predictions.task_type == "multiclass":
         rows = predictions.labelled
-        for metric, value in _multiclass_resampled(predictions.select(rows), options, weights[:, rows]).items():
-            result[metric, OVERALL] = value
+        overall = _multiclass_values(predictions.select(rows), options, weights[:, rows])
+        result |= {(metric, OVERALL): value for metric, value in overall.items()}
     return result
 
 
@@ -104,24 +99,7 @@ def supports(predictions: Predictions, point: Mapping[Key, float]) -> dict[Key, 
     return result
 
 
-def _class_values(predictions: Predictions, column: int, options: ScoreOptions) -> dict[str, float]:
-    labels, scores = predictions.labels[:, column], predictions.probabilities[:, column]
-    result = {
-        "auc": classification.roc_auc(labels, scores),
-        "average_precision": classification.average_precision(labels, scores),
-        "sensitivity_at_specificity": classification.sensitivity_at_specificity(labels, scores, options.specificity),
-    }
-    if predictions.task_type == "multiclass":
-        return result
-    result |= classification.threshold_metrics(labels, scores, options.thresholds[predictions.classes[column]])
-    labels, scores = classification.known(labels, scores)
-    if not labels.size:
-        return result | {"brier": np.nan, "ece": np.nan}
-    error = calibration.expected_calibration_error(scores, labels, None, options.n_bins, options.binning)
-    return result | {"brier": float(calibration.squared_errors(labels, scores).mean()), "ece": float(error[0])}
-
-
-def _class_resampled(
+def _class_values(
     predictions: Predictions, column: int, options: ScoreOptions, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     known = predictions.known[:, column]
@@ -138,40 +116,24 @@ def _class_resampled(
     return (
         result
         | weighted.threshold_metrics(labels, scores, weights, options.thresholds[predictions.classes[column]])
-        | _calibration_resampled(calibration.squared_errors(labels, scores), scores, labels, weights, options)
+        | _calibration_values(calibration.squared_errors(labels, scores), scores, labels, weights, options)
     )
 
 
-def _multiclass_values(predictions: Predictions, options: ScoreOptions) -> dict[str, float]:
-    known = predictions.select(predictions.labelled)
-    confidence, outcome = calibration.top_label(known.labels, known.probabilities)
-    error = calibration.expected_calibration_error(confidence, outcome, None, options.n_bins, options.binning)
-    return {
-        **classification.multiclass_accuracy(known.labels, known.probabilities),
-        "brier": float(calibration.squared_errors(known.labels, known.probabilities).mean()),
-        "ece": float(error[0]),
-    }
-
-
-def _multiclass_resampled(known: Predictions, options: ScoreOptions, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _multiclass_values(known: Predictions, options: ScoreOptions, weights: np.ndarray) -> dict[str, np.ndarray]:
     confidence, outcome = calibration.top_label(known.labels, known.probabilities)
     squared = calibration.squared_errors(known.labels, known.probabilities)
     return {
         **weighted.multiclass_accuracy(known.labels, known.probabilities, weights),
-        **_calibration_resampled(squared, confidence, outcome, weights, options),
+        **_calibration_values(squared, confidence, outcome, weights, options),
     }
 
 
-def _calibration_resampled(
+def _calibration_values(
     squared: np.ndarray, confidence: np.ndarray, outcome: np.ndarray, weights: np.ndarray, options: ScoreOptions
 ) -> dict[str, np.ndarray]:
     error = calibration.expected_calibration_error(confidence, outcome, weights, options.n_bins, options.binning)
     return {"brier": weighted.mean(squared, weights), "ece": error}
-
-
-def _defined_mean(result: Mapping[Key, float], metric: str) -> float:
-    defined = [value for (name, _), value in result.items() if name == metric and np.isfinite(value)]
-    return float(np.mean(defined)) if defined else np.nan
 
 
 def _class_support(predictions: Predictions, column: int) -> dict[str, int]:

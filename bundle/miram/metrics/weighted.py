@@ -1,6 +1,8 @@
 """
 Metrics for many weightings of the same samples at once, which is what a bootstrap needs.
 
+A point estimate is one weighting, in which each sample counts once.
+
 `weights` is (R, n): how often each of the n samples counts in each of R resamples. Scores are sorted once; a resample
 is then a cumulative sum. Each function gives (R,) values, equal to scikit-learn's with `sample_weight`, and NaN for
 the resamples that do not define it (a class is absent). Labels are 1 or 0; unknown ones are taken out before.
@@ -21,8 +23,11 @@ def curve_counts(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
         weights: (R, n).
 
     Returns:
-        true positives and false positives, (R, K) each for K distinct scores; the last column holds the totals.
+        true positives and false positives, (R, K) each for K distinct scores; the last column holds the totals. Of no
+        samples there is that column alone, of zeros.
     """
+    if not scores.size:
+        return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
     sorted_weights = weights[:, order]

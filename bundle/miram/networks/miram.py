@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from miram.networks.decoder import Decoded, Decoder
-from miram.networks.decoder_factory import make_decoder
+from miram.networks.decoders.base import Decoded, Decoder
+from miram.networks.decoders.factory import make_decoder
 from miram.networks.vit_encoder import ViTEncoder
 
 
@@ -22,8 +22,8 @@ class MIRAM(nn.Module):
 
     Args:
         encoder: the encoder that is pretrained.
-        decoders: one per scale; or the arguments of :func:`miram.networks.decoder_factory.make_decoder` each, `encoder`
-            left out.
+        decoders: one per scale; or the arguments of :func:`miram.networks.decoders.factory.make_decoder` each, without
+            `encoder`.
 
     Raises:
         ValueError: if there is no decoder, or two have the same scale.
@@ -56,7 +56,7 @@ class MIRAM(nn.Module):
         Returns:
             lists in the decoders' order: "predictions", (B, n, P) patches, "masks", (B, n) bool, True where a patch
             counts in the loss, and "places", (B, n) on the scale's grid, or None for the whole grid in row-major order;
-            see :class:`miram.networks.decoder.Decoded`.
+            see :class:`miram.networks.decoders.base.Decoded`.
         """
         latent = self.encoder(image, keep)
         outputs: list[Decoded] = [decoder(latent, keep) for decoder in self.decoders]

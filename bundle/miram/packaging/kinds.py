@@ -21,6 +21,7 @@ class Kind:
         label_task: what MONAI Label must take it for.
         readme: of the bundle, in `docs/`.
         configs: {name in the bundle: files in `configs/` that it is made of, the workflow first}.
+        without: {name in the bundle: top-level ids of these files that mean nothing in a package}.
         metadata: what its metadata say otherwise than the repository's and than the classifier, by id.
 
     Raises:
@@ -31,6 +32,7 @@ class Kind:
     label_task: str
     readme: str
     configs: Mapping[str, tuple[str, ...]]
+    without: Mapping[str, tuple[str, ...]]
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,6 +46,12 @@ _TRAINING = {
     "train": ("finetune", "package_train", "label_training"),
     "multi_gpu_train": ("multi_gpu",),
 }
+# The packaged network is what it is: neither its sizes nor its task can be chosen.
+_FIXED = """
+    task model_content pool pretrained_num_heads image_size patch_size in_channels spatial_dims hidden_size mlp_dim
+    num_layers num_heads class_token drop_path_rate activation_checkpointing
+"""
+_WITHOUT = {"train": tuple(_FIXED.split()), "inference": ("mode",), "evaluate": ("mode",)}
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -53,9 +61,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             readme="bundle_classification.md",
             configs={
                 **_TRAINING,
-                "inference": ("inference", "package_model", "package_inference", "serve_classification"),
-                "evaluate": ("evaluate", "package_model", "package_evaluate"),
+                "inference": ("inference", "package_model", "serve_classification"),
+                "evaluate": ("evaluate", "package_model"),
             },
+            without=_WITHOUT,
             metadata={
                 "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
                 "lesions in crops of mammograms. Research only: not a medical device, not for diagnosis.",
@@ -68,8 +77,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             configs={
                 **_TRAINING,
                 "inference": ("riskmap", "package_model", "serve_riskmap"),
-                "evaluate": ("evaluate", "package_model", "package_evaluate"),
+                "evaluate": ("evaluate", "package_model"),
             },
+            without=_WITHOUT,
             metadata={
                 "name": "MIRAM breast lesion risk map",
                 "task": "A map of whole mammograms: what a classifier of lesions says of the window around each point",

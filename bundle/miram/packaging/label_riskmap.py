@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from monai.transforms import Transform
 
-from miram.data.mammograms import LoadMammogramd, check_mammogram
+from miram.inference.mammograms import LoadMammogramd, check_mammogram
 from miram.packaging.label_serving import Data, dicom_source
-from miram.visualize.report import INTENDED_USE
+from miram.visualize.html_report import INTENDED_USE
 
 # A label map in such a file would be lossy, or no valid DICOM: it is given as the other instead.
 _RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".dicom": ".nii.gz", ".ima": ".nii.gz"}
@@ -22,7 +22,7 @@ class LoadServedMammogramd(LoadMammogramd):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
         """
-        Replace paths by images, see :class:`miram.data.mammograms.LoadMammogramd`.
+        Replace paths by images, see :class:`miram.inference.mammograms.LoadMammogramd`.
 
         Raises:
             InputError: if an image cannot be read, is a volume, or shows no breast.

@@ -16,12 +16,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-from miram.data.inputs import check_pixels, reduce_to
-from miram.data.readers import read_image, without_suffix
-from miram.engines.inference import Probabilitiesd, TrainedClassifier, find_calibration
 from miram.errors import InputError
+from miram.inference.classifying import Probabilitiesd, TrainedClassifier, find_calibration
+from miram.inference.inputs import check_pixels, reduce_to
 from miram.packaging.weights import load_packaged
-from miram.visualize.report import INTENDED_USE
+from miram.readers.formats import read_image, without_suffix
+from miram.visualize.html_report import INTENDED_USE
 
 Data = dict[Hashable, Any]
 
@@ -60,7 +60,7 @@ class ServedClassifier:
 
     def probabilities(self) -> Probabilitiesd:
         """
-        What makes the logits under "pred" probabilities, with the temperature that belongs to the weights.
+        What makes the logits under "pred" probabilities, with the calibration that belongs to the weights.
 
         Raises:
             InputError: if the file is missing or damaged, or holds another network's weights. The server itself would
@@ -100,13 +100,13 @@ class CheckServedd(Transform):
 
 class LoadCropd(MapTransform):
     """
-    Load crops of lesions, in any supported format, as :class:`miram.data.inputs.CropReader` reads them.
+    Load crops of lesions, in any supported format, as :class:`miram.inference.inputs.CropReader` reads them.
 
     Args:
         keys: of paths.
         crop_size: a larger image is reduced to this, in pixels.
         largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
-        intensity: see :func:`miram.data.readers.read_image`.
+        intensity: see :func:`miram.readers.formats.read_image`.
     """
 
     def __init__(

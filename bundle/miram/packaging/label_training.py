@@ -11,16 +11,16 @@ import torch
 from ignite.metrics import Average, Metric
 from monai.transforms import Compose, LoadImage, MapTransform
 
-from miram.data.cbis_ddsm.lesions import cut_lesion
-from miram.data.datalist import Item, split_by_patient
-from miram.data.inputs import check_pixels, reduce_to
+from miram.data.datalist import Item, describe, split_by_patient
 from miram.data.labelled import check_classes, targets_as_samples
-from miram.data.mixup import MixupDataset
-from miram.data.readers import read_image, without_suffix
 from miram.data.tasks import Task
 from miram.engines import classification_metrics
 from miram.errors import InputError
+from miram.inference.inputs import check_pixels, reduce_to
+from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
+from miram.prepare.cbis_ddsm.lesions import cut_lesion
+from miram.readers.formats import read_image, without_suffix
 
 
 def are_pairs(items: Sequence[Mapping[str, Any]]) -> bool:
@@ -100,7 +100,7 @@ def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> 
     return task.classes[int(values[0]) - 1]
 
 
-def validation_metrics(device: torch.device | str, from_label: bool) -> dict[str, Metric]:
+def validation_metrics(device: torch.device | str, key_metric: str) -> dict[str, Metric]:
     """
     What validation measures: as in :func:`miram.engines.classification_metrics`, and of MONAI Label's items one more.
 
@@ -108,12 +108,17 @@ def validation_metrics(device: torch.device | str, from_label: bool) -> dict[str
 
     Args:
         device: where the loss is summed.
-        from_label: whether the items are MONAI Label's; then there is "val_negative_loss".
+        key_metric: which of them comes first; of MONAI Label's items "val_negative_loss", which is there only then.
     """
-    metrics = classification_metrics(torch.device(device))
-    if from_label:
-        metrics["val_negative_loss"] = Average(lambda output: -output["per_image"], device=device)[0]
-    return metrics
+    if key_metric != "val_negative_loss":
+        return classification_metrics(torch.device(device), key_metric)
+    least_loss = Average(lambda output: -output["per_image"], device=device)[0]
+    return {key_metric: least_loss, **classification_metrics(torch.device(device))}
+
+
+def describe_data(from_label: bool, dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a model tells of the data that it was trained on: MONAI Label's labels, or a prepared folder."""
+    return {"name": "labels of MONAI Label"} if from_label else describe(dataset_dir)
 
 
 class LabelledDataset(MixupDataset):
@@ -125,7 +130,7 @@ class LabelledDataset(MixupDataset):
         items: the split's items.
         task: the task.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
-        options: of :class:`miram.data.mixup.MixupDataset`.
+        options: of :class:`miram.loading.mixup.MixupDataset`.
     """
 
     def __init__(
@@ -151,7 +156,7 @@ class LoadLabelledCropd(MapTransform):
         largest_crop: pixels along the longest side above which an image is no crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
         label_file: key of the label map's path, which is left out then.
-        intensity: see :func:`miram.data.readers.read_image`; of images that are not prepared.
+        intensity: see :func:`miram.readers.formats.read_image`; of images that are not prepared.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from miram.engines.inference import TrainedClassifier
+from miram.inference.classifying import TrainedClassifier
 
 
 def make_metadata(base: Path, changes: Mapping[str, Any], trained: TrainedClassifier) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import miram
-from miram.engines.calibration import Calibration, load_calibration
-from miram.engines.inference import TrainedClassifier, load_trained
 from miram.errors import InputError
+from miram.inference.calibrated import Calibration, load_calibration
+from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.packaging.archive import check_replaceable, files_of, replace_folder, write_zip
 from miram.packaging.configs import make_config, to_json
 from miram.packaging.exports import check_formats, export
@@ -93,7 +93,8 @@ def _write(folder: Path, repository: Path, kind: Kind, trained: TrainedClassifie
         "task": trained.task.name,
     }
     for name, sources in kind.configs.items():
-        _put(folder / f"configs/{name}.json", to_json(make_config(repository / "configs", sources, values)).encode())
+        config = make_config(repository / "configs", sources, values, kind.without.get(name, ()))
+        _put(folder / f"configs/{name}.json", to_json(config).encode())
     metadata = to_json(make_metadata(repository / "configs/metadata.json", kind.metadata, trained)).encode()
     _put(folder / "configs/metadata.json", metadata)
     _put(folder / "metadata.json", metadata)

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from miram.data.tasks import Task
-from miram.engines.calibration import Calibration, calibration_of_model
-from miram.engines.inference import TrainedClassifier
 from miram.errors import InputError
-from miram.networks.backbone import load_weights_file
+from miram.inference.calibrated import Calibration, calibration_of_model
+from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
+from miram.weights.backbone import load_weights_file
 
 # Names in a stock network, and in ours.
 _STOCK_NAMES = {"features.": "encoder.", "fc.": "classification_head."}
@@ -79,7 +79,7 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
     Args:
         trained: the classifier.
-        calibration: its temperature and operating points.
+        calibration: its scale, bias and operating points.
         weights: content of the packaged `model.pt`; for other weights the calibration does not hold.
     """
     definition = dict(trained.network.network_def)
@@ -89,7 +89,8 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
         "network_def": definition,
         "task": {"name": trained.task.name, "type": trained.task.type, "classes": list(trained.task.classes)},
         "preprocessing": trained.preprocessing,
-        "temperature": calibration.temperature,
+        "scale": calibration.scale,
+        "bias": calibration.bias,
         "thresholds": calibration.thresholds,
         "provenance": _without_folders(trained.provenance),
         "model_sha256": hashlib.sha256(weights).hexdigest(),
@@ -98,12 +99,12 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
 def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> TrainedClassifier:
     """
-    Load a bundle's classifier as :func:`miram.engines.inference.load_trained` loads that of a run.
+    Load a bundle's classifier as :func:`miram.inference.classifying.load_trained` loads that of a run.
 
     Args:
         path: the bundle's `model.pt`, packaged or trained since.
-        facts: what :func:`classifier_facts` gave. Temperature and operating points are left out for other weights
-            than those that they were fitted for.
+        facts: what :func:`classifier_facts` gave. The calibration is left out for other weights
+            than those that it was fitted for.
 
     Raises:
         InputError: if the file is missing or damaged, or does not fit.
@@ -126,13 +127,16 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     )
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.Module:
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str] | None, device: torch.device | str | None = None
+) -> nn.Module:
     """
     Load a bundle's `model.pt` into the network that its config defines.
 
     Args:
         network: changed in place.
         path: of the file; None or "none" leaves the network as it is.
+        device: where the network goes; None leaves it where it is.
 
     Returns:
         the network.
@@ -142,7 +146,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str] | None) -> nn.
     """
     if path is not None and str(path).strip().lower() != "none":
         _load_strictly(network, read_state(path), path)
-    return network
+    return network if device is None else network.to(device)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from miram.losses import MultiScaleReconstructionLoss, downsample, patch_statistics
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample, patch_statistics
 from miram.networks.patches import patch_grid, patchify, unpatchify
 from miram.visualize.figures import save_figure
 

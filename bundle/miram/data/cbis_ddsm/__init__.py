@@ -1,1 +1,0 @@
-"""CBIS-DDSM: its tables and DICOM files, as The Cancer Imaging Archive or the IDC give them, made into crops."""

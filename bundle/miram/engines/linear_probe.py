@@ -1,0 +1,204 @@
+"""A linear probe: features of the frozen encoder once, then logistic regression, its strength chosen on validation."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.engines.utils import PrepareBatch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from miram.data.tasks import Task
+from miram.engines.classification import probabilities
+from miram.engines.distributed import gather_objects, is_main_process
+from miram.errors import InputError
+from miram.files import write_text
+from miram.losses.classification import ClassificationLoss
+from miram.metrics.classification import average_precision, roc_auc
+from miram.metrics.knn import mean_over_classes
+from miram.networks.classifier import ViTClassifier, save_classifier
+
+logger = logging.getLogger(__name__)
+
+_BETTER = {"val_auc": 1, "val_ap": 1, "val_loss": -1}  # the sign that makes higher better
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder made of a split: pooled features (N, D) and targets (N, K)."""
+
+    values: np.ndarray
+    targets: np.ndarray
+
+
+def fit_linear_probe(
+    network: ViTClassifier,
+    task: Task,
+    training: Iterable[dict[str, torch.Tensor]],
+    validation: Iterable[dict[str, torch.Tensor]],
+    prepare_batch: PrepareBatch,
+    loss: ClassificationLoss,
+    balanced: bool,
+    strengths: Sequence[float],
+    key_metric: str,
+    content: Callable[..., dict[str, Any]],
+    output_dir: str | os.PathLike[str],
+) -> None:
+    """
+    Fit the head of a classifier on the frozen encoder's features, and write `model.pt` and `history.csv`.
+
+    The features are standardised; the head takes the standardisation in. A binary task has one regression, a
+    multi-label one a regression for each class, a multi-class one a multinomial regression. Several processes share the
+    images; the first fits.
+
+    Args:
+        network: its head is changed in place.
+        task: what is predicted.
+        training: batches of "image" and "label", without augmentation.
+        validation: likewise, of other patients.
+        prepare_batch: brings them to the network's device and size.
+        loss: for "val_loss".
+        balanced: weigh the classes to count the same.
+        strengths: values of scikit-learn's C, the inverse strength of the penalty, to choose from.
+        key_metric: by which to choose: "val_loss", "val_auc" or "val_ap".
+        content: called with the network, gives what `model.pt` holds; "provenance" gets C and the metrics.
+        output_dir: of the run.
+
+    Raises:
+        InputError: if the metric is unknown, or there is nothing to choose from.
+    """
+    if key_metric not in _BETTER or not strengths or min(strengths) <= 0:
+        raise InputError(
+            f"key_metric is {key_metric!r} and strengths is {list(strengths)}; a linear probe needs one of "
+            f"{', '.join(_BETTER)}, and positive numbers"
+        )
+    seen, held_out = (extract_features(network, batches, prepare_batch) for batches in (training, validation))
+    if not is_main_process():
+        return
+    scaler = StandardScaler().fit(seen.values)
+    seen, held_out = (Features(scaler.transform(part.values), part.targets) for part in (seen, held_out))
+    heads = [fit_head(seen, task, strength, balanced) for strength in strengths]
+    rows = [
+        {"C": strength, **scores_of(head, held_out, task, loss)}
+        for strength, head in zip(strengths, heads, strict=True)
+    ]
+    best = _best(rows, key_metric)
+    _set_head(network, *heads[best], scaler)
+    _write(Path(output_dir), content(network=network), rows, best)
+
+
+@torch.no_grad()
+def extract_features(
+    network: ViTClassifier, batches: Iterable[dict[str, torch.Tensor]], prepare_batch: PrepareBatch
+) -> Features:
+    """The pooled features and targets of all processes' images, in float64, with the network in evaluation mode."""
+    started = time.perf_counter()
+    network.eval()
+    device = next(network.parameters()).device
+    values, targets = [], []
+    for batch in batches:
+        image, label, *_ = prepare_batch(batch, device)
+        values.append(network.features(image).double().cpu().numpy())
+        targets.append(label.double().cpu().numpy())
+    shares = gather_objects((values, targets))
+    values, targets = ([part for share in shares for part in share[column]] for column in (0, 1))
+    found = Features(np.concatenate(values), np.concatenate(targets))
+    logger.info("features of %d images, %d values each, in %.1f s", *found.values.shape, time.perf_counter() - started)
+    return found
+
+
+def fit_head(features: Features, task: Task, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Logistic regression on standardised features.
+
+    Args:
+        features: of the training images.
+        task: what is predicted.
+        strength: scikit-learn's C.
+        balanced: weigh the classes to count the same.
+
+    Returns:
+        weight (K, D) and bias (K,). A class that all or none of the images have has weight 0, and a bias that says so.
+    """
+    make = LogisticRegression(C=strength, class_weight="balanced" if balanced else None, max_iter=2000)
+    if task.type == "multiclass":
+        known = ~np.isnan(features.targets).any(axis=1)
+        return _multinomial(make, features.values[known], features.targets[known])
+    parts = [_binary(make, features.values, column) for column in features.targets.T]
+    return np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
+
+
+def _binary(regression: LogisticRegression, values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    known = ~np.isnan(labels)
+    if np.unique(labels[known]).size < 2:
+        positives = labels[known].sum()
+        return np.zeros(values.shape[1]), math.log((positives + 0.5) / (known.sum() - positives + 0.5))
+    fitted = regression.fit(values[known], labels[known])
+    return fitted.coef_[0], float(fitted.intercept_[0])
+
+
+def _multinomial(
+    regression: LogisticRegression, values: np.ndarray, one_hot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    fitted = regression.fit(values, one_hot.argmax(axis=1))
+    weight, bias = fitted.coef_, fitted.intercept_
+    if len(weight) == 1:  # of two classes scikit-learn gives the difference
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    all_weights = np.zeros((one_hot.shape[1], values.shape[1]))
+    all_biases = np.full(one_hot.shape[1], bias.min() - math.log(2 * len(values)))  # of a class that does not occur
+    all_weights[fitted.classes_], all_biases[fitted.classes_] = weight, bias
+    return all_weights, all_biases
+
+
+def scores_of(
+    head: tuple[np.ndarray, np.ndarray], features: Features, task: Task, loss: ClassificationLoss
+) -> dict[str, float]:
+    """The figures of fine-tuning: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images."""
+    weight, bias = head
+    logits = torch.from_numpy(features.values @ weight.T + bias)
+    found, labels = probabilities(logits, task).numpy(), features.targets
+    per_image = loss.cpu().per_image(logits, torch.from_numpy(labels))
+    ranked = {
+        name: mean_over_classes([score(labels[:, k], found[:, k]) for k in range(labels.shape[1])])
+        for name, score in (("val_auc", roc_auc), ("val_ap", average_precision))
+    }
+    return {**ranked, "val_loss": float(per_image.mean())}
+
+
+def _best(rows: Sequence[Mapping[str, float]], key_metric: str) -> int:
+    """The place of the best row; among equals the first."""
+    best = int(np.argmax([_BETTER[key_metric] * row[key_metric] for row in rows]))
+    for row in rows:
+        logger.info("C %.3g: %s", row["C"], ", ".join(f"{name} {row[name]:.4f}" for name in _BETTER))
+    edge = ", at the edge of the strengths" if len(rows) > 1 and best in (0, len(rows) - 1) else ""
+    chosen = rows[best]
+    logger.info("chosen by %s: C %.3g%s, validation AUC %.4f", key_metric, chosen["C"], edge, chosen["val_auc"])
+    return best
+
+
+def _set_head(network: ViTClassifier, weight: np.ndarray, bias: np.ndarray, scaler: StandardScaler) -> None:
+    """Let a linear layer on the features do what the regression does on standardised ones."""
+    weight = weight / scaler.scale_
+    head = network.classification_head
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias - weight @ scaler.mean_))
+
+
+def _write(output_dir: Path, content: dict[str, Any], rows: Sequence[Mapping[str, float]], best: int) -> None:
+    metrics = dict(rows[best])
+    content["provenance"] = {**content["provenance"], "C": metrics.pop("C"), "validation": metrics}
+    save_classifier(output_dir / "model.pt", content)
+    table = pd.DataFrame(rows).assign(chosen=[int(place == best) for place in range(len(rows))])
+    write_text(output_dir / "history.csv", table.to_csv(index=False, float_format="%.6g"))
+    logger.info("the model is %s", output_dir / "model.pt")

@@ -1,0 +1,94 @@
+"""Films, crops and masks as the DICOM files of CBIS-DDSM: MG Secondary Capture, Implicit VR Little Endian."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from miram.files import atomic_write
+from miram.generated.films import Film, Row, Series, generated_uid
+from miram.generated.mammogram import Mammogram
+
+
+def film_paths(film: Film, dicom_dir: Path) -> list[Path]:
+    """Every file that :func:`write_film` writes; a film in a mass and a calcification table is there twice."""
+    paths = [path for row in film.rows for path in _row_paths(row, dicom_dir)]
+    return list(dict.fromkeys(paths))
+
+
+def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
+    """
+    Write a film, and the crop and mask of each of its findings.
+
+    Args:
+        film: where everything goes.
+        mammogram: its pixels and masks.
+        dicom_dir: `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm` lie below it.
+    """
+    written: set[Path] = set()
+    for row, mask in zip(film.rows, mammogram.masks, strict=True):
+        image_path, crop_path, mask_path = _row_paths(row, dicom_dir)
+        if image_path not in written:
+            _write(image_path, mammogram.pixels, row.image, row, "full mammogram images")
+            written.add(image_path)
+        _write(crop_path, _crop(mammogram.pixels, mask), row.crop, row, "cropped images")
+        # Where both share a series, the header calls both cropped images: descriptions are not to be trusted.
+        description = "cropped images" if row.mask == row.crop else "ROI mask images"
+        _write(mask_path, _stored_mask(mask, row.mask_loss), row.mask, row, description)
+
+
+def _row_paths(row: Row, dicom_dir: Path) -> tuple[Path, Path, Path]:
+    return (
+        dicom_dir / row.image.path / "000000.dcm",
+        dicom_dir / row.crop.path / row.crop_file,
+        dicom_dir / row.mask.path / row.mask_file,
+    )
+
+
+def _crop(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask's bounding box."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _stored_mask(mask: np.ndarray, loss: float) -> np.ndarray:
+    """0 and 255; without the film's last rows and columns where `loss` is not 0."""
+    rows, columns = (size - int(np.ceil(loss * size)) for size in mask.shape)
+    return mask[:rows, :columns].astype(np.uint8) * np.uint8(255)
+
+
+def _write(path: Path, pixels: np.ndarray, series: Series, row: Row, description: str) -> None:
+    dataset = _header(series, row, description, UID(generated_uid(f"{series.series}/{path.name}")))
+    bits = 8 * pixels.itemsize
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = 0
+    data = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)  # DICOM values have an even length
+    with atomic_write(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _header(series: Series, row: Row, description: str, instance: UID) -> Dataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = instance
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, instance
+    dataset.Modality, dataset.ConversionType = "MG", "WSD"
+    dataset.SeriesDescription = description
+    dataset.PatientName = dataset.PatientID = series.patient_id  # a pseudonym, as in CBIS-DDSM
+    dataset.PatientBirthDate = dataset.PatientSex = ""
+    dataset.StudyDate = dataset.StudyTime = dataset.StudyID = dataset.AccessionNumber = ""
+    dataset.BodyPartExamined = "BREAST"
+    dataset.PatientOrientation = row.view
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = series.study, series.series
+    dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
+    dataset.Laterality = row.side[0]
+    return dataset

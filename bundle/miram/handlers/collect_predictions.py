@@ -1,0 +1,107 @@
+"""Collect what an evaluator predicts, in the order of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+
+from miram.data.datalist import Item
+from miram.data.tasks import Task
+from miram.engines.distributed import gather_objects
+from miram.errors import InputError
+from miram.inference.calibrated import Calibration
+from miram.metrics.classification import ThresholdRule
+
+
+class PredictionCollector:
+    """
+    Keep "pred" of each sample. Samples need "index", their place in the data.
+
+    Args:
+        count: how many samples there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.found: dict[int, np.ndarray] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator that decollates its batches."""
+        engine.add_event_handler(Events.STARTED, self.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+
+    def clear(self, engine: Engine) -> None:
+        """Forget an earlier run."""
+        self.found = {}
+
+    def add(self, engine: SupervisedEvaluator) -> None:
+        """Keep a batch."""
+        for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
+            pred = torch.as_tensor(output["pred"]).detach().float().cpu().reshape(-1)
+            self.found[int(sample["index"])] = pred.numpy()
+
+    def table(self) -> np.ndarray:
+        """
+        What all processes kept, (N, K), in the order of the data; they call it together.
+
+        Raises:
+            InputError: if there is not one prediction for each sample.
+        """
+        found = {index: pred for share in gather_objects(self.found) for index, pred in share.items()}
+        missing = set(range(self.count)) - found.keys()
+        if missing or len(found) != self.count:
+            raise InputError(
+                f"{len(found)} predictions do not belong to {self.count} images: there is none for image number "
+                f"{min(missing, default='?')}"
+            )
+        return np.stack([found[index] for index in range(self.count)])
+
+
+class CalibrationHandler:
+    """
+    Fit a calibration on the logits of the validation split when its evaluator is done.
+
+    Args:
+        calibration: what is fitted, in place.
+        items: of the validation split, in the order of the data.
+        task: what is predicted.
+        dataset_dir: the prepared folder.
+        scaling: whether to fit scale and bias.
+        rule: of the operating points, see :func:`miram.metrics.classification.choose_threshold`.
+        target: of the rule.
+    """
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        items: Sequence[Item],
+        task: Task,
+        dataset_dir: str,
+        scaling: bool = True,
+        rule: ThresholdRule = "youden",
+        target: float | None = None,
+    ) -> None:
+        self.calibration = calibration
+        self.items = items
+        self.arguments: dict[str, Any] = {
+            "task": task,
+            "dataset_dir": dataset_dir,
+            "scaling": scaling,
+            "rule": rule,
+            "target": target,
+        }
+        self.collector = PredictionCollector(len(items))
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator of the validation split, whose "pred" are logits."""
+        self.collector.attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self.fit)
+
+    def fit(self, engine: Engine) -> None:
+        """Fit."""
+        self.calibration.fit(self.items, self.collector.table(), **self.arguments)

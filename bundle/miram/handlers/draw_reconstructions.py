@@ -1,0 +1,77 @@
+"""Pictures of reconstructions while a network trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import list_data_collate
+
+from miram.engines.distributed import is_main_process, unwrap
+from miram.engines.pretraining import PreparePretrainingBatch
+from miram.losses.reconstruction import MultiScaleReconstructionLoss
+from miram.masking import hidden_mask
+from miram.visualize.reconstructions import plot_panel, reconstruction_columns
+
+
+class ReconstructionHandler:
+    """
+    Draw a few images, what the encoder sees of them and what it makes of that: `reconstructions_<epoch>.png`.
+
+    Args:
+        output_dir: the folder of the run.
+        network: the network.
+        dataset: the validation images, or where there are none the training images.
+        prepare_batch: draws the masks.
+        loss_function: tells the scales' sizes and the units of predictions.
+        device: where the network is.
+        num_images: rows of the picture, taken evenly from the data set; 0 draws none.
+        interval: epochs between two pictures; the last epoch always gives one.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        network: torch.nn.Module,
+        dataset: Sequence[Any],
+        prepare_batch: PreparePretrainingBatch,
+        loss_function: MultiScaleReconstructionLoss,
+        device: torch.device,
+        num_images: int = 6,
+        interval: int = 1,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.network = network
+        self.dataset = dataset
+        self.prepare_batch = prepare_batch
+        self.loss_function = loss_function
+        self.device = device
+        self.num_images = min(num_images, len(dataset))
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
+
+    @torch.no_grad()
+    def draw(self, engine: Engine) -> None:
+        """Draw the picture, if this epoch is one for it."""
+        epoch, last = engine.state.epoch, engine.state.max_epochs
+        due = epoch % self.interval == 0 or epoch == last
+        if not (due and self.num_images and is_main_process()):
+            return
+        step = max(len(self.dataset) // self.num_images, 1)
+        batch = list_data_collate([self.dataset[index * step] for index in range(self.num_images)])
+        image, label, (keep,), _ = self.prepare_batch(batch, self.device)
+        network = unwrap(self.network).eval()
+        columns = reconstruction_columns(
+            self.loss_function, image, label, network(image, keep), hidden_mask(keep, self.prepare_batch.num_tokens)
+        )
+        note = "Hidden patches are predicted, visible ones are the target's own."
+        if self.loss_function.normalize_targets:
+            note += " Predictions are un-normalised with each TARGET patch's mean and deviation, which flatters them."
+        plot_panel(columns, self.output_dir / f"reconstructions_{epoch:04d}.png", f"epoch {epoch}", note)

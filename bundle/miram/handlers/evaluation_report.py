@@ -1,0 +1,198 @@
+"""What an evaluation leaves behind: predictions, metrics, pictures and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from torch.utils.data import Dataset
+
+from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
+from miram.data.prediction_table import prediction_table
+from miram.engines.distributed import is_main_process
+from miram.files import write_text
+from miram.handlers.cases import draw_most_wrong, readable
+from miram.handlers.collect_predictions import PredictionCollector
+from miram.handlers.evaluation_curves import draw_curves
+from miram.inference.calibrated import Calibration, save_calibration
+from miram.inference.classifying import TrainedClassifier
+from miram.metrics.aggregate import Level
+from miram.metrics.evaluation import evaluate_predictions
+from miram.provenance.versions import provenance
+from miram.visualize.attention import MapKind
+from miram.visualize.html_report import Picture, write_report
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationHandler:
+    """
+    Collect the probabilities of a split, and write everything about them to the run's folder.
+
+    Args:
+        output_dir: gets predictions.csv, metrics.json, calibration.json, PNG files and report.html.
+        trained: the classifier.
+        items: of the split, in the order of the data.
+        dataset: gives the images ("image") for the pictures of cases.
+        dataset_dir: the prepared folder.
+        split: its name, for the report.
+        calibration: gives the operating points, and is written down.
+        metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
+        picture_level: what a point of the curves is: "image", "lesion" or "patient".
+        num_cases: of the most wrong cases.
+        map_kind: what is laid over them, see :func:`miram.visualize.attention.attention_maps`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        trained: TrainedClassifier,
+        items: Sequence[Item],
+        dataset: Dataset[dict[str, Any]],
+        dataset_dir: str,
+        split: str,
+        calibration: Calibration,
+        metrics: Mapping[str, Any] | None = None,
+        picture_level: Level = "lesion",
+        num_cases: int = 12,
+        map_kind: MapKind = "relevance",
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.trained = trained
+        self.items = items
+        self.dataset = dataset
+        self.dataset_dir = dataset_dir
+        self.split = split
+        self.calibration = calibration
+        self.metrics = dict(metrics or {})
+        self.picture_level = picture_level
+        self.num_cases = num_cases
+        self.map_kind = map_kind
+        self.collector = PredictionCollector(len(items))
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator of the split, whose "pred" are probabilities."""
+        self.collector.attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def write(self, engine: SupervisedEvaluator) -> None:
+        """Write all files, in the first process."""
+        predictions = self.collector.table()  # all processes together
+        if not is_main_process():
+            return
+        task = self.trained.task
+        table = prediction_table(self.items, predictions, task, self.dataset_dir)
+        write_text(self.output_dir / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+        threshold = self.calibration.thresholds or 0.5
+        found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
+        facts, notes = self._facts(), self._notes()
+        content = without_nan({**facts, "notes": notes, **found})
+        write_text(self.output_dir / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        save_calibration(self.output_dir / "calibration.json", self.calibration)
+        pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
+        pictures += self._draw_cases(table, engine.state.device)
+        self._write_report(found, facts, notes, pictures)
+        logger.info(describe(found))
+        logger.info("the report is %s", self.output_dir / "report.html")
+
+    def _draw_cases(self, table: pd.DataFrame, device: torch.device) -> list[Picture]:
+        return draw_most_wrong(
+            self.output_dir, table, self.trained, self.dataset, self.calibration, device, self.num_cases, self.map_kind
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """Where the numbers come from."""
+        path = Path(self.dataset_dir) / FILE_NAME
+        datalist = read_datalist(path)
+        named = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        calibration = asdict(self.calibration)
+        return {
+            "task": asdict(self.trained.task),
+            "data": {**named, "split": self.split, "images": len(self.items), "datalist_sha256": digest},
+            "model": {
+                "file": self.trained.path.name,
+                "run": self.trained.path.parent.name,
+                "sha256": calibration.pop("model_sha256"),
+                "preprocessing": self.trained.preprocessing,
+                **{f"trained: {key}": value for key, value in self.trained.provenance.items()},
+            },
+            "calibration": calibration,
+            "provenance": provenance(seed=self.metrics.get("seed")),
+            "demonstration": says_generated(datalist),
+        }
+
+    def _notes(self) -> list[str]:
+        """What a reader must know to judge the numbers."""
+        notes = [
+            f"Probabilities: {self.calibration.describe()}.",
+            f"Operating point: {self.calibration.threshold_note}.",
+        ]
+        if self.split == "validation":
+            notes.append(
+                "This is the validation split, on which probabilities and operating point are fitted and the best "
+                "epoch may have been chosen: these figures flatter. Only a test split gives a result."
+            )
+        if self.split == "training":
+            notes.append("The network was trained on these images: these figures tell what it learnt by heart.")
+        seen = (self.trained.provenance.get("pretrained_provenance") or {}).get("test_images")
+        if seen:
+            notes.append(
+                f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without "
+                "their labels: figures of the test split are not those of new patients."
+            )
+        return notes
+
+    def _write_report(
+        self, found: Mapping[str, Any], facts: Mapping[str, Any], notes: Sequence[str], pictures: Sequence[Picture]
+    ) -> None:
+        task, data = self.trained.task, facts["data"]
+        banner = DEMONSTRATION * facts["demonstration"]
+        write_report(
+            self.output_dir / "report.html",
+            title=f"{task.name.replace('_', ' ').capitalize()}: {', '.join(map(readable, task.classes))}",
+            subtitle=f"Evaluation on the {self.split} split of {data['name']} ({data['source']})",
+            metrics=found,
+            pictures=pictures,
+            facts={
+                "Data": data,
+                "Model": facts["model"],
+                "Calibration and operating point": facts["calibration"],
+                "Software": facts["provenance"],
+            },
+            notes=notes,
+            banner=banner,
+        )
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values for JSON, which has no NaN and no infinity: None instead."""
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """The main figures in a line for the log."""
+    parts = []
+    for level, report in found["levels"].items():
+        for name, short in (("auc", "AUC"), ("average_precision", "AP")):
+            value = report["metrics"][name]["overall"]
+            text = "undefined" if value["value"] is None else f"{value['value']:.3f}"
+            if value["low"] is not None:
+                text += f" [{value['low']:.3f}, {value['high']:.3f}]"
+            parts.append(f"{short} per {level} {text}")
+    return "; ".join(parts)

@@ -1,0 +1,131 @@
+"""What an inference leaves behind: a table, the same as JSON, and a picture an image."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from torch.utils.data import Dataset
+
+from miram.data.tasks import Task
+from miram.files import write_text
+from miram.handlers.cases import MAP_NOTES, explained_case, readable
+from miram.handlers.collect_predictions import PredictionCollector
+from miram.handlers.evaluation_report import without_nan
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import TrainedClassifier
+from miram.inference.inputs import Inputs, output_names
+from miram.provenance.versions import provenance
+from miram.visualize.attention import MapKind
+from miram.visualize.contact_sheet import plot_case
+from miram.visualize.html_report import INTENDED_USE
+
+logger = logging.getLogger(__name__)
+
+
+class InferenceHandler:
+    """
+    Collect the probabilities of a user's images, and write `predictions.csv`, `predictions.json` and `<image>.png`.
+
+    Args:
+        output_dir: where to.
+        trained: the classifier.
+        inputs: the images, in the order of the data, and the files that could not be used.
+        dataset: gives the images ("image") for the pictures.
+        calibration: gives the operating points, and is written down.
+        num_pictures: of at most so many images a picture is drawn; None draws all.
+        map_kind: what is laid over them, see :func:`miram.visualize.attention.attention_maps`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        trained: TrainedClassifier,
+        inputs: Inputs,
+        dataset: Dataset[dict[str, Any]],
+        calibration: Calibration,
+        num_pictures: int | None = None,
+        map_kind: MapKind = "relevance",
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.trained = trained
+        self.inputs = inputs
+        self.dataset = dataset
+        self.calibration = calibration
+        self.num_pictures = num_pictures
+        self.map_kind = map_kind
+        self.names = output_names(inputs.names)
+        self.collector = PredictionCollector(len(inputs.items))
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator whose "pred" are probabilities."""
+        self.collector.attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def write(self, engine: SupervisedEvaluator) -> None:
+        """Write all files."""
+        probabilities = self.collector.table()
+        rows = [
+            {"image": name, **describe_prediction(values, self.trained.task, self.calibration), "problem": None}
+            for name, values in zip(self.inputs.names, probabilities, strict=True)
+        ]
+        rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
+        write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        content = without_nan({**result_facts(self.trained, self.calibration), "predictions": rows})
+        write_text(self.output_dir / "predictions.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        for index in range(len(probabilities))[: self.num_pictures]:
+            self._draw(index, probabilities[index], rows[index], engine.state.device)
+        logger.info(
+            "%d images predicted, %d left out: %s", len(probabilities), len(self.inputs.problems), self.output_dir
+        )
+
+    def _draw(self, index: int, probabilities: np.ndarray, row: Mapping[str, Any], device: torch.device) -> None:
+        """One image's picture, beside the tables."""
+        image = torch.as_tensor(self.dataset[index]["image"])[None].to(device)
+        shown = [f"{readable(name)} {row[f'prob_{name}']:.2f}" for name in self.trained.task.scored]
+        title = f"called {row['called'] or 'none'} (p: {', '.join(shown)})"
+        case = explained_case(
+            image, self.trained, probabilities, self.calibration, self.map_kind, title, self.inputs.names[index]
+        )
+        plot_case(
+            case,
+            self.output_dir / f"{self.names[index]}.png",
+            f"{MAP_NOTES[self.map_kind]}\n{INTENDED_USE}",
+        )
+
+
+def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[str, Any]:
+    """What is to be known with every result: intended use, task, model, calibration, versions."""
+    task = trained.task
+    return {
+        "intended_use": INTENDED_USE,
+        "task": {"name": task.name, "type": task.type, "classes": list(task.classes)},
+        "model": {"file": trained.path.name, "sha256": trained.sha256, **trained.provenance},
+        "scale": calibration.scale,
+        "bias": calibration.bias,
+        "calibration_note": calibration.note,
+        "thresholds": calibration.thresholds_at("image", task.scored) if task.type != "multiclass" else None,
+        "threshold_note": calibration.threshold_note,
+        "provenance": provenance(),
+    }
+
+
+def describe_prediction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> dict[str, Any]:
+    """`prob_<class>` of each class, and `called`: the classes that are called, joined by `;`."""
+    row: dict[str, Any] = {f"prob_{name}": float(value) for name, value in zip(task.scored, probabilities, strict=True)}
+    if task.type == "multiclass":
+        return row | {"called": task.classes[int(probabilities.argmax())]}
+    limits = calibration.thresholds_at("image", task.scored)
+    called = [name for name, value in zip(task.scored, probabilities, strict=True) if value >= limits[name]]
+    if task.type == "binary" and not called:
+        called = [task.classes[0]]
+    return row | {"called": ";".join(called)}

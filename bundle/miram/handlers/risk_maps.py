@@ -1,0 +1,191 @@
+"""What the risk maps of a user's mammograms become: maps on the source's grid, pictures, and a table of regions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import to_affine_nd
+from monai.engines import SupervisedEvaluator
+
+from miram.files import atomic_write, write_text
+from miram.handlers.cases import readable
+from miram.handlers.evaluation_report import without_nan
+from miram.handlers.inference_report import result_facts
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import TrainedClassifier
+from miram.inference.inputs import Inputs, output_names
+from miram.inference.risk_map import RiskMapInferer
+from miram.inference.windows import Region
+from miram.visualize.heat_map import plot_risk_map
+from miram.visualize.html_report import INTENDED_USE
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["image", "rank", "row", "column", "probability", "labelled", "problem"]
+
+
+class RiskMapHandler:
+    """
+    Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables.
+
+    Args:
+        output_dir: where to.
+        trained: the classifier.
+        inputs: the images, in the order of the data, and the files that could not be used.
+        calibration: how logits became probabilities, for the tables.
+        mapped_class: what the probability is of.
+        threshold: from which on the label is 1.
+        inferer: what the maps are made with.
+        num_findings: regions of an image, at most.
+        overlays: whether to draw the pictures.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        trained: TrainedClassifier,
+        inputs: Inputs,
+        calibration: Calibration,
+        mapped_class: str,
+        threshold: float,
+        inferer: RiskMapInferer,
+        num_findings: int = 10,
+        overlays: bool = True,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.trained = trained
+        self.inputs = inputs
+        self.calibration = calibration
+        self.mapped_class = mapped_class
+        self.threshold = threshold
+        self.inferer = inferer
+        self.num_findings = num_findings
+        self.overlays = overlays
+        self.names = output_names(inputs.names)
+        self.rows: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator that decollates, whose outputs have "image", "pred" and "probability"."""
+        engine.add_event_handler(Events.STARTED, self.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.write_maps)
+        engine.add_event_handler(Events.COMPLETED, self.write_tables)
+
+    def clear(self, engine: Engine) -> None:
+        """Forget an earlier run."""
+        self.rows, self.images = [], []
+
+    def write_maps(self, engine: SupervisedEvaluator) -> None:
+        """Write what belongs to single images."""
+        for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
+            self._write(int(sample["index"]), output)
+
+    def write_tables(self, engine: Engine) -> None:
+        """Write `findings.csv` and `findings.json`, and say what was done."""
+        problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
+        table = pd.DataFrame(self.rows + problems, columns=COLUMNS).astype({"rank": "Int64", "row": "Int64"})
+        table = table.astype({"column": "Int64"})
+        write_text(self.output_dir / "findings.csv", table.to_csv(index=False, float_format="%.6g"))
+        content = {
+            **result_facts(self.trained, self.calibration),
+            "mapped_class": self.mapped_class,
+            "threshold": self.threshold,
+            "window": list(self.inferer.roi_size),
+            "images": self.images,
+            "problems": self.inputs.problems,
+        }
+        text = json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
+        write_text(self.output_dir / "findings.json", text)
+        labelled = sum(image["labelled_share"] > 0 for image in self.images)
+        logger.info(
+            "%d mammograms mapped, %d of them with a point at or above %.3g; %d files left out: %s. %s",
+            len(self.images),
+            labelled,
+            self.threshold,
+            len(self.inputs.problems),
+            self.output_dir,
+            INTENDED_USE,
+        )
+
+    def _write(self, index: int, output: dict[str, Any]) -> None:
+        meta = output["image"].meta
+        label, probability = (_rows_first(output[key]) for key in ("pred", "probability"))
+        regions = self.inferer.regions(probability, self.num_findings)
+        name = self.names[index]
+        for kind, values in (("probability", output["probability"]), ("label", output["pred"])):
+            text = f"{kind} of {readable(self.mapped_class)}; research use only, no medical device"
+            write_map(self.output_dir / f"{name}_{kind}.nii.gz", values, meta, text)
+        if self.overlays:
+            self._draw(index, output["image"][0].cpu().numpy(), probability, regions)
+        self._record(index, label, probability, regions)
+
+    def _record(self, index: int, label: np.ndarray, probability: np.ndarray, regions: Sequence[Region]) -> None:
+        """Keep an image's lines for the tables, and say the first of them."""
+        source = self.inputs.names[index]
+        found = [
+            {"rank": rank, **asdict(region), "labelled": region.probability >= self.threshold}
+            for rank, region in enumerate(regions, start=1)
+        ]
+        self.rows += [{"image": source, **finding} for finding in found]
+        share = float(label.sum() / max(int((probability > 0).sum()), 1))
+        facts = {"image": source, "files": self.names[index], "pixels": list(label.shape), "labelled_share": share}
+        self.images.append({**facts, "findings": found})
+        where = f" at row {regions[0].row}, column {regions[0].column}" if regions else ""
+        logger.info(
+            "%s: highest %.3f%s; %.1f %% of the breast at or above %.3g",
+            source,
+            probability.max(),
+            where,
+            100 * share,
+            self.threshold,
+        )
+
+    def _draw(self, index: int, image: np.ndarray, probability: np.ndarray, regions: Sequence[Region]) -> None:
+        shown, window = readable(self.mapped_class), self.inferer.roi_size
+        plot_risk_map(
+            image,
+            probability,
+            [(region.row, region.column) for region in regions],
+            self.output_dir / f"{self.names[index]}.png",
+            f"{self.inputs.names[index]}: probability of {shown} up to {probability.max():.2f}",
+            shown,
+            self.threshold,
+            f"Each point: what the classifier says of the window of {window[0]} x {window[1]} pixels "
+            f"around it. Cyan: at or above {self.threshold:.3g}. Numbers: the highest regions.\n{INTENDED_USE}",
+        )
+
+
+def write_map(path: str | os.PathLike[str], values: torch.Tensor, meta: dict[str, Any], text: str = "") -> None:
+    """
+    Write a map as NIfTI on the grid of its source, whole or not at all.
+
+    Args:
+        path: ends in `.nii.gz`.
+        values: (W, H) or (1, W, H, 1), as :class:`miram.inference.mammograms.ToSourceGridd` gives them.
+        meta: of the loaded image: "spatial_shape" and "original_affine".
+        text: the header's description, up to 79 characters.
+    """
+    shape = [int(length) for length in meta["spatial_shape"]]
+    affine = to_affine_nd(3, np.asarray(meta["original_affine"]))
+    volume = nibabel.Nifti1Image(values.cpu().numpy().reshape(shape), affine)
+    volume.header["descrip"] = text[:79]
+    volume.header.set_xyzt_units("mm")
+    with atomic_write(path) as temporary:
+        nibabel.save(volume, temporary)
+
+
+def _rows_first(values: torch.Tensor) -> np.ndarray:
+    """Maps (W, H) or (1, W, H, 1) as (H, W)."""
+    array = values.cpu().numpy()
+    return (array if array.ndim == 2 else array[0, :, :, 0]).T

@@ -1,0 +1,241 @@
+"""A trained classifier at work: loaded and checked, with flips, and its logits made probabilities."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.engines import Evaluator
+from monai.inferers import Inferer
+from monai.transforms import Compose, MapTransform
+
+from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
+from miram.data.tasks import Task, applicable_items, find_task, unknown_count
+from miram.errors import InputError
+from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
+from miram.losses.reconstruction import downsample
+from miram.networks.classifier import ViTClassifier, load_classifier
+from miram.transforms.windows import center_windows, load_windows, scale_windows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """
+    What a `model.pt` holds.
+
+    Args:
+        path: the file.
+        sha256: of the file.
+        network: with the trained weights, in evaluation mode.
+        task: what it predicts.
+        preprocessing: how pixels become its input.
+        calibration: what the file itself holds of one.
+        provenance: where the weights come from.
+    """
+
+    path: Path
+    sha256: str
+    network: ViTClassifier
+    task: Task
+    preprocessing: dict[str, Any]
+    calibration: Calibration
+    provenance: dict[str, Any]
+
+
+def load_trained(path: str | os.PathLike[str], task: str | None = None) -> TrainedClassifier:
+    """
+    Load a classifier.
+
+    Args:
+        path: the `model.pt` of a fine-tuning run.
+        task: the task it must be of; None takes any.
+
+    Raises:
+        InputError: if there is no such file, or it is damaged or of another task.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"there is no trained model {path}: train one first (python -m monai.bundle run training "
+            f"--config_file configs/finetune.yaml --task {task or 'pathology'}), or give --model, or the --task of one"
+        )
+    network, content = load_classifier(path)
+    own = content["task"]
+    if task is not None and own["name"] != task:
+        raise InputError(f"{path} is a model of the task {own['name']!r}, not {task!r}; give --task {own['name']}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TrainedClassifier(
+        path=path,
+        sha256=digest,
+        network=network.eval(),
+        task=Task(own["name"], own["type"], tuple(own["classes"])),
+        preprocessing=dict(content["preprocessing"]),
+        calibration=calibration_of_model(content, digest),
+        provenance=dict(content.get("provenance") or {}),
+    )
+
+
+def check_data_of_task(dataset_dir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
+    """
+    Check that a prepared folder has a model's task with the same classes.
+
+    Returns:
+        the data list.
+
+    Raises:
+        InputError: if it lacks the task, or its classes differ.
+    """
+    datalist = read_datalist(Path(dataset_dir) / FILE_NAME)
+    own = find_task(datalist, task.name)
+    if (own.type, tuple(own.classes)) != (task.type, tuple(task.classes)):
+        raise InputError(
+            f"the classes of {task.name!r} are {', '.join(own.classes)} ({own.type}) in {dataset_dir}, but "
+            f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
+        )
+    return datalist
+
+
+def items_of_task(
+    trained: TrainedClassifier, dataset_dir: str | os.PathLike[str], split: str, required: bool = True
+) -> list[Item]:
+    """
+    The items of a split that a model's task is about, checked to have the same classes.
+
+    Args:
+        trained: the model.
+        dataset_dir: a prepared folder.
+        split: "training", "validation" or "test".
+        required: whether it is an error that there are none with a known label.
+
+    Returns:
+        items with absolute paths; those without a known label are among them.
+
+    Raises:
+        InputError: if the folder lacks the task, its classes differ, or no label of the split is known.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    datalist = check_data_of_task(dataset_dir, trained.task)
+    if required and not datalist[split]:
+        raise InputError(
+            f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
+            "Or --split validation evaluates on the validation split, which flatters"
+        )
+    items = applicable_items(load_split(dataset_dir, split, required), trained.task)
+    unknown = unknown_count(items, trained.task)
+    if required and unknown == len(items):
+        raise InputError(f"none of the {len(items)} {split} images has a known label of {trained.task.name!r}")
+    logger.info("%s: %d images of the task, %d of them without a known label", split, len(items), unknown)
+    return items
+
+
+def run_name(task: str, mode: str) -> str:
+    """What the folders of a model's evaluation and inference are called after: the mode is named unless it is usual."""
+    return task if mode == "finetune" else f"{mode}_{task}"
+
+
+def run_unless_empty(evaluator: Evaluator, items: Sequence[Item]) -> None:
+    """Run an evaluator, unless its split has no items."""
+    if items:
+        evaluator.run()
+
+
+def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | None) -> Calibration:
+    """The calibration that an evaluation of this model wrote to `path`, else the model's own."""
+    found = load_calibration(path, trained.sha256) if path else None
+    calibration = found or trained.calibration
+    logger.info("probabilities: %s", calibration.describe())
+    return calibration
+
+
+class FlipInferer(Inferer):
+    """
+    Average the logits of an image and its mirror images, along each spatial axis alone and all of them together.
+
+    Args:
+        flips: False gives the plain network.
+    """
+
+    def __init__(self, flips: bool = True) -> None:
+        self.flips = flips
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Map images (B, C, *spatial) to logits (B, K)."""
+        axes = range(2, inputs.ndim) if self.flips else ()
+        flips = chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))
+        logits = [network(inputs.flip(flip), *args, **kwargs) for flip in flips]
+        return torch.stack(logits).mean(dim=0)
+
+
+class Downsampled(MapTransform):
+    """
+    Reduce a crop to the network's size as training does (:func:`miram.losses.reconstruction.downsample`).
+
+    Args:
+        keys: of images (C, *spatial).
+        spatial_size: pixels along each axis.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], spatial_size: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.spatial_size = tuple(spatial_size)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Reduce the images."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = downsample(result[key][None].float(), self.spatial_size)[0]
+        return result
+
+
+def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) -> Compose:
+    """
+    The transforms from a crop's file to the network's input, the same wherever a trained classifier is used.
+
+    Args:
+        load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
+        preprocessing: of the trained classifier.
+    """
+    field_of_view = preprocessing["field_of_view"]
+    return Compose(
+        [
+            *load_windows("image", load, field_of_view),
+            *scale_windows("image", preprocessing),
+            *center_windows("image", field_of_view),
+            Downsampled("image", preprocessing["image_size"]),
+        ]
+    )
+
+
+class Probabilitiesd(MapTransform):
+    """
+    Turn a sample's logits (K,) into probabilities (K,), with the calibration as it is when this is called.
+
+    Args:
+        keys: of the logits.
+        task: what they are of.
+        calibration: makes probabilities of them.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:
+        super().__init__(keys)
+        self.task = task
+        self.calibration = calibration
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Replace the logits."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.calibration.probabilities(result[key][None], self.task)[0]
+        return result

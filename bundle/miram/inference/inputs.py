@@ -1,0 +1,230 @@
+"""Images that a user brings to a trained classifier: found, checked, and read as the prepare step reads them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+
+from miram.errors import InputError
+from miram.jobs import run_jobs
+from miram.prepare.records import source_digest
+from miram.readers.formats import is_image_file, read_image, without_suffix
+from miram.transforms.crops import resize_crop
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """
+    What was found.
+
+    Args:
+        items: {"image": path} of each image that can be read.
+        names: for each item, its path relative to the folder that was given.
+        problems: by name, why a file was left out.
+    """
+
+    items: list[dict[str, str]]
+    names: list[str]
+    problems: dict[str, str]
+
+    @property
+    def samples(self) -> list[dict[str, Any]]:
+        """The items, each with its "index"."""
+        return [{**item, "index": index} for index, item in enumerate(self.items)]
+
+
+def stored_crop_size(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> list[int]:
+    """
+    The size of a crop as the prepare scripts store it, in pixels: more than is seen, so that windows can be drawn.
+
+    Args:
+        prepared: how the training crops were made, as far as that is known.
+        field_of_view: what the classifier sees of a crop.
+    """
+    return [prepared.get("crop_size") or round(1.25 * size) for size in field_of_view]
+
+
+def largest_crop(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> int:
+    """
+    Pixels along the longest side above which an image is taken for a whole mammogram.
+
+    Args:
+        prepared: how the training crops were made; of "whole" images there is no limit.
+        field_of_view: what the classifier sees of a crop.
+    """
+    return 10**9 if prepared.get("crops") == "whole" else 4 * max(field_of_view)
+
+
+def find_inputs(
+    source: str | os.PathLike[str] | None,
+    spatial_dims: int = 2,
+    largest_crop: int = 1792,
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> Inputs:
+    """
+    Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
+
+    A file of a folder that is an image but cannot be used is left out and reported; alone it is an error.
+
+    Args:
+        source: the file or folder.
+        spatial_dims: what the network takes.
+        largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
+        intensity: see :func:`miram.readers.formats.read_image`.
+        workers: see :func:`find_images`.
+        time_limit: see :func:`find_images`.
+
+    Raises:
+        InputError: if nothing was given or found, or nothing of it can be used.
+    """
+    check = functools.partial(check_pixels, spatial_dims=spatial_dims, largest_crop=largest_crop)
+    return find_images(source, check, intensity, workers, time_limit)
+
+
+def find_images(
+    source: str | os.PathLike[str] | None,
+    check: Callable[[Path, np.ndarray], None],
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> Inputs:
+    """
+    Find the images of a file or a folder with its subfolders that can be read and pass a check.
+
+    Those of a folder are first read in worker processes: a decoder that hangs or crashes costs its own file. A file
+    given alone is read in this process; there is no other that it could harm.
+
+    Args:
+        source: the file or folder.
+        check: called with each path and its pixels; raises `InputError` for what is to be left out. A function that a
+            new process can import, or a `functools.partial` of one.
+        intensity: see :func:`miram.readers.formats.read_image`.
+        workers: see :func:`miram.jobs.run_jobs`.
+        time_limit: seconds that reading a file may take.
+
+    Raises:
+        InputError: if nothing was given or found, or nothing of it can be used.
+    """
+    if source is None:
+        raise InputError("give --input: an image, or a folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD)")
+    root = Path(source)
+    if not root.exists():
+        raise InputError(f"there is no {root}; give --input an image or a folder of images")
+    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_candidate(path))
+    names = [path.name if root.is_file() else path.relative_to(root).as_posix() for path in paths]
+    work = functools.partial(_check_file, check=check, intensity=intensity)
+    results = run_jobs(paths, work, 0 if root.is_file() else workers, "reading", time_limit)
+    problems = {name: str(result) for name, result in zip(names, results, strict=True) if result is not None}
+    used = [(name, str(path)) for name, path in zip(names, paths, strict=True) if name not in problems]
+    if not used:
+        raise InputError(next(iter(problems.values()), f"{root} holds no image"))
+    for name, problem in problems.items():
+        logger.warning("left out %s: %s", name, problem)
+    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """
+    What the files of each image are called: its path without the suffix, `_` for what file names should not hold.
+
+    Where two would be called the same, a digest of the path tells them apart.
+    """
+    plain = [re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(name).as_posix().replace("/", "__")) for name in names]
+    counts = Counter(plain)
+    return [
+        short if counts[short] == 1 else f"{short}_{source_digest(name)[:8]}"
+        for short, name in zip(plain, names, strict=True)
+    ]
+
+
+def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims: int, largest_crop: int) -> None:
+    """
+    Check that an image is something that a lesion classifier can judge.
+
+    Raises:
+        InputError: if it has other axes than the network takes, is of one value, or is as large as a whole mammogram.
+    """
+    if pixels.ndim != spatial_dims:
+        kinds = {2: "a 2D image", 3: "a volume"}
+        raise InputError(f"{path} is {kinds[pixels.ndim]}, the model takes {kinds[spatial_dims]}")
+    if pixels.min() == pixels.max():
+        raise InputError(f"{path} is constant: every pixel has one value")
+    if max(pixels.shape) > largest_crop:
+        size = " x ".join(map(str, pixels.shape))
+        raise InputError(
+            f"{path} has {size} pixels, more than largest_crop={largest_crop}: it looks like a whole mammogram, and "
+            "this model judges crops of lesions. Cut the lesion out; a whole mammogram needs a risk map. If it is a "
+            "crop, raise --largest_crop"
+        )
+
+
+def reduce_to(pixels: np.ndarray, largest: Sequence[int]) -> np.ndarray:
+    """
+    Reduce an image that is larger than a prepared crop, keeping its proportions; a smaller one stays as it is.
+
+    Args:
+        pixels: (H, W) or (H, W, D), uint16.
+        largest: pixels, one number per axis.
+
+    Returns:
+        uint16 of at most `largest`.
+    """
+    scale = min(limit / length for limit, length in zip(largest, pixels.shape, strict=True))
+    return pixels if scale >= 1 else resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
+
+
+class CropReader(ImageReader):
+    """
+    Read any supported format for MONAI's `LoadImage`, as the prepare step reads it.
+
+    Args:
+        largest: pixels, one number per axis; a larger image is reduced (:func:`reduce_to`).
+        intensity: see :func:`miram.readers.formats.read_image`.
+    """
+
+    def __init__(self, largest: Sequence[int], intensity: str = "stored") -> None:
+        super().__init__()
+        self.largest = tuple(largest)
+        self.intensity = intensity
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the files are of a supported format."""
+        return all(is_image_file(name) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> np.ndarray:
+        """
+        Read one file.
+
+        Returns:
+            (H, W) or (H, W, D) float32, 0..65535, rows first.
+        """
+        (path,) = ensure_tuple(data)
+        return reduce_to(read_image(path, intensity=self.intensity).pixels, self.largest).astype(np.float32)
+
+    def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """The array, with the metadata that `LoadImage` needs."""
+        return img, {"spatial_shape": np.asarray(img.shape), "original_channel_dim": float("nan")}
+
+
+def _check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity: str) -> None:
+    check(path, read_image(path, intensity=intensity).pixels)
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and is_image_file(path)

@@ -1,0 +1,189 @@
+"""Whole mammograms for a risk map: found, checked, and loaded with the grid that their file has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monai.transforms import MapTransform
+from scipy import ndimage
+
+from miram.errors import InputError
+from miram.inference.inputs import Inputs, check_pixels, find_images
+from miram.readers.formats import READERS, read_image
+from miram.readers.image import reason
+from miram.readers.raster import read_pillow, read_tiff
+from miram.readers.volumes import image_io
+from miram.transforms.crops import breast_mask
+
+NO_BREAST = "no breast was found: nothing stands out from the background"
+
+
+def find_mammograms(
+    source: str | os.PathLike[str] | None,
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> Inputs:
+    """
+    Find the mammograms of a file or a folder with its subfolders, and read each once to know that it can be mapped.
+
+    A file of a folder that is an image but cannot be mapped is left out and reported; alone it is an error.
+
+    Args:
+        source: the file or folder.
+        intensity: see :func:`miram.readers.formats.read_image`.
+        workers: see :func:`miram.inference.inputs.find_images`.
+        time_limit: see :func:`miram.inference.inputs.find_images`.
+
+    Raises:
+        InputError: if nothing was given or found, or nothing of it can be mapped.
+    """
+    return find_images(source, check_mammogram, intensity, workers, time_limit)
+
+
+def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+    """
+    Check that an image can be mapped.
+
+    Raises:
+        InputError: if it is a volume, is of one value, shows no breast, or lies on a grid that cannot be kept.
+    """
+    check_pixels(path, pixels, spatial_dims=2, largest_crop=max(pixels.shape))
+    if not breast_mask(pixels).any():
+        raise InputError(f"{path}: {NO_BREAST}")
+    source_grid(path, pixels.shape)
+
+
+def whole_breast(pixels: np.ndarray, gap: float = 0.06, working_size: int = 512) -> np.ndarray:
+    """
+    The breast, with the dark fat that :func:`miram.transforms.crops.breast_mask` leaves out.
+
+    That function is for choosing windows of tissue; here nothing of the breast should be left out. So bays and gaps of
+    its outline are closed (morphologically, on a small copy), also those that open to the edge of the image.
+
+    Args:
+        pixels: (H, W), high = bright.
+        gap: width of what is closed, as a share of the longer side.
+        working_size: the longer side of the small copy, at most.
+
+    Returns:
+        bool, (H, W); nowhere True where no breast was found.
+    """
+    mask = breast_mask(pixels)
+    step = -(-max(mask.shape) // working_size)
+    radius = max(1, round(gap * max(mask.shape) / step / 2))
+    cells = mask
+    for axis in (0, 1):  # of the small copy: those that are wholly of the breast
+        cells = np.logical_and.reduceat(cells, np.arange(0, mask.shape[axis], step), axis=axis)
+    if not cells.any():
+        return mask
+    dilated = ndimage.distance_transform_edt(~np.pad(cells, radius, mode="edge")) <= radius
+    closed = ndimage.binary_fill_holes(ndimage.distance_transform_edt(dilated) > radius)
+    added = closed[radius:-radius, radius:-radius] & ~cells
+    rows, columns = (np.arange(length) // step for length in mask.shape)
+    return mask | added[np.ix_(rows, columns)]
+
+
+class LoadMammogramd(MapTransform):
+    """
+    Load whole images as the prepare steps read them, and keep the grid of the file.
+
+    MONAI's `LoadImage` is not used: what a reader of its user refuses (a color image, a damaged file) it gives to its
+    own readers, and one of them may make something else of it.
+
+    Args:
+        keys: of paths.
+        intensity: see :func:`miram.readers.formats.read_image`.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], intensity: str = "stored") -> None:
+        super().__init__(keys)
+        self.intensity = intensity
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Replace paths by images.
+
+        Returns:
+            `MetaTensor`s (1, H, W), rows first, float32 0..65535, high = bright. Their meta hold "spatial_shape", the
+            file's axes, (W, H) or (W, H, 1), and "original_affine", which belongs to those axes (RAS, mm).
+
+        Raises:
+            InputError: if an image cannot be read, or is a volume.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            path = result[key]
+            image = read_image(path, intensity=self.intensity)
+            check_pixels(path, image.pixels, spatial_dims=2, largest_crop=max(image.pixels.shape))
+            shape, affine = source_grid(path, image.pixels.shape)
+            meta = {
+                "filename_or_obj": str(path),
+                "spatial_shape": np.array(shape),
+                "original_affine": to_affine_nd(len(shape), affine),
+            }
+            result[key] = MetaTensor(torch.from_numpy(image.pixels[None].astype(np.float32)), meta=meta)
+        return result
+
+
+class ToSourceGridd(MapTransform):
+    """
+    Bring maps from rows first to the axes of the file that :class:`LoadMammogramd` read.
+
+    Args:
+        keys: of maps (1, H, W).
+        image: key of the loaded image.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
+        super().__init__(keys)
+        self.image = image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give maps (W, H) for a file of two axes, and (1, W, H, 1) for one of three, as MONAI Label takes them."""
+        result = dict(data)
+        shape = tuple(int(length) for length in result[self.image].meta["spatial_shape"])
+        for key in self.key_iterator(result):
+            plane = torch.as_tensor(result[key])[0].T.contiguous()
+            result[key] = plane if len(shape) == 2 else plane.reshape(1, *shape)
+        return result
+
+
+def source_grid(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
+    """
+    The axes of an image's file, as ITK orders them, and their affine.
+
+    NIfTI, MHA and NRRD keep their own. DICOM is one slice, with the spacing and position that ITK and the viewers built
+    on it give it; PNG, JPEG and TIFF have two axes and no millimetres.
+
+    Args:
+        path: the file.
+        shape: of the image that was read from it, (H, W).
+
+    Returns:
+        (W, H) or (W, H, 1), and the RAS affine (4, 4).
+
+    Raises:
+        InputError: if ITK cannot make out the file's geometry, such as sheared axes.
+    """
+    suffix = next((suffix for suffix in READERS if Path(path).name.lower().endswith(suffix)), None)
+    if suffix is not None and READERS[suffix] in (read_pillow, read_tiff):
+        return (shape[1], shape[0]), np.diag([-1.0, -1.0, 1.0, 1.0])  # right and down count against RAS
+    try:
+        io = image_io(path)
+    except RuntimeError as error:
+        raise InputError(f"{path} has a geometry that itk does not read ({reason(error)}); convert it") from error
+    axes = list(range(min(io.GetNumberOfDimensions(), 3)))
+    affine = np.eye(4)
+    for axis in axes:
+        affine[axes, axis] = np.array(list(io.GetDirection(axis)))[axes] * io.GetSpacing(axis)
+        affine[axis, 3] = io.GetOrigin(axis)
+    affine[:2] *= -1  # ITK counts towards left and back, RAS the other way
+    return tuple(int(io.GetDimensions(axis)) for axis in axes), affine

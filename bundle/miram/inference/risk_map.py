@@ -1,0 +1,226 @@
+"""A lesion classifier slid over whole mammograms: one probability a window becomes a map."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
+from scipy import ndimage
+from torch.nn import functional
+
+from miram.data.tasks import Task
+from miram.errors import InputError
+from miram.inference.calibrated import Calibration
+from miram.inference.mammograms import NO_BREAST, whole_breast
+from miram.inference.windows import Region, WindowAxis, highest_regions
+from miram.losses.reconstruction import downsample
+from miram.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+WindowFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+class RiskMapInferer(Inferer):
+    """
+    Map whole images with a network that gives one answer a window.
+
+    The value at a point is that of the window around it, shifted inside the image where it would reach over an edge, as
+    crops are cut; between the windows' centres it is interpolated linearly. Outside the breast it is 0, and a window is
+    judged only if there is breast nearer to its centre than to any other's.
+
+    MONAI's `PatchInferer` and `SlidingWindowInferer` paste what the network gives into the window's place. One value a
+    window would fill the whole window, so that a lesion were spread over twice its window, and `PatchInferer` fails
+    where no window is left.
+
+    Args:
+        roi_size: of a window, in pixels of the image, two numbers.
+        overlap: share of a window that the next one covers again, at least.
+        sw_batch_size: windows that are judged at once; memory grows with it.
+        preprocessing: makes windows (B, 1, h, w) the network's input.
+        postprocessing: makes the network's output probabilities (B,).
+        progress: whether to show a bar over the windows.
+
+    Raises:
+        InputError: if `roi_size`, `overlap` or `sw_batch_size` make no windows.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        overlap: float,
+        sw_batch_size: int,
+        preprocessing: WindowFunction,
+        postprocessing: WindowFunction,
+        progress: bool = True,
+    ) -> None:
+        if len(roi_size) != 2:
+            raise InputError(f"the model judges windows of {len(roi_size)} axes; a risk map needs a model of 2D images")
+        if not (_is_number(overlap) and 0 <= overlap < 1):
+            raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
+        if sw_batch_size < 1:
+            raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
+        self.roi_size = tuple(int(length) for length in roi_size)
+        self.stride = tuple(max(1, round(length * (1 - overlap))) for length in self.roi_size)
+        self.sw_batch_size = sw_batch_size
+        self.preprocessing = preprocessing
+        self.postprocessing = postprocessing
+        self.progress = progress
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """
+        Map images.
+
+        Args:
+            inputs: (B, 1, H, W), 0..65535.
+            network: gives logits for what `preprocessing` makes of windows.
+
+        Returns:
+            (B, 1, H, W), float32 from 0 to 1, on the CPU.
+
+        Raises:
+            InputError: if an image has several channels or other axes, or shows no breast.
+        """
+        if inputs.ndim != 4 or inputs.shape[1] != 1:
+            raise InputError(f"images of shape {tuple(inputs.shape[1:])} cannot be mapped; give gray 2D images")
+        images = convert_to_tensor(inputs, track_meta=False)  # metadata slow every operation down
+        return torch.stack([self._map(image, lambda batch: network(batch, *args, **kwargs)) for image in images])
+
+    def regions(self, probability: np.ndarray, count: int = 10) -> list[Region]:
+        """The highest places of a map (H, W) of this inferer's, see :func:`miram.inference.windows.highest_regions`."""
+        return highest_regions(probability, *self._axes(probability.shape), count)
+
+    def _axes(self, shape: Sequence[int]) -> tuple[WindowAxis, WindowAxis]:
+        """Of the rows and of the columns of an image."""
+        rows, columns = (WindowAxis.of(*sizes) for sizes in zip(shape, self.roi_size, self.stride, strict=True))
+        return rows, columns
+
+    def _map(self, image: torch.Tensor, network: WindowFunction) -> torch.Tensor:
+        """(1, H, W) -> (1, H, W)."""
+        breast = whole_breast(image[0].cpu().numpy())
+        if not breast.any():
+            raise InputError(NO_BREAST)
+        rows, columns = self._axes(breast.shape)
+        judged = rows.largest_nearest(columns.largest_nearest(breast.T).T)
+        values = np.zeros(judged.shape, np.float32)
+        values[judged] = self._judge(image, rows, columns, np.argwhere(judged), network)
+        nearest = ndimage.distance_transform_edt(~judged, return_distances=False, return_indices=True)
+        spread = rows.interpolation() @ values[tuple(nearest)] @ columns.interpolation().T
+        spread *= breast
+        return torch.from_numpy(spread.clip(0, 1, out=spread))[None]
+
+    def _judge(
+        self, image: torch.Tensor, rows: WindowAxis, columns: WindowAxis, places: np.ndarray, network: WindowFunction
+    ) -> np.ndarray:
+        """The probabilities (N,) of windows, given as N pairs of indices into the two axes."""
+        padded = functional.pad(image, (*columns.padding, *rows.padding))  # with 0, air
+        found = []
+        with progress_bar(len(places) if self.progress else 0, "risk map", unit="windows") as bar:
+            for start in range(0, len(places), self.sw_batch_size):
+                chunk = places[start : start + self.sw_batch_size]
+                windows = [padded[:, rows.window(row), columns.window(column)] for row, column in chunk]
+                found.append(self.postprocessing(network(self.preprocessing(torch.stack(windows)))).float().cpu())
+                bar.update(len(chunk))
+        return torch.cat(found).numpy()
+
+
+class ToNetworkSize:
+    """
+    Bring windows to the network's size: reduced as in training, or enlarged where the source is too coarse for it.
+
+    Args:
+        image_size: pixels along each axis of the network's input.
+    """
+
+    def __init__(self, image_size: Sequence[int]) -> None:
+        self.image_size = tuple(image_size)
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """(B, 1, h, w) -> (B, 1, *image_size)."""
+        windows = convert_to_tensor(windows, track_meta=False)
+        if all(length >= size for length, size in zip(windows.shape[2:], self.image_size, strict=True)):
+            return downsample(windows, self.image_size)
+        return functional.interpolate(windows, size=self.image_size, mode="bilinear", align_corners=False)
+
+
+class ClassProbability:
+    """
+    The probability of one class.
+
+    Args:
+        task: what the logits are of.
+        calibration: makes probabilities of them.
+        name: the class.
+    """
+
+    def __init__(self, task: Task, calibration: Calibration, name: str) -> None:
+        self.task = task
+        self.calibration = calibration
+        self.column = task.scored.index(name)
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, K) -> (B,)."""
+        return self.calibration.probabilities(logits, self.task)[:, self.column]
+
+
+def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
+    """
+    The pixels of a source that show as much tissue as a training crop did.
+
+    Args:
+        field_of_view: what the classifier saw of a crop, in pixels.
+        zoom: pixels of the training images per pixel of the source, along an axis: 0.5 for a source twice as fine.
+        crops: how the training crops were made, if that is known; of "whole" images the scale differed.
+
+    Raises:
+        InputError: if `zoom` is not positive.
+    """
+    if not (_is_number(zoom) and math.isfinite(zoom) and zoom > 0):
+        raise InputError(f"zoom is {zoom}; give a positive number: 0.5 for a source twice as fine as training's")
+    if crops == "whole":
+        logger.warning(
+            "the classifier was trained on whole images, each reduced to one size (--crops whole): their pixels had no "
+            "size in common; give the --zoom that shows lesions as large as in training"
+        )
+    return tuple(max(1, round(length / zoom)) for length in field_of_view)
+
+
+def mapped_class(task: Task, name: str | None = None) -> str:
+    """
+    The class whose probability is mapped: that of a binary task, or the one that is named.
+
+    Raises:
+        InputError: if the name is none of the task's classes, or is missing where there are several.
+    """
+    if name is None and len(task.scored) == 1:
+        return task.scored[0]
+    if name not in task.scored:
+        problem = "has several classes" if name is None else f"has no probability of {name!r}"
+        raise InputError(f"the task {task.name!r} {problem}; give --mapped_class one of {', '.join(task.scored)}")
+    return name
+
+
+def operating_point(calibration: Calibration, name: str, threshold: float | None = None) -> float:
+    """
+    The probability from which on a point is labelled: the one given, else the class's operating point, else 0.5.
+
+    Raises:
+        InputError: if it is not above 0, up to 1.
+    """
+    point = calibration.thresholds_at("image", [name])[name] if threshold is None else threshold
+    if not (_is_number(point) and 0 < point <= 1):
+        raise InputError(f"the threshold is {point}; give --threshold a probability above 0, up to 1")
+    return float(point)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is one: what is no number on the command line arrives as text."""
+    return isinstance(value, int | float)

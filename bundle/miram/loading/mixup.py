@@ -1,0 +1,54 @@
+"""Mixtures of two samples, which follow from (seed, epoch, sample) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from monai.transforms import Compose
+
+from miram.loading.seeded import SeededDataset
+
+
+class MixupDataset(SeededDataset):
+    """
+    Mix each sample with another one, images and targets alike (mixup, Zhang et al., arXiv 1710.09412).
+
+    Partner and share follow from (seed, epoch, index), so that they do not depend on batches, processes or restarts.
+
+    Args:
+        data: items, dictionaries with "image" and "label".
+        transform: MONAI transforms.
+        seed: another seed gives other augmentations and mixtures.
+        cache_rate: share of the items kept in memory, from 0 to 1.
+        alpha: of the beta distribution of the share; 0 does not mix.
+
+    Raises:
+        ValueError: if `alpha` is negative.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Compose,
+        seed: int = 0,
+        cache_rate: float = 0.0,
+        alpha: float = 0.0,
+    ) -> None:
+        if alpha < 0:
+            raise ValueError(f"mixup alpha must be 0 (no mixing) or more, got {alpha}.")
+        self.alpha = alpha
+        super().__init__(data, transform, seed=seed, cache_rate=cache_rate)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Load, transform and mix a sample; `key` is (epoch, index)."""
+        sample = super().__getitem__(key)
+        if self.alpha == 0:
+            return sample
+        # a stream of its own, beside that of the augmentation
+        random = np.random.default_rng((self.seed, sample["epoch"], sample["index"], 1))
+        share = random.beta(self.alpha, self.alpha)
+        other = super().__getitem__((sample["epoch"], int(random.integers(len(self)))))
+        mixed = {name: share * sample[name] + (1 - share) * other[name] for name in ("image", "label")}
+        return {**sample, **mixed}

@@ -1,0 +1,172 @@
+"""Whole batches from a packed store: windows are gathered by a thread, everything else happens on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import ThreadBuffer
+
+from miram.counter_random import Stream, random_uniform
+from miram.data.datalist import Item
+from miram.errors import InputError
+from miram.loading.packed import PackedStore, open_packed
+from miram.loading.seeded import SeededSampler, check_batch_size
+from miram.transforms.augment import RandomFlipRotate90
+
+
+class PackedLoader:
+    """
+    A loader over this process's share of images, from the packed copy of a prepared folder.
+
+    It gives the batches that the MONAI transforms give: a random window of each crop, flipped and turned, in the
+    network's units; in validation the middle window. Which window, and which turn, follows from (seed, epoch, sample).
+
+    Args:
+        dataset_dir: a prepared folder, packed by `scripts/pack.py`.
+        items: what to load, of :func:`miram.data.datalist.load_split`.
+        crop_size: the window, in pixels.
+        batch_size: images of one process in a batch.
+        preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
+        shuffle: for training: another order and other windows in each epoch, and batches of full size only.
+        device: where batches are made.
+        seed: another seed gives other orders and augmentations.
+        shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, so many at a
+            time, and mixes the crops of these only. None mixes all.
+        prefetch: batches that are gathered ahead.
+
+    Raises:
+        InputError: if there is no packed copy of the folder as it is, or fewer images than one training batch.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike[str],
+        items: Sequence[Item],
+        crop_size: tuple[int, int],
+        batch_size: int,
+        preprocessing: Mapping[str, float],
+        shuffle: bool,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        shards_at_once: int | None = None,
+        prefetch: int = 2,
+    ) -> None:
+        self.store = open_packed(dataset_dir)
+        folder = Path(dataset_dir).resolve()
+        self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
+        if len(crop_size) != 2:
+            raise InputError(
+                f"packed crops are 2D, the window {tuple(crop_size)} is not; leave out configs/packed.yaml"
+            )
+        self.crop_size = tuple(crop_size)
+        self.batch_size = batch_size
+        self.preprocessing = dict(preprocessing)
+        self.shuffle = shuffle
+        self.device = torch.device(device)
+        self.seed = seed
+        self.prefetch = prefetch
+        self.augment = RandomFlipRotate90(seed)
+        shards = [number // self.store.shard_length for number in self.numbers]
+        self.sampler = _ShardSampler(shards, shards_at_once, shuffle, seed)
+        if shuffle:
+            check_batch_size(len(self.numbers), batch_size, self.sampler.num_replicas)
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same number in every process of a training."""
+        if self.shuffle:
+            return len(self.numbers) // self.sampler.num_replicas // self.batch_size
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """
+        Batches of "label" (B, 1, *crop_size) in float32 on the device, "index" (B,) and "epoch" (B,) on the CPU.
+
+        The copy to the device and what follows it are queued here, in the thread that trains: the thread that gathers
+        touches no device.
+        """
+        for gathered in ThreadBuffer(_with_error(self.gathered()), self.prefetch):
+            if isinstance(gathered, Exception):
+                raise gathered
+            window, epoch, index = gathered
+            pixels = window.to(self.device, non_blocking=True)[:, None].view(torch.int16)  # flips lack uint16
+            pixels = self.augment(pixels, epoch, index).view(torch.uint16)
+            yield {"label": self._scaled(pixels), "index": index, "epoch": torch.full_like(index, epoch)}
+
+    def gathered(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
+        """What a CPU does for a GPU: windows (B, *crop_size) in uint16, their epoch, and their indices (B,)."""
+        samples = list(self.sampler)  # fewer than an epoch's, if a run goes on within it
+        end = len(samples) - (len(samples) % self.batch_size if self.shuffle else 0)
+        for first in range(0, end, self.batch_size):
+            batch = samples[first : first + self.batch_size]
+            index = torch.tensor([sample for _, sample in batch])
+            epoch = batch[0][0]
+            yield self._gather(epoch, index), epoch, index
+
+    def _gather(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
+        windows = torch.zeros(len(index), *self.crop_size, dtype=torch.uint16, pin_memory=self.device.type == "cuda")
+        # the first four numbers of the stream are those of flips and turns
+        draws = random_uniform(self.seed, epoch, index, 6, stream=Stream.AUGMENTATION)[:, 4:].tolist()
+        places = draws if epoch else [(None, None)] * len(draws)
+        for window, sample, place in zip(windows.numpy(), index.tolist(), places, strict=True):
+            copy_window(self.store, self.numbers[sample], window, place)
+        return windows
+
+    def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Stored values as float32 in the network's units."""
+        low, high, b_min, b_max = (self.preprocessing[name] for name in ("a_min", "a_max", "b_min", "b_max"))
+        factor = (b_max - b_min) / (high - low)
+        return pixels.to(torch.float32).mul_(factor).add_(b_min - low * factor)
+
+
+def _with_error(source: Iterable[Any]) -> Iterator[Any]:
+    """What `source` yields, and at last the error that ended it: raised in a thread, it would end the epoch unseen."""
+    try:
+        yield from source
+    except Exception as error:
+        yield error
+
+
+class _ShardSampler(SeededSampler):
+    """Order that visits a few shards at a time; `shards` names the shard of each sample."""
+
+    def __init__(self, shards: Sequence[int], shards_at_once: int | None, shuffle: bool, seed: int) -> None:
+        super().__init__(len(shards), shuffle, seed)
+        self.shards = torch.tensor(shards, dtype=torch.int64)
+        self.shards_at_once = shards_at_once
+
+    def shuffled(self, generator: torch.Generator) -> torch.Tensor:
+        """All indices: shards in random order, and within a group of them crops in random order."""
+        order = super().shuffled(generator)
+        if self.shards_at_once is None or not len(order):
+            return order
+        turn = torch.randperm(int(self.shards.max()) + 1, generator=generator) // self.shards_at_once
+        return order[turn[self.shards[order]].argsort(stable=True)]
+
+
+def copy_window(store: PackedStore, number: int, window: np.ndarray, place: tuple[float | None, float | None]) -> None:
+    """
+    Copy a part of a crop into `window` (h, w), whose zeros stay around a smaller crop, which lies in the middle.
+
+    Args:
+        store: where the crop is.
+        number: of the crop.
+        window: what to fill.
+        place: in [0, 1) along each axis, where the window lies within the crop; None is the middle.
+    """
+    crop = store.crop(number)
+    source, target = zip(*map(_overlap, crop.shape, window.shape, place), strict=True)
+    window[target] = crop[source]
+
+
+def _overlap(size: int, window: int, place: float | None) -> tuple[slice, slice]:
+    """What is copied along one axis, and where to; MONAI's crops and pads round the middle so."""
+    if size <= window:
+        first = (window - size) // 2
+        return slice(0, size), slice(first, first + size)
+    first = (size // 2 - window // 2) if place is None else int(place * (size - window + 1))
+    return slice(first, first + window), slice(0, window)

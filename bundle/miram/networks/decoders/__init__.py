@@ -1,0 +1,1 @@
+"""Decoders: from the encoder's tokens to the pixels of one scale."""

@@ -1,0 +1,45 @@
+"""Choose a kind of decoder by its name in a config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from miram.networks.decoders.base import Decoder
+from miram.networks.decoders.cross_attention_decoder import CrossAttentionDecoder
+from miram.networks.decoders.scale_decoder import ScaleDecoder
+from miram.networks.decoders.sub_pixel_decoder import SubPixelDecoder
+from miram.networks.vit_encoder import ViTEncoder
+
+KINDS: dict[str, type[Decoder]] = {
+    "self_attention": ScaleDecoder,
+    "cross_attention": CrossAttentionDecoder,
+    "sub_pixel": SubPixelDecoder,
+}
+
+
+def scales_of(decoders: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The scale of each decoder that a config lists, in its order."""
+    return [decoder["scale"] for decoder in decoders]
+
+
+def make_decoder(encoder: ViTEncoder, kind: str = "self_attention", **arguments: Any) -> Decoder:
+    """
+    Make a decoder.
+
+    Args:
+        encoder: the encoder whose tokens are decoded.
+        kind: "self_attention", "cross_attention" or "sub_pixel".
+        arguments: of that kind: scale, hidden_size, ...
+
+    Raises:
+        ValueError: if the kind is unknown, or has no such argument, or an argument is wrong for it.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a decoder's kind should be one of {', '.join(KINDS)}, got {kind!r}.")
+    known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "encoder"]
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ValueError(f"a {kind} decoder has no argument {', '.join(unknown)}; it has: {', '.join(known)}.")
+    return KINDS[kind](encoder, **arguments)

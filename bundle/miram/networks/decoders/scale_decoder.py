@@ -1,0 +1,107 @@
+"""MIRAM's decoder for one scale: every token of the scale's grid attends to all others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.networks.blocks import TransformerBlock
+from torch import nn
+
+from miram.networks.attention import make_attention
+from miram.networks.decoders.base import Decoded, Decoder, prefix_tokens
+from miram.networks.patches import scaled_grid
+from miram.networks.vit_encoder import ViTEncoder
+
+
+class DecoderBlock(nn.Module):
+    """
+    A pre-norm transformer block like MONAI's `TransformerBlock`, with a choice of attention.
+
+    Args:
+        hidden_size: width of a token, D.
+        num_heads: attention heads.
+        seq_len: tokens of a sequence, which some kinds of attention must know.
+        mlp_ratio: width of the feed-forward layer over D.
+        attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
+        attention_kwargs: further arguments of that attention.
+        grid: the grid that the last tokens of a sequence lie on, which windows must know.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        seq_len: int,
+        mlp_ratio: float = 4.0,
+        attention: str = "exact",
+        attention_kwargs: Mapping[str, Any] | None = None,
+        grid: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        stock = TransformerBlock(hidden_size, int(hidden_size * mlp_ratio), num_heads, qkv_bias=True)
+        self.norm1, self.norm2, self.mlp = stock.norm1, stock.norm2, stock.mlp
+        self.attn = make_attention(
+            attention, hidden_size, num_heads, seq_len, qkv_bias=True, grid=grid, **(attention_kwargs or {})
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D)."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ScaleDecoder(Decoder):
+    """
+    Reconstruct an image at one scale by token interpolation (MIRAM, arXiv 2503.07157): the reference, and the dearest.
+
+    The visible tokens are put back at their places on the encoder's grid, a learned mask token at all others; the grid
+    is interpolated to the scale's own (14 x 14 to 28 x 28 at 2x), gets its own positions, runs through its own blocks,
+    and each token predicts the pixels of its own patch. At scale 1 nothing is interpolated: that is MAE's decoder.
+
+    Width and depth are what it costs: at 2x a decoder of 256 x 2 takes a thirteenth of the operations of MAE's 512 x 8.
+
+    Args:
+        encoder: the encoder whose tokens are decoded; only its sizes are read.
+        scale: size of the reconstruction over the size of the encoder's image.
+        hidden_size: width of a decoder token.
+        num_layers: transformer blocks.
+        num_heads: attention heads.
+        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
+        attention_kwargs: further arguments of that attention.
+        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
+            encoder does.
+
+    Raises:
+        ValueError: if the scale gives no whole grid, or the width fits neither heads nor positions.
+    """
+
+    def __init__(
+        self,
+        encoder: ViTEncoder,
+        scale: float = 1,
+        hidden_size: int = 512,
+        num_layers: int = 8,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        attention: str = "exact",
+        attention_kwargs: Mapping[str, Any] | None = None,
+        activation_checkpointing: bool | None = None,
+    ) -> None:
+        grid = scaled_grid(encoder.grid, scale)
+        seq_len = math.prod(grid) + prefix_tokens(encoder)
+        blocks = (
+            DecoderBlock(hidden_size, num_heads, seq_len, mlp_ratio, attention, attention_kwargs, grid)
+            for _ in range(num_layers)
+        )
+        super().__init__(encoder, scale, hidden_size, blocks, activation_checkpointing=activation_checkpointing)
+
+    def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
+        """Decode the visible tokens; see :meth:`Decoder.forward`. Every hidden patch counts in the loss."""
+        prefix, visible = self.embed(latent, keep)
+        tokens = torch.cat((prefix, self.lay_out(visible, keep)), dim=1)
+        tokens = self.run_blocks(tokens)
+        return Decoded(self.head(self.norm(tokens[:, self.num_prefix_tokens :])), self.hidden(keep))

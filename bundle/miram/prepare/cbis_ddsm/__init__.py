@@ -1,0 +1,1 @@
+"""CBIS-DDSM: download, tables, and crops of lesions."""

@@ -1,0 +1,137 @@
+"""Where the series of CBIS-DDSM lie on disk: by the SeriesInstanceUID in each file's header, not by folder names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from miram.errors import InputError
+from miram.files import write_text
+from miram.progress import progress_bar
+from miram.readers.dicom import quiet_pydicom
+
+
+@dataclass(frozen=True, order=True)
+class DicomFile:
+    """
+    One file below the scanned folder.
+
+    Args:
+        path: relative to the scanned folder, with forward slashes.
+        size: in bytes.
+        modified: time of the last change, in nanoseconds; with `size` it says whether a file is still the one scanned.
+        series: its SeriesInstanceUID, "" where it is no readable DICOM image.
+        rows: height in pixels.
+        columns: width in pixels.
+    """
+
+    path: str
+    size: int
+    modified: int
+    series: str = ""
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass
+class DicomIndex:
+    """
+    The DICOM files below a folder.
+
+    Args:
+        series: the files of each series by its UID.
+        unreadable: paths of the `.dcm` files that no header could be read from.
+    """
+
+    series: dict[str, list[DicomFile]] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    def files(self, *uids: str) -> tuple[DicomFile, ...]:
+        """The files of these series, those of most pixels first."""
+        files = [file for uid in uids for file in self.series.get(uid, [])]
+        return tuple(sorted(files, key=lambda file: (-file.rows * file.columns, file.path)))
+
+    def missing(self, *uids: str) -> str:
+        """Why some of these series cannot be used, in words; "" where there are files of each."""
+        reasons = []
+        for uid in (uid for uid in uids if uid not in self.series):
+            broken = [path for path in self.unreadable if uid in path]
+            reasons.append(f"{broken[0]} is no readable DICOM file" if broken else f"no file of series {uid}")
+        return "; ".join(reasons)
+
+
+def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
+    """
+    Find the series below a folder: the classic and the descriptive download of TCIA, the IDC's, or any other layout.
+
+    Only headers are read, and with a cache only those of files that are new or have changed since it was written.
+
+    Args:
+        dicom_dir: the folder; hidden folders in it (unfinished downloads) are left out.
+        cache: the file to keep what was read in.
+
+    Raises:
+        InputError: if the folder does not exist or holds no DICOM file at all.
+    """
+    root = Path(dicom_dir)
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; give the folder of the downloaded DICOM files as --dicom_dir")
+    known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
+    found = list(_walk(root))
+    new = [file for file in found if (file.path, file.size, file.modified) not in known]
+    with ThreadPoolExecutor() as pool, quiet_pydicom():
+        headers = pool.map(lambda file: _read_header(root, file), new)
+        read = list(progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers))
+    known |= {(file.path, file.size, file.modified): file for file in read}
+    files = sorted(known[file.path, file.size, file.modified] for file in found)
+    if not any(file.series for file in files):
+        raise InputError(f"{root} holds no DICOM file among its {len(files)} files; give the folder of the download")
+    write_text(cache, json.dumps([astuple(file) for file in files]))
+    return _index(files)
+
+
+def _index(files: list[DicomFile]) -> DicomIndex:
+    index = DicomIndex()
+    for file in files:
+        if file.series:
+            index.series.setdefault(file.series, []).append(file)
+        elif file.path.lower().endswith(".dcm"):
+            index.unreadable.append(file.path)
+    return index
+
+
+def _walk(root: Path) -> Iterator[DicomFile]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            status = path.stat() if path.exists() else None  # a link may lead nowhere
+            if status is not None:
+                yield DicomFile(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+
+
+def _read_header(root: Path, file: DicomFile) -> DicomFile:
+    tags = ["SeriesInstanceUID", "Rows", "Columns"]
+    try:
+        header = pydicom.dcmread(root / file.path, stop_before_pixels=True, specific_tags=tags)
+        series, rows, columns = str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)
+    except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, OSError):
+        return file  # no DICOM image: a licence text, or a broken file, which is told of where a row needs it
+    if not re.fullmatch(r"\d[\d.]{0,63}", series):
+        return file  # no UID: whatever it is, it is not written into the cache
+    return DicomFile(file.path, file.size, file.modified, series, rows, columns)
+
+
+def _read_cache(path: Path) -> list[DicomFile]:
+    try:
+        return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []  # no cache or one of another version: every header is read again

@@ -1,0 +1,81 @@
+"""A lesion's mask: told from the cropped image by its pixels, and brought onto the mammogram's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from miram.errors import InputError
+from miram.readers.formats import read_image
+
+
+def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
+    """
+    Find the mask among a lesion's files by what they hold, since file numbers and descriptions are often wrong.
+
+    Args:
+        paths: the files of the lesion's series, the larger images first.
+        shape: (H, W) of the full mammogram.
+        tolerance: see :func:`fit_mask`.
+
+    Returns:
+        the mask as (H, W) bool, and a note where it was not of the mammogram's size.
+
+    Raises:
+        InputError: if no file has two values and a size that fits; the message goes through all of them.
+    """
+    refused = []
+    for path in paths:
+        try:
+            pixels = read_image(path).pixels
+            low, high = pixels.min(), pixels.max()
+            if low == high:
+                raise InputError(f"{path} is empty: all its pixels are the same")
+            if not np.all((pixels == low) | (pixels == high)):
+                raise InputError(f"{path} has more than two values")
+            return fit_mask(path, pixels == high, shape, tolerance)
+        except InputError as error:
+            refused.append(str(error))
+    raise InputError("no mask of the lesion: " + "; ".join(refused))
+
+
+def fit_mask(path: Path, mask: np.ndarray, shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
+    """
+    Bring a mask onto its mammogram's pixels.
+
+    At least 78 published masks have 1 / 1.149 of the mammogram's sides (as their sizes in bytes tell): the film at 50
+    instead of 43.5 micrometres a pixel. A mask whose sides have one ratio to the mammogram's is therefore resized; one
+    of slightly other proportions is aligned at the origin.
+
+    Args:
+        path: named in errors.
+        mask: bool, of its own size.
+        shape: (H, W) of the full mammogram.
+        tolerance: how far the sides of a mask of other proportions may differ, as a share of the mammogram's.
+
+    Returns:
+        (H, W) bool, and a note that is empty where nothing was to be done.
+
+    Raises:
+        InputError: if the size differs more.
+    """
+    (own_height, own_width), (height, width) = mask.shape, shape
+    sizes = f"mask of {own_height} x {own_width}", f"{height} x {width} pixels"
+    if (own_height, own_width) == (height, width):
+        return mask, ""
+    if abs(own_width * height / own_height - width) <= max(2, 0.002 * width):  # the rounding of both sizes to pixels
+        rows, columns = _nearest(height, own_height), _nearest(width, own_width)
+        return mask[rows[:, None], columns[None, :]], f"{sizes[0]} resized to {sizes[1]}"
+    if max(abs(own_height - height) / height, abs(own_width - width) / width) > tolerance:
+        raise InputError(f"{path} is a {sizes[0]} pixels, the mammogram has {sizes[1]}")
+    aligned = np.zeros((height, width), dtype=bool)
+    part = mask[:height, :width]
+    aligned[: part.shape[0], : part.shape[1]] = part
+    return aligned, f"{sizes[0]} aligned at the origin of {sizes[1]}"
+
+
+def _nearest(size: int, own_size: int) -> np.ndarray:
+    """For each pixel along an axis of `size` the nearest one of `own_size` (pixel centres, so nothing shifts)."""
+    return ((np.arange(size) + 0.5) * own_size / size).astype(int)

@@ -1,0 +1,124 @@
+"""What every prepare step writes: 16-bit crops without metadata, and `report.csv`."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from miram.errors import InputError
+from miram.files import atomic_write
+
+STATUSES = ("crop", "skipped", "error")
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """
+    What became of one source, a row of `report.csv`.
+
+    Args:
+        source: the file, or the table and row, as the user knows it.
+        status: "crop" (something was written), "skipped" (left out on purpose) or "error" (could not be read).
+        reason: why it was skipped or failed, or a remark on the crop.
+        outputs: the files written, relative to the prepared folder.
+        patient: the patient in the data list.
+        scaling: how the stored values became 0..65535 (:class:`miram.readers.formats.Image`).
+    """
+
+    source: str
+    status: str
+    reason: str = ""
+    outputs: tuple[str, ...] = ()
+    patient: str = ""
+    scaling: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is none of {STATUSES}")
+
+
+def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> None:
+    """Write `report.csv`: a header and one line per row, several outputs joined by `;`."""
+    names = [field.name for field in fields(ReportRow)]
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        for row in rows:
+            values = [getattr(row, name) for name in names]
+            writer.writerow([";".join(value) if isinstance(value, tuple) else value for value in values])
+
+
+def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:
+    """
+    Refuse a prepared folder whose parts are links: what is written into them would land elsewhere.
+
+    Raises:
+        InputError: naming the link.
+    """
+    for name in names:
+        path = Path(output_dir) / name
+        if path.is_symlink():
+            raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
+
+
+def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """
+    Write a gray 16-bit PNG with no metadata, whole or not at all.
+
+    Args:
+        path: the file to write.
+        array: (H, W), uint16.
+
+    Raises:
+        ValueError: if `array` is no two-dimensional uint16 array.
+    """
+    if array.ndim != 2 or array.dtype != np.uint16:
+        raise ValueError(f"a 16-bit PNG holds (H, W) uint16, not {array.shape} {array.dtype}")
+    with atomic_write(path) as temporary:
+        # Level 1: mammographic noise does not compress better at higher levels, only slower.
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG", compress_level=1)
+
+
+def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
+    """
+    Read what :func:`write_png16` wrote.
+
+    Returns:
+        (H, W), uint16.
+
+    Raises:
+        InputError: if the file is missing, damaged, or no gray 16-bit PNG.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.format != "PNG" or image.mode not in ("I;16", "I"):
+                raise InputError(f"{path} is no gray 16-bit PNG; prepare the folder again")
+            return np.asarray(image).astype(np.uint16, copy=False)
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise InputError(f"{path} cannot be read as a PNG ({error}); delete it and prepare the folder again") from error
+
+
+def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Sequence[float] | None) -> None:
+    """
+    Write a NIfTI volume with nothing but its voxels and their size, whole or not at all.
+
+    Args:
+        path: the file to write, `.nii.gz`.
+        array: (H, W, D), uint16, in the closest canonical (RAS) orientation.
+        spacing: mm per voxel along each axis; None is written as 1.
+
+    Raises:
+        ValueError: if `array` is no three-dimensional uint16 array.
+    """
+    if array.ndim != 3 or array.dtype != np.uint16:
+        raise ValueError(f"a volume is (H, W, D) uint16, not {array.shape} {array.dtype}")
+    affine = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
+    with atomic_write(path) as temporary:
+        nibabel.save(nibabel.Nifti1Image(array, affine), temporary)

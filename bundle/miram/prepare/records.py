@@ -1,0 +1,166 @@
+"""What a prepare step remembers between runs, so that a second run does only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from miram.errors import InputError
+from miram.files import atomic_write, path_inside, write_text
+from miram.prepare.prepared import refuse_links
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    What became of one source image.
+
+    Args:
+        source: relative path.
+        size: of the source in bytes; with `modified` it tells whether the source has changed.
+        modified: time of the last change, in ns.
+        outputs: crops, relative to the prepared folder; none where the image was skipped.
+        reason: why it was skipped, or gave fewer crops than were asked for.
+        scaling: see :class:`miram.readers.image.Image`.
+        spatial_dims: 2 or 3.
+        dark: whether the brightest pixel is below a quarter of the range.
+        facts: what the header says, for the data list ("laterality", "view", "spacing").
+        patient: a keyed hash of the DICOM PatientID, where there is one.
+    """
+
+    source: str
+    size: int
+    modified: int
+    outputs: tuple[str, ...] = ()
+    reason: str = ""
+    scaling: str = ""
+    spatial_dims: int = 2
+    dark: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    patient: str | None = None
+
+
+class Records:
+    """
+    The records of a prepared folder, one small file a source in its `.prepare` folder.
+
+    They hold the settings that decided the crops and a random key for hashing patient ids, too. The folder may be
+    deleted when no more images are to come; the key goes with it.
+
+    Args:
+        output_dir: the prepared folder.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str]) -> None:
+        self.output_dir = Path(output_dir)
+        self.folder = self.output_dir / ".prepare"
+
+    def begin(self, settings: dict[str, Any], overwrite: bool = False) -> None:
+        """
+        Start a run, or continue one that had the same settings.
+
+        Args:
+            settings: all that decides the crops.
+            overwrite: forget what was prepared before, crops included.
+
+        Raises:
+            InputError: if the folder was prepared with other settings, or by another script or hand: then nothing of it
+                is touched, `overwrite` or not.
+        """
+        self._check_origin()
+        if overwrite:
+            self._forget()
+        self.key()
+        path = self.folder / "settings.json"
+        if path.is_file():
+            _compare(self.output_dir, _read_settings(path), settings)
+        write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+
+    def load(self, source: str, path: Path) -> Record | None:
+        """The record of a source, if it has not changed since and all of its crops are there."""
+        try:
+            values = json.loads(self._path(source).read_text(encoding="utf-8"))
+            record = Record(**(values | {"outputs": tuple(values["outputs"])}))
+            written = [path_inside(self.output_dir, name) for name in record.outputs]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        status = path.stat()
+        current = (record.size, record.modified) == (status.st_size, status.st_mtime_ns)
+        return record if current and all(output.is_file() for output in written) else None
+
+    def save(self, record: Record) -> None:
+        """Keep a record; its crops must have been written before."""
+        write_text(self._path(record.source), json.dumps(asdict(record)) + "\n")
+
+    def key(self) -> bytes:
+        """The folder's random key, which :meth:`begin` makes, and which tells that these records are this module's."""
+        path = self.folder / "key"
+        if not path.is_file():
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(secrets.token_bytes(32))
+        return path.read_bytes()
+
+    def _path(self, source: str) -> Path:
+        return self.folder / "sources" / f"{source_digest(source)}.json"
+
+    def _check_origin(self) -> None:
+        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
+        refuse_links(self.output_dir)
+        names = [self.folder.name, "images", "masks", "datalist.json", "report.csv"]
+        found = [name for name in names if (self.output_dir / name).exists()]
+        if found and not (self.folder / "key").is_file():
+            raise InputError(
+                f"{self.output_dir} holds {', '.join(found)} of another origin (its .prepare holds no key); "
+                "give another --output_dir"
+            )
+
+    def _forget(self) -> None:
+        """Remove what this module's records say was written; other files stay."""
+        for path in (self.folder / "sources").glob("*.json"):
+            for name in _outputs(path):
+                path_inside(self.output_dir, name).unlink(missing_ok=True)
+        for name in ("datalist.json", "report.csv"):
+            (self.output_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "sources", ignore_errors=True)
+        (self.folder / "settings.json").unlink(missing_ok=True)  # the key stays: a run that is stopped here can go on
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged; give --overwrite, or another --output_dir") from error
+
+
+def _outputs(path: Path) -> list[str]:
+    """The crops that a record names; none if it is damaged, as a run that was killed cannot leave it."""
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["outputs"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
+
+
+def source_digest(source: str) -> str:
+    """Sixteen hexadecimal digits for a relative path: the same on every machine."""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
+def hash_patient(patient: str, key: bytes) -> str:
+    """A patient id under a key: equal for equal ids, and without the key not to be found by trying ids."""
+    return hmac.new(key, patient.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [f"{name}={before.get(name)} then, {now.get(name)} now" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise InputError(
+            f"{folder} was prepared with other settings ({'; '.join(changed)}); "
+            "give the same ones, another --output_dir, or --overwrite to prepare it anew"
+        )

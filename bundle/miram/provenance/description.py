@@ -1,0 +1,120 @@
+"""What a file says of itself: a checkpoint, a backbone, a classifier, a packaged bundle's model, or metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from miram.errors import InputError
+from miram.weights.backbone import load_weights_file
+
+# What a dictionary of each kind holds, the most telling first
+_KINDS = {
+    "checkpoint of a run": {"network", "optimizer", "scheduler_step"},
+    "classifier": {"network_def", "state_dict", "task"},
+    "backbone": {"network_def", "state_dict", "cls_token"},
+}
+_WEIGHTS = ("network", "state_dict", "optimizer", "average", "cls_token", "each_process", "generators", "scaler")
+
+
+def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    Find out what a file is and where it comes from. Nothing in it is executed.
+
+    Args:
+        path: a `.pt` file of ours, a packaged bundle's `model.pt` or its folder, or a JSON file with "provenance", such
+            as metrics.json.
+
+    Returns:
+        "file", "kind", "sha256" and "bytes"; "parameters" of weights; what the file says in plain values; "provenance".
+
+    Raises:
+        InputError: if there is no such file, it is damaged, or does not say where it comes from.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "models/model.pt"
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give a checkpoint.pt, backbone.pt, model.pt or metrics.json")
+    try:
+        kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
+    except (AttributeError, LookupError, RecursionError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged: its parts are not what they are called ({type(error).__name__})"
+        ) from error
+    provenance = content.pop("provenance", None)
+    if provenance is None:
+        raise InputError(f"{path} does not say where it comes from: it has no provenance")
+    file = {
+        "file": str(path),
+        "kind": kind,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": path.stat().st_size,
+    }
+    return {**file, **content, "provenance": provenance}
+
+
+def readable(description: Mapping[str, Any]) -> str:
+    """A description as text, one fact a line, nested facts indented."""
+    return "\n".join(_lines(description))
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    width = max((len(str(name)) for name, value in facts.items() if not _nested(value)), default=0)
+    for name, value in facts.items():
+        if _nested(value):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        else:
+            shown = "unknown" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+            yield f"{indent}{name!s:{width}}  {shown}"
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
+    """What a report's JSON file says besides its figures."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a description")
+    kept = ("task", "data", "model", "calibration", "notes", "provenance")
+    return "results", {name: content[name] for name in kept if name in content}
+
+
+def _read_weights(path: Path) -> tuple[str, dict[str, Any]]:
+    """What a file of weights says besides them."""
+    content = load_weights_file(path)
+    kind = next((kind for kind, keys in _KINDS.items() if keys <= content.keys()), None)
+    if kind is None:
+        return _of_bundle(path, content)
+    state = content.get("state_dict") or content["network"]
+    facts = {name: value for name, value in content.items() if name not in _WEIGHTS}
+    return kind, {"parameters": _parameters(state), **facts}
+
+
+def _of_bundle(path: Path, state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A packaged bundle keeps bare weights; what they are stands in its config."""
+    config = path.parent.parent / "configs/inference.json"
+    facts = json.loads(config.read_text(encoding="utf-8")).get("facts") if config.is_file() else None
+    if facts is None:
+        return "weights", {}
+    own = hashlib.sha256(path.read_bytes()).hexdigest()
+    if facts["model_sha256"] != own:
+        raise InputError(f"{path} was trained after its bundle was packaged: {config} describes other weights")
+    return "model of a packaged bundle", {"parameters": _parameters(state.get("model", state)), **facts}
+
+
+def _parameters(state: Mapping[str, torch.Tensor]) -> int:
+    return sum(math.prod(value.shape) for value in state.values())

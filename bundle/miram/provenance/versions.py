@@ -1,0 +1,66 @@
+"""Where a result comes from: versions, commit and config."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import miram
+from miram.provenance.executed_config import config_sha256
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """
+    What made a file: this package's version and commit, the libraries, the config; with further facts of the run.
+
+    Args:
+        facts: plain values, such as the seed and what :func:`miram.data.datalist.describe` says of the data.
+
+    Returns:
+        plain values. "commit" ends in "-dirty" where the checkout had changes; "config_sha256" is that of the run's
+        executed_config.yaml.
+    """
+    return {
+        "miram": miram.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": _libraries(),
+        "config_sha256": config_sha256(),
+        **facts,
+    }
+
+
+def _libraries() -> dict[str, str]:
+    """The versions of the installed packages that this one requires."""
+    try:
+        required = metadata.requires("miram") or []
+    except metadata.PackageNotFoundError:  # its folder was put on the path
+        required = ["torch", "monai", "pytorch-ignite", "numpy"]
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The git commit of this package's checkout, if it lies in one and is a part of it."""
+    folder = str(Path(miram.__file__).parent)
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: str, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", folder, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

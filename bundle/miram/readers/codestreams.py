@@ -1,0 +1,100 @@
+"""What compressed files claim and hold, counted before a decoder takes memory for it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from typing import BinaryIO
+
+from pydicom.dataset import FileDataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+
+from miram.errors import InputError
+from miram.readers.pydicom_versions import pixel_fragments
+
+# Frame headers of JPEG (ITU-T T.81, table B.1, without DHT, JPG and DAC) and of JPEG-LS (T.87).
+FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+JPEG_START, JPEG2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
+
+
+def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> int:
+    """
+    How many bytes deflated data are, counted in small pieces and no further than a little above `limit`.
+
+    Args:
+        stream: stands where the data begin; it may go on behind their end.
+        limit: bytes.
+        wbits: of zlib, which tells whether there is a header.
+
+    Raises:
+        zlib.error: if the data are damaged.
+    """
+    decoder, size = zlib.decompressobj(wbits), 0
+    while size <= limit and not decoder.eof and (packed := decoder.unconsumed_tail or stream.read(2**16)):
+        size += len(decoder.decompress(packed, 2**20))
+    return size
+
+
+def check_inflated(path: str | os.PathLike[str], limit: int) -> None:
+    """
+    Check that a deflated data set is not larger than it may be: pydicom inflates all of it.
+
+    Args:
+        path: a DICOM file; of another transfer syntax it passes.
+        limit: bytes.
+
+    Raises:
+        InputError: if it is larger.
+    """
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    with open(path, "rb") as stream:
+        stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        size = inflated_size(stream, limit, -zlib.MAX_WBITS)
+    if size > limit:
+        raise InputError(f"{path} inflates to more than {limit} bytes; raise max_pixels if it is so large")
+
+
+def check_codestream(path: str | os.PathLike[str], header: FileDataset) -> None:
+    """
+    Check that a compressed image has the size that its DICOM header says: decoders go by the codestream's own.
+
+    Raises:
+        InputError: if it has another, or cannot be told.
+    """
+    if header.file_meta.TransferSyntaxUID == RLELossless:
+        return  # has no size of its own
+    stream = b"".join(fragment for fragment in pixel_fragments(header.PixelData) if fragment)
+    # JPEG 2000's start may stand in the data of a JPEG by chance: what a stream is, its first bytes say
+    size = _jpeg_size(stream) if stream.startswith(JPEG_START) else _jpeg2000_size(stream)
+    if size is None:
+        raise InputError(f"{path} holds no complete image (no frame header); copy or export it again")
+    if size != (header.Rows, header.Columns):
+        raise InputError(
+            f"{path} is damaged: its header says {header.Rows}x{header.Columns} pixels, its compressed image "
+            f"{size[0]}x{size[1]}; copy or export it again"
+        )
+
+
+def _jpeg2000_size(stream: bytes) -> tuple[int, int] | None:
+    """(height, width) by the SIZ marker (ITU-T T.800, A.5.1), also in a JP2 file."""
+    start = stream.find(JPEG2000_START)
+    if start < 0 or len(stream) < start + 24:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", stream[start + 8 : start + 24])
+    return bottom - top, right - left
+
+
+def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
+    """(height, width) by the first frame header of a JPEG or JPEG-LS."""
+    place = len(JPEG_START)
+    while place + 9 <= len(stream) and stream[place] == 0xFF:
+        marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
+        if marker in FRAMES:
+            height, width = struct.unpack(">2H", stream[place + 5 : place + 9])
+            return height, width
+        place += 1 if marker == 0xFF else 2 + max(length, 2)
+    return None

@@ -1,0 +1,61 @@
+"""Where the headers of MHA, MHD and NRRD say that their pixels are, which itk would take from anywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from miram.errors import InputError
+from miram.files import path_inside
+from miram.readers.codestreams import inflated_size
+
+FIELDS = {
+    "data": re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]*)\r?\n", re.MULTILINE | re.IGNORECASE),
+    "packed": re.compile(rb"^CompressedData\s*=\s*true", re.MULTILINE | re.IGNORECASE),
+}
+
+
+def check_data_file(path: str | os.PathLike[str], size: int) -> None:
+    """
+    Check that the pixels lie in the header's folder, and that deflated ones of MHA and MHD are all there.
+
+    itk leaves what is missing of them as it finds the memory; NRRD it checks itself.
+
+    Args:
+        path: MHA, MHD, NRRD or NHDR.
+        size: of the pixels in bytes, as the header claims.
+
+    Raises:
+        InputError: if the pixels are in another folder, in several files, or fewer or more than claimed.
+    """
+    path = Path(path)
+    with open(path, "rb") as stream:
+        head = stream.read(2**16)
+    found = FIELDS["data"].search(head)
+    name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own
+    if name.upper() == "LOCAL":
+        data, offset = path, found.end() if found else 0
+    elif name.upper().startswith("LIST") or "%" in name:
+        raise InputError(f"{path} has its pixels in several files; convert it to one .mha or .nrrd")
+    else:
+        data, offset = _beside(path, name), 0
+    if size > 1032 * data.stat().st_size:  # the most that deflate makes of a byte
+        raise InputError(f"{path} is truncated: {data.stat().st_size} bytes cannot hold the {size} that it claims")
+    if found and FIELDS["packed"].search(head[: found.start()]):
+        _check_inflated(path, data, offset, size)
+
+
+def _beside(path: Path, name: str) -> Path:
+    try:
+        return path_inside(path.parent, name)
+    except InputError as error:
+        raise InputError(f"{path} names pixels outside: {error}") from error
+
+
+def _check_inflated(path: Path, data: Path, offset: int, size: int) -> None:
+    with open(data, "rb") as stream:
+        stream.seek(offset)
+        inflated = inflated_size(stream, size)
+    if inflated != size:
+        raise InputError(f"{path} holds {inflated} of {size} bytes of pixels; it is damaged, copy or convert it")

@@ -1,0 +1,144 @@
+"""NIfTI through nibabel; MHA, MHD and NRRD through itk. Volumes come in RAS orientation."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+
+from miram.errors import InputError
+from miram.readers.image import Image, check_content, check_size, reason, to_uint16
+from miram.readers.meta_images import check_data_file
+
+NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
+
+
+def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
+    """
+    Read a NIfTI volume, or a 2D image stored as one slice.
+
+    A volume is brought to the closest canonical orientation: its axes run to the patient's right, front and head. A
+    single slice is a 2D image and stays as it lies: its first axis on disk are the columns, as itk and MONAI write.
+
+    Raises:
+        InputError: if the file is damaged, larger than `max_pixels`, colored, or has more than three axes.
+    """
+    try:
+        header = _nifti_header(path)
+        check_size(path, header.get_data_shape(), max_pixels)
+        _check_nifti_data(path, header)
+        proxy = ArrayProxy(os.fspath(path), header, mmap=False)
+        scaled = (proxy.slope, proxy.inter) != (1, 0)
+        values = np.asarray(proxy) if scaled else np.asarray(proxy.get_unscaled())
+        return _image(path, values, header.get_best_affine(), intensity)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # nibabel, zlib and the header's own checks raise many kinds for damaged files.
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
+        ) from error
+
+
+def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
+    """
+    Read an image or a volume in a format that itk knows (MHA, MHD, NRRD), oriented as by :func:`read_nifti`.
+
+    Raises:
+        InputError: if the file is damaged, larger than `max_pixels`, has several values a pixel, or over three axes.
+    """
+    import itk  # here, since it takes a second to import and few folders need it
+
+    try:
+        _check_header(path, max_pixels)
+        image = itk.imread(os.fspath(path))
+        return _image(path, itk.array_from_image(image).T, _ras_affine(image), intensity)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # itk raises RuntimeError, and its wrapping TypeError and KeyError.
+        raise InputError(f"{path} cannot be read by itk; it may be truncated or damaged, copy or convert it") from error
+
+
+def itk_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """A 2D PNG or TIFF of 8 or 16 bit through itk: (H, W) or (H, W, channels)."""
+    import itk
+
+    io = image_io(path)
+    pixel = itk.UC if io.GetComponentSize() == 1 else itk.US
+    reader = itk.ImageFileReader[itk.VectorImage[pixel, 2]].New(FileName=os.fspath(path))
+    reader.Update()
+    values = itk.array_from_image(reader.GetOutput())
+    return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+
+
+def _image(path: str | os.PathLike[str], values: np.ndarray, affine: np.ndarray, intensity: str) -> Image:
+    """Values in the order (x, y[, z]) and the RAS affine that belongs to them."""
+    if values.ndim > 3 and max(values.shape[3:]) > 1:
+        raise InputError(f"{path} has {values.ndim} axes (a time series or channels); give one volume a file")
+    pixels, scaling = to_uint16(path, values.reshape((*values.shape, 1)[:3]), intensity)
+    if pixels.shape[2] == 1:
+        across, down = nibabel.affines.voxel_sizes(affine)[:2]
+        return Image(np.ascontiguousarray(pixels[:, :, 0].T), _positive((down, across)), scaling=scaling)
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(pixels, affine))
+    spacing = _positive(nibabel.affines.voxel_sizes(canonical.affine))
+    return Image(np.ascontiguousarray(canonical.dataobj), spacing, scaling=scaling)
+
+
+def _nifti_header(path: str | os.PathLike[str]) -> nibabel.Nifti1Header:
+    """The header of a NIfTI-1 or -2 file, without its extensions, which may claim any length."""
+    with nibabel.openers.ImageOpener(os.fspath(path)) as stream:
+        start = stream.read(NIFTI2_SIZE)
+    sizes = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
+    if not sizes & {NIFTI1_SIZE, NIFTI2_SIZE}:
+        raise InputError(f"{path} is no NIfTI file; remove it or export it again")
+    kind, size = (nibabel.Nifti1Header, NIFTI1_SIZE) if NIFTI1_SIZE in sizes else (nibabel.Nifti2Header, NIFTI2_SIZE)
+    return kind.from_fileobj(io.BytesIO(start[:size]))
+
+
+def _check_nifti_data(path: str | os.PathLike[str], header: nibabel.Nifti1Header) -> None:
+    """Refuse values that are no gray levels, and a file that is too short for what it claims."""
+    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path} holds values of type {dtype}, which are no gray levels; convert it")
+    if not 0 <= offset <= 2**28:  # a compressed file would be unpacked up to there
+        raise InputError(f"{path} claims {offset} bytes before its voxels; it is damaged, copy it again")
+    packed = os.fspath(path).lower().endswith(".gz")
+    check_content(path, header.get_data_shape(), (1032 if packed else 1) / dtype.itemsize)
+
+
+def image_io(path: str | os.PathLike[str]) -> Any:
+    """itk's reader of the file's format, with the header read."""
+    import itk
+
+    io = itk.ImageIOFactory.CreateImageIO(os.fspath(path), itk.CommonEnums.IOFileMode_ReadMode)
+    if io is None:
+        raise InputError(f"{path} is in no format that itk reads; convert it")
+    io.SetFileName(os.fspath(path))
+    io.ReadImageInformation()
+    return io
+
+
+def _check_header(path: str | os.PathLike[str], max_pixels: int) -> None:
+    io = image_io(path)
+    check_size(path, [io.GetDimensions(axis) for axis in range(io.GetNumberOfDimensions())], max_pixels)
+    if io.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} has several values a pixel; give gray images")
+    check_data_file(path, int(io.GetImageSizeInBytes()))
+
+
+def _ras_affine(image: Any) -> np.ndarray:
+    """itk's geometry, which counts from right to left and front to back (LPS), as nibabel's, which does not (RAS)."""
+    affine = np.eye(4)
+    axes = image.GetImageDimension()
+    direction = np.asarray(image.GetDirection())[:3, :3]
+    affine[:axes, :axes] = (direction * np.asarray(image.GetSpacing()))[:3, :3]
+    affine[:2] *= -1
+    return affine
+
+
+def _positive(spacing: Any) -> tuple[float, ...] | None:
+    values = tuple(float(value) for value in spacing)
+    return values if np.isfinite(values).all() and min(values) > 0 else None

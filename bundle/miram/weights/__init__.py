@@ -1,0 +1,1 @@
+"""Exchange of weights: our files, stock MONAI, timm and Hugging Face."""

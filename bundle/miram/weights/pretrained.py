@@ -1,0 +1,277 @@
+"""Start from pretrained weights: our `backbone.pt`, or ViT and MAE weights in the format of timm or Hugging Face."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from miram.errors import InputError
+from miram.networks.classifier import Pool, ViTClassifier
+from miram.networks.patches import patch_grid
+from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import load_backbone, load_weights_file
+from miram.weights.public_weights import convert_public_weights
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["finetune", "linear_probe", "attentive_probe"]
+
+# Arguments of a stock ViT that our encoder has built in.
+_STOCK_ONLY = {"proj_type", "classification", "save_attn"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """
+    Weights to start from, under our encoder's keys.
+
+    Args:
+        source: the file.
+        format: "miram", "timm" or "huggingface".
+        encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights.
+        state_dict: by the encoder's keys.
+        preprocessing: how pixels became the encoder's input, where the file says it.
+        provenance: where the weights come from, where the file says it.
+        layer_norm_eps: what the layer norms add to the variance.
+    """
+
+    source: str
+    format: str
+    encoder: dict[str, Any]
+    state_dict: dict[str, torch.Tensor]
+    preprocessing: dict[str, Any] | None
+    provenance: dict[str, Any]
+    layer_norm_eps: float = 1e-5
+
+
+def read_pretrained(path: str | os.PathLike[str] | None, num_heads: int | None = None) -> Pretrained | None:
+    """
+    Read weights to start from.
+
+    Args:
+        path: a `backbone.pt` of a pretraining run; a file of weights of timm or Hugging Face (`.pth`, `.pt`, `.bin` or
+            `.safetensors`); or None or "none" for no pretraining.
+        num_heads: attention heads of public weights, which do not tell them; by default one for 64 of the width.
+
+    Raises:
+        InputError: if the file is missing, damaged or of no known format.
+    """
+    if path is None or str(path).strip().lower() in ("none", ""):
+        return None
+    if not Path(path).is_file():
+        raise InputError(
+            f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --pretrained, "
+            "or start from nothing with --pretrained none"
+        )
+    content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
+    if "network_def" in content:
+        return _from_backbone(path)
+    weights = convert_public_weights(str(path), content, num_heads)
+    return Pretrained(str(path), weights.format, weights.encoder, weights.state_dict, None, {}, weights.layer_norm_eps)
+
+
+def encoder_arguments(
+    pretrained: Pretrained | None,
+    image_size: Sequence[int] | None,
+    defaults: Mapping[str, Any],
+    drop_path_rate: float = 0.0,
+    activation_checkpointing: bool = False,
+) -> dict[str, Any]:
+    """
+    The arguments of the encoder: its sizes are the pretrained one's, so that nobody needs to repeat them.
+
+    Args:
+        pretrained: what to start from.
+        image_size: in pixels; None is the size of pretraining.
+        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing; where their
+            `img_size` is None, it is 224 along each axis.
+        drop_path_rate: stochastic depth of the last block.
+        activation_checkpointing: compute the blocks again in the backward pass, to save memory.
+
+    Returns:
+        plain values.
+    """
+    arguments = dict(defaults) if pretrained is None else dict(pretrained.encoder)
+    if image_size is not None:
+        arguments["img_size"] = list(image_size)
+    if arguments["img_size"] is None:
+        arguments["img_size"] = [224] * arguments["spatial_dims"]
+    sizes = ", ".join(f"{name} {value}" for name, value in arguments.items())
+    logger.info("encoder as %s: %s", "pretrained" if pretrained else "the config says", sizes)
+    return {
+        **arguments,
+        "drop_path_rate": drop_path_rate,
+        "activation_checkpointing": activation_checkpointing,
+    }
+
+
+def pretrained_classifier(
+    encoder: Mapping[str, Any],
+    num_classes: int,
+    pretrained: Pretrained | None,
+    pool: Pool = "token",
+    mode: Mode = "finetune",
+) -> ViTClassifier:
+    """
+    Build a classifier and load what it starts from.
+
+    Args:
+        encoder: what :func:`encoder_arguments` gives.
+        num_classes: logits, K.
+        pretrained: what to start from; None is random weights.
+        pool: see :class:`miram.networks.classifier.ViTClassifier`.
+        mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder;
+            "attentive_probe" attentive pooling (whatever `pool` says) and a head on the frozen encoder.
+
+    Raises:
+        InputError: if the mode is unknown, or the weights do not fit.
+    """
+    if mode not in get_args(Mode):
+        raise InputError(f"mode {mode!r} is none of {', '.join(get_args(Mode))}")
+    network = ViTClassifier(
+        encoder,
+        num_classes,
+        pool="attention" if mode == "attentive_probe" else pool,
+        layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps,
+        head_std=2e-5 if mode == "finetune" else 0.01,
+    )
+    if pretrained is None:
+        logger.info("no pretraining: the encoder starts from random weights")
+    else:
+        load_encoder(network.encoder, pretrained)
+    if mode != "finetune":
+        network.freeze_encoder()
+    return network
+
+
+def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float = 0.9) -> None:
+    """
+    Load pretrained weights into an encoder, and log which keys were loaded and which were not.
+
+    Positions are made for the encoder's own grid, where that of pretraining differs
+    (:func:`miram.networks.positions.positions_on_grid`).
+
+    Args:
+        encoder: changed in place.
+        pretrained: the weights.
+        min_matched: smallest share of the encoder's keys that must be loaded.
+
+    Raises:
+        InputError: if fewer of the encoder's keys have a weight of their shape; the message shows which do not.
+    """
+    own = encoder.state_dict()
+    given = dict(pretrained.state_dict)
+    if POSITIONS in given:
+        given[POSITIONS] = _positions_of_grid(encoder, pretrained)
+    # Never used without cross attention: a public ViT does not have it.
+    optional = {key for key in own if ".norm_cross_attn." in key}
+    matched = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
+    failed = sorted(own.keys() - matched.keys() - optional)
+    required = len(own.keys() - optional)
+    if required - len(failed) < min_matched * required:
+        raise InputError(
+            f"{pretrained.source} fits {required - len(failed)} of the encoder's {required} keys, fewer than "
+            f"{min_matched:.0%}; these do not fit: {_describe(failed, own, given)}. Give weights of an encoder of the "
+            "same sizes, or --pretrained none"
+        )
+    encoder.load_state_dict(matched, strict=False)
+    unused = sorted(given.keys() - matched.keys())
+    logger.info(
+        "pretrained weights (%s format): %d of %d keys loaded from %s; not loaded: %s; unused: %s",
+        pretrained.format,
+        required - len(failed),
+        required,
+        pretrained.source,
+        ", ".join(failed) or "none",
+        ", ".join(unused) or "none",
+    )
+
+
+def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[str, Any]) -> None:
+    """Warn if the pretrained encoder was given pixels in another range than this run gives; show both."""
+    if pretrained is None:
+        return
+    if pretrained.preprocessing is None:
+        logger.info(
+            "%s does not say how its pixels were normalised; this run gives %s, close to the range of images "
+            "normalised as ImageNet",
+            pretrained.source,
+            dict(preprocessing),
+        )
+    elif dict(pretrained.preprocessing) != dict(preprocessing):
+        logger.warning(
+            "preprocessing differs: %s was trained with %s, this run gives %s. Set preprocessing as in pretraining",
+            pretrained.source,
+            pretrained.preprocessing,
+            dict(preprocessing),
+        )
+
+
+def compare_field_of_view(
+    pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
+) -> None:
+    """Warn if an image covers another part of a crop than in pretraining: its pixels are of another size then."""
+    scales = None if pretrained is None else pretrained.provenance.get("scales")
+    if pretrained is None or not scales:
+        return
+    size = pretrained.encoder["img_size"]
+    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # the earlier name
+    seen = told or [round(n * max(1, *scales, 1)) for n in size]
+    ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
+    if ratios[0] != ratios[1]:
+        logger.warning(
+            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set field_of_view to see "
+            "pixels of the same size",
+            list(image_size),
+            list(field_of_view),
+            list(size),
+            list(seen),
+        )
+
+
+def _from_backbone(path: str | os.PathLike[str]) -> Pretrained:
+    backbone = load_backbone(path)
+    arguments = {key: value for key, value in backbone["network_def"].items() if key not in _STOCK_ONLY}
+    token = backbone["cls_token"]
+    state = backbone["state_dict"] if token is None else {**backbone["state_dict"], "cls_token": token}
+    return Pretrained(
+        str(path),
+        "miram",
+        {**arguments, "class_token": token is not None},
+        state,
+        backbone["preprocessing"],
+        backbone["provenance"],
+    )
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f"reading {path} needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
+
+
+def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:
+    """The pretrained positions on the encoder's grid; unchanged where they cannot be its positions at all."""
+    own, given = encoder.get_parameter(POSITIONS), pretrained.state_dict[POSITIONS]
+    grid = patch_grid(pretrained.encoder["img_size"], pretrained.encoder["patch_size"])
+    if grid == encoder.grid or own.shape[2] != given.shape[2] or len(grid) != len(encoder.grid):
+        return given
+    kind = encoder.network_def["pos_embed_type"]
+    logger.info("%s positions of %s patches become positions of %s", kind, list(grid), list(encoder.grid))
+    return positions_on_grid(given, kind, grid, encoder.grid)
+
+
+def _describe(keys: Sequence[str], own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str:
+    """Some keys that do not fit, with the shapes that do not."""
+    shapes = {key: tuple(given[key].shape) if key in given else "absent" for key in keys}
+    shown = ", ".join(f"{key} ({shapes[key]} in the file, {tuple(own[key].shape)} here)" for key in keys[:5])
+    return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

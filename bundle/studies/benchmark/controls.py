@@ -1,0 +1,75 @@
+"""
+Controls: pretrainings that lack one thing of MIRAM's, to tell what its gain comes from.
+
+Each is a variant of `scripts/study_decoders.py` and an overlay (`configs/control_*.yaml`), for `scripts/compare.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from miram.engines.pretraining import PreparePretrainingBatch
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample, patch_statistics
+from miram.networks.decoders.factory import make_decoder
+from miram.networks.miram import MIRAM
+from miram.networks.vit_encoder import ViTEncoder
+
+
+def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+    """
+    MIRAM with any decoders, also several at one scale.
+
+    Args:
+        encoder: the encoder.
+        decoders: the arguments of :func:`miram.networks.decoders.factory.make_decoder` each, `encoder` left out.
+    """
+    first, *others = [make_decoder(encoder, **decoder) for decoder in decoders]
+    network = MIRAM(encoder, [first])
+    network.decoders.extend(others)  # behind the check that scales differ
+    return network
+
+
+def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+    """The given decoders, each at the encoder's own scale: a second loss without a second scale."""
+    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders])
+
+
+def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+    """The decoder of the encoder's own scale alone."""
+    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1])
+
+
+def without_detail(label: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
+    """Reduce an image (B, C, *spatial) to `image_size` and enlarge it again: the pixels of 2x, the detail of 1x."""
+    mode = "bicubic" if label.ndim == 4 else "trilinear"
+    return F.interpolate(downsample(label, image_size), size=label.shape[2:], mode=mode)
+
+
+class PrepareWithoutDetail(PreparePretrainingBatch):
+    """As :class:`miram.engines.PreparePretrainingBatch`, with targets as poor in detail as the encoder's image."""
+
+    def __call__(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor], dict[str, Any]]:
+        """As the base class, the label enlarged from the image."""
+        image, label, keep, options = super().__call__(*args, **kwargs)
+        return image, without_detail(label, self.image_size), keep, options
+
+
+class QuarterLoss(MultiScaleReconstructionLoss):
+    """Targets normalised over each half of a patch along each dimension: as finely as a 2x decoder's."""
+
+    def normalize(self, patches: torch.Tensor) -> torch.Tensor:
+        """Subtract each part's mean and divide by its floored deviation: (B, N, P) to (B, N, P)."""
+        dims = len(self.patch_size)
+        halves = [part for size in self.patch_size for part in (2, size // 2)]
+        order = [0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2), 2 + 2 * dims]
+        parts = patches.unflatten(2, (*halves, -1)).permute(order)  # (B, N, 2, 2, p / 2, q / 2, C)
+        mean, std = patch_statistics(parts.flatten(2 + dims), self.patch_std_floor)
+        mean, std = (value.reshape(*value.shape[:-1], *[1] * (dims + 1)) for value in (mean, std))
+        return ((parts - mean) / std).permute(np.argsort(order).tolist()).flatten(2)

@@ -1,0 +1,120 @@
+"""How fast crops are read: from the packed copy, and by MONAI's transforms from the prepared folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import PILReader
+from monai.transforms import (
+    Compose,
+    LoadImaged,
+    RandFlipd,
+    RandRotate90d,
+    RandSpatialCropd,
+    ScaleIntensityRanged,
+    SpatialPadd,
+)
+
+from miram.data.datalist import load_split
+from miram.loading.packed_loader import PackedLoader
+from miram.loading.seeded import SeededDataset, make_loader
+
+RANGES: dict[str, Any] = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+
+
+def measure_loading(
+    dataset_dir: str | os.PathLike[str], crop_size: int = 448, batch_size: int = 64, batches: int = 8, repeats: int = 5
+) -> pd.DataFrame:
+    """
+    Time the loaders of training in turn, again and again, in one process and one thread of torch.
+
+    Args:
+        dataset_dir: a prepared and packed folder of 2D crops.
+        crop_size: side of the window that is read, in pixels.
+        batch_size: images in a batch; fewer if the training split has fewer.
+        batches: of each loader in each round, at most an epoch.
+        repeats: rounds; one more is run first and not counted.
+
+    Returns:
+        a row a loader: "loader", "crops_per_cpu_second" (median over rounds; a busy machine hardly changes it), "low"
+        and "high" (its extremes), "crops_per_second" (median, by the clock).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        loaders = _loaders(dataset_dir, crop_size, batch_size)
+        rates: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+        for _ in range(repeats + 1):
+            for name, make in loaders.items():
+                rates[name].append(_rate(make(), batches))
+    finally:
+        torch.set_num_threads(threads)
+    return pd.DataFrame([_row(name, rounds[1:]) for name, rounds in rates.items()])
+
+
+def _loaders(
+    dataset_dir: str | os.PathLike[str], crop_size: int, batch_size: int
+) -> Mapping[str, Callable[[], Iterable[int]]]:
+    """What is timed: each gives the numbers of crops in its batches."""
+    items = load_split(dataset_dir, "training")
+    samples = [{"label": item["image"]} for item in items]
+    batch_size = min(batch_size, len(items))
+    packed = PackedLoader(dataset_dir, items, (crop_size, crop_size), batch_size, RANGES, True)
+    transforms = _transforms(crop_size)
+    plain = make_loader(SeededDataset(samples, transforms), batch_size, True)
+    cached = make_loader(SeededDataset(samples, transforms, cache_rate=1.0), batch_size, True)
+    loader: Any
+    for loader in (packed, plain, cached):
+        loader.sampler.set_epoch(1)
+    return {
+        "packed, gathered only (what a CPU does for a GPU)": lambda: (len(index) for _, _, index in packed.gathered()),
+        "packed, augmented on the CPU": lambda: _sizes(packed),
+        "MONAI transforms, from PNG": lambda: _sizes(plain),
+        "MONAI transforms, crops cached in memory": lambda: _sizes(cached),
+    }
+
+
+def _transforms(crop_size: int) -> Compose:
+    """Those of configs/pretrain.yaml."""
+    size = (crop_size, crop_size)
+    reader: Any = PILReader(reverse_indexing=False)
+    return Compose(
+        [
+            LoadImaged("label", reader=reader, ensure_channel_first=True, image_only=True),
+            ScaleIntensityRanged("label", **RANGES),
+            SpatialPadd("label", size, constant_values=RANGES["b_min"]),
+            RandSpatialCropd("label", size, random_size=False),
+            RandFlipd("label", prob=0.5, spatial_axis=0),
+            RandFlipd("label", prob=0.5, spatial_axis=1),
+            RandRotate90d("label", prob=0.5, max_k=3),
+        ]
+    )
+
+
+def _sizes(loader: Iterable[dict[str, Any]]) -> Iterator[int]:
+    return (len(batch["index"]) for batch in loader)
+
+
+def _rate(sizes: Iterable[int], batches: int) -> tuple[float, float]:
+    """Crops per second of CPU time, of all threads, and per second of the clock."""
+    cpu, clock, crops = time.process_time(), time.perf_counter(), 0
+    for _, size in zip(range(batches), sizes, strict=False):
+        crops += size
+    return crops / (time.process_time() - cpu), crops / (time.perf_counter() - clock)
+
+
+def _row(name: str, rounds: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    cpu, clock = np.array(rounds).T
+    return {
+        "loader": name,
+        "crops_per_cpu_second": float(np.median(cpu)),
+        "low": float(cpu.min()),
+        "high": float(cpu.max()),
+        "crops_per_second": float(np.median(clock)),
+    }

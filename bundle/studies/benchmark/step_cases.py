@@ -1,0 +1,136 @@
+"""Whole training steps of MIRAM's forms and of its peers, ready to be counted and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from miram.engines.pretraining import PreparePretrainingBatch
+from miram.losses.reconstruction import MultiScaleReconstructionLoss
+from miram.masking import RandomMasking
+from miram.networks.miram import MIRAM
+from miram.networks.vit_encoder import ViTEncoder
+from studies.benchmark.peers import PEERS, PeerSize
+from studies.benchmark.step_cost import LossOfBatch, StepCost, step_cost, training_step_cost
+from studies.benchmark.variants import Variant
+
+# width, feed-forward width, blocks and heads of ViT-Ti, ViT-S and ViT-B
+ENCODERS = {"tiny": (192, 768, 12, 3), "small": (384, 1536, 12, 6), "base": (768, 3072, 12, 12)}
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """
+    What all steps of a benchmark have in common.
+
+    Args:
+        encoder: a name of :data:`ENCODERS`.
+        precision: "float32" or "bfloat16".
+        batch_size: images of a step.
+        device: where it runs.
+        image_size: the encoder's image, in pixels.
+        patch_size: in pixels.
+        mask_ratio: share of hidden patches.
+    """
+
+    encoder: str
+    precision: str
+    batch_size: int
+    device: torch.device
+    image_size: Sequence[int] = (224, 224)
+    patch_size: Sequence[int] = (16, 16)
+    mask_ratio: float = 0.75
+
+    def make_encoder(self) -> ViTEncoder:
+        """A new encoder on the CPU."""
+        width, mlp_dim, layers, heads = ENCODERS[self.encoder]
+        dims = len(self.image_size)
+        return ViTEncoder(1, self.image_size, self.patch_size, width, mlp_dim, layers, heads, spatial_dims=dims)
+
+
+class TrainingCase:
+    """
+    A step as training makes it: the batch reduced and masked, both passes, AdamW.
+
+    Args:
+        step: gives the loss of what `prepare` makes.
+        label_shape: (C, *spatial) of a crop.
+        settings: of the benchmark.
+        prepare: from crops to the step's arguments; the crops alone if None.
+    """
+
+    def __init__(
+        self,
+        step: nn.Module,
+        label_shape: Sequence[int],
+        settings: StepSettings,
+        prepare: PreparePretrainingBatch | None = None,
+    ) -> None:
+        self.step = step.to(settings.device).train()
+        self.prepare = prepare
+        self.device = settings.device
+        self.label = torch.rand(settings.batch_size, *label_shape, device=self.device) * 4 - 2
+        fused = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(self.step.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=fused)
+        self.epoch = 0
+        self.run: nn.Module = self.step
+
+    def compile(self, mode: str | None = None) -> TrainingCase:
+        """Let `torch.compile` make the step; mode "reduce-overhead" records it as a CUDA graph."""
+        # all steps share the code of one class, of which dynamo would compile the first eight only
+        self.run = torch.compile(self.step, mode=mode, isolate_recompiles=True)  # type: ignore[call-overload]
+        return self
+
+    def __call__(self) -> None:
+        """Make a step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.run(*self._arguments()).backward()
+        self.optimizer.step()
+
+    def _arguments(self) -> tuple[torch.Tensor, ...]:
+        if self.prepare is None:
+            return (self.label,)
+        index = torch.arange(len(self.label))
+        self.epoch += 1
+        batch = {"label": self.label, "index": index, "epoch": torch.full_like(index, self.epoch)}
+        image, label, (keep,), _ = self.prepare(batch, self.device)
+        return image, label, keep
+
+
+def variant_case(variant: Variant, settings: StepSettings) -> TrainingCase:
+    """The step of a form of MIRAM."""
+    network = variant.build(settings.make_encoder())
+    loss = MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
+    masking = RandomMasking(settings.mask_ratio)
+    prepare = PreparePretrainingBatch(masking, settings.image_size, network.encoder.num_tokens)
+    step = LossOfBatch(network, loss, settings.precision)
+    return TrainingCase(step, _label_shape(network, settings), settings, prepare)
+
+
+def variant_cost(variant: Variant, settings: StepSettings) -> StepCost:
+    """What an image costs in the step of a form of MIRAM, by exact counts."""
+    network = variant.build(settings.make_encoder())
+    loss = MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
+    shape = _label_shape(network, settings)
+    return training_step_cost(network, loss, shape, settings.mask_ratio, settings.precision)
+
+
+def peer_case(name: str, settings: StepSettings) -> TrainingCase:
+    """The step of another library's MAE of the same size."""
+    return TrainingCase(_peer(name, settings), [1, *settings.image_size], settings)
+
+
+def peer_cost(name: str, settings: StepSettings) -> StepCost:
+    """What an image costs there, by exact counts."""
+    return step_cost(_peer(name, settings), lambda size: (torch.zeros(size, 1, *settings.image_size),))
+
+
+def _peer(name: str, settings: StepSettings) -> nn.Module:
+    return PEERS[name](PeerSize(settings.make_encoder(), settings.precision, settings.mask_ratio))
+
+
+def _label_shape(network: MIRAM, settings: StepSettings) -> list[int]:
+    return [1, *(round(size * max(1, *network.scales)) for size in settings.image_size)]

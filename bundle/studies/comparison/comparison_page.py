@@ -1,0 +1,113 @@
+"""The table of a comparison, written for machines, for readers, and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from miram.data.datalist import DEMONSTRATION, says_generated
+from miram.files import write_text
+from studies.comparison.figure import plot_comparison
+
+
+def write_comparison(
+    table: pd.DataFrame,
+    output_dir: Path,
+    datalist: Mapping[str, Any],
+    level: str = "lesion",
+    margin: float = 0.02,
+    provenance: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """
+    Write comparison.csv, comparison.md and comparison.png, and comparison.json, which says where they come from.
+
+    Args:
+        table: what :func:`studies.comparison.results.comparison_table` gives.
+        output_dir: the folder.
+        datalist: names the data; figures from generated data are called a demonstration.
+        level: what the table counts as one.
+        margin: of the verdicts.
+        provenance: what :func:`miram.provenance.versions.provenance` gives, of the reading of the results; each run of
+            the comparison has its own.
+
+    Returns:
+        the files.
+    """
+    paths = [output_dir / f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    banner = DEMONSTRATION if says_generated(datalist) else ""
+    write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
+    write_text(paths[1], markdown(table, str(datalist.get("name", "")), banner, level, margin))
+    own = table[table["reference"] == ""]
+    title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
+    plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
+    facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
+    write_text(paths[3], json.dumps(facts, indent=1) + "\n")
+    return paths
+
+
+def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: float) -> str:
+    """The table for readers: for each task and label fraction a row a method."""
+    lines = ["# Comparison", ""]
+    if banner:
+        lines += [f"**{banner}**", ""]
+    lines += [
+        f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
+        "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
+        f"inferior (above -{margin:g}), inferior (below -{margin:g}), else inconclusive. Times are of training, mean "
+        "over seeds; operations are counted, not measured.",
+        "",
+    ]
+    for _, cell in table.groupby(["task", "label_fraction"], sort=False):
+        first = cell.iloc[0]
+        lines += [
+            f"## {first['task']}, {first['label_fraction'] * 100:g} % of the labels",
+            "",
+            f"{first['units']} units ({level}) of {first['patients']} patients.",
+            "",
+            *_rows(cell),
+            "",
+            *_notes(cell),
+        ]
+    return "\n".join(lines)
+
+
+def _rows(cell: pd.DataFrame) -> list[str]:
+    """The Markdown rows of one task and label fraction."""
+    references = [name for name in cell["reference"].unique() if name]
+    columns = [("", "AUC"), ("", "AP"), *((name, metric) for name in sorted(references) for metric in ("AUC", "AP"))]
+    names = [f"{metric} - {name}" if name else metric for name, metric in columns]
+    header = ["method", *names, "pretraining", "fine-tuning", "pretraining operations"]
+    rows = [header, ["---"] * len(header)]
+    for method, own in cell.groupby("method", sort=False):
+        found = {(row["reference"], row["metric"]): row for _, row in own.iterrows()}
+        texts = [_text(found[key]) if key in found else "" for key in columns]
+        times = [f"{own.iloc[0][name]:.1f} s" for name in ("pretraining_seconds", "finetuning_seconds")]
+        rows.append([str(method), *texts, *times, f"{own.iloc[0]['pretraining_flops'] / 1e15:.3g} PFLOP"])
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _text(row: pd.Series) -> str:
+    """An estimate as text: value, interval, verdict."""
+    if math.isnan(row["value"]):
+        return "undefined"
+    sign = "+" if row["reference"] else ""
+    value = f"{row['value']:{sign}.3f}"
+    if math.isnan(row["low"]):
+        return f"{value} (no interval)"
+    return f"{value} [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}] {row['verdict']}".strip()
+
+
+def _notes(cell: pd.DataFrame) -> list[str]:
+    """Why values or intervals are missing."""
+    reasons = [str(reason) for reason in cell["reason"].unique() if reason]
+    return [f"No interval: {'; '.join(reasons)}.", ""] if reasons else []
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    count = int(table["seeds"].iloc[0])
+    return "1 seed" if count == 1 else f"{count} seeds"

@@ -1,0 +1,147 @@
+"""What training cost, from the tables that runs keep of their epochs, and what is still to come."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from miram.data.tasks import applicable_items, find_task
+from miram.networks.two_views import TwoViewNetwork
+from studies.benchmark.step_cost import step_cost, training_step_cost
+from studies.comparison.plan import Step, effective_config
+from studies.comparison.run import is_finished
+from studies.comparison.settings import Settings
+
+
+def training_seconds(
+    plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float
+) -> dict[str, float]:
+    """The mean over seeds of the seconds of pretraining and of fine-tuning; 0 for a stage that a method has not."""
+    own = [step for step in plan if step.method == method]
+    tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
+    return {
+        "pretraining_seconds": _mean_seconds([step for step in own if step.stage == "pretrain"], settings),
+        "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", "floor")], settings),
+    }
+
+
+def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any]) -> float:
+    """
+    The floating-point operations of a method's whole pretraining, counted exactly; 0 for one that has none.
+
+    Forward and backward passes on every training image in every epoch; validation is not in it.
+    """
+    step = next((step for step in plan if step.method == method and step.stage == "pretrain"), None)
+    if step is None:
+        return 0.0
+    config = effective_config(step)
+    return float(_flops_per_image(config)) * len(datalist["training"]) * int(config["max_epochs"])
+
+
+def _flops_per_image(config: dict[str, Any]) -> int:
+    """Of a training step of the config's own network and loss."""
+    parser = ConfigParser(config)
+    parser.get_parsed_content("imports")
+    names = ("network_def", "loss_function", "field_of_view", "in_channels", "mask_ratio")
+    network, loss_function, size, channels, mask_ratio = (parser.get_parsed_content(name) for name in names)
+    if isinstance(network, TwoViewNetwork):
+        shape = (channels, *config["image_size"])
+        return step_cost(_TwoViewStep(network), lambda count: (torch.zeros(count, *shape),)).flops
+    return training_step_cost(network, loss_function, (channels, *size), mask_ratio).flops
+
+
+class _TwoViewStep(nn.Module):
+    """
+    The correlations of a batch of images, each compared with itself: what the pixels are does not change the count.
+
+    MONAI's loss selects by a mask, whose size depends on values that a count has not; its product is the same.
+    """
+
+    def __init__(self, network: TwoViewNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, second = self.network(image, image)
+        return (first.T @ second).sum()
+
+
+def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any], jobs: int = 1) -> str:
+    """The steps, which of them are finished, and an estimate of the time of the others where one was measured."""
+    lines, total, unknown = [], 0.0, 0
+    for number, step in enumerate(plan, 1):
+        if is_finished(step, settings):
+            state = "finished"
+        else:
+            seconds = estimate_seconds(step, plan, settings, datalist)
+            total += 0 if seconds is None else seconds
+            unknown += seconds is None
+            state = "time unknown" if seconds is None else f"about {seconds / 60:.1f} min"
+        lines.append(f"{number:3}/{len(plan)} {step.name}: {state}")
+    rest = f", and {unknown} steps of unknown time (nothing like them has run yet)" if unknown else ""
+    at_once = f" of work, {jobs} steps at once" if jobs > 1 else ""
+    return "\n".join([*lines, f"still to run: about {total / 60:.1f} min{at_once}{rest}"])
+
+
+def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> float | None:
+    """
+    Estimate a step's time from those like it that have run, at least for an epoch: of its method, else of any.
+
+    Returns:
+        seconds: in training, those of an optimizer step times the steps, else the mean; None if nothing was measured.
+    """
+    alike = [other for other in plan if other.stage == step.stage]
+    for others in ([other for other in alike if other.method == step.method], alike):
+        if step.stage in ("pretrain", "finetune"):
+            rates = [rate for other in others if (rate := _seconds_per_iteration(other, settings)) is not None]
+            factor = iterations(step, datalist)
+        else:
+            rates = [_finished_seconds(other, settings) for other in others if is_finished(other, settings)]
+            factor = 1
+        if rates:
+            return float(np.mean(rates)) * factor
+    return None
+
+
+def iterations(step: Step, datalist: dict[str, Any]) -> int:
+    """About how many batches a training step takes; early stopping makes it fewer."""
+    config = effective_config(step)
+    images = len(datalist["training"]) * 1.0
+    if step.task is not None and step.label_fraction is not None:
+        task = find_task(datalist, step.task)
+        labelled = [item for item in applicable_items(datalist["training"], task) if item.get(task.key) is not None]
+        images = len(labelled) * step.label_fraction
+    batches = max(math.ceil(images / int(config["batch_size"])), 1)
+    return max(int(config["max_epochs"]) * batches, int(config.get("min_iterations", 0)))
+
+
+def _mean_seconds(steps: Sequence[Step], settings: Settings) -> float:
+    """The mean of the steps' training times; of what keeps no table of epochs, of its whole time."""
+    seconds = []
+    for step in steps:
+        table = _history(step, settings)
+        seconds.append(_finished_seconds(step, settings) if table is None else float(table["seconds"].sum()))
+    return round(float(np.mean(seconds)), 3) if seconds else 0.0
+
+
+def _seconds_per_iteration(step: Step, settings: Settings) -> float | None:
+    table = _history(step, settings)
+    return None if table is None else float(table["seconds"].sum() / table["iteration"].max())
+
+
+def _history(step: Step, settings: Settings) -> pd.DataFrame | None:
+    path = settings.output_dir / step.name / "history.csv"
+    return pd.read_csv(path) if path.is_file() else None
+
+
+def _finished_seconds(step: Step, settings: Settings) -> float:
+    content = json.loads((settings.output_dir / step.name / "finished.json").read_text(encoding="utf-8"))
+    return float(content["seconds"])

@@ -1,0 +1,43 @@
+"""Steps of a comparison side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from studies.comparison.plan import Step
+
+
+def run_side_by_side(
+    steps: Sequence[Step], lanes: int, work: Callable[[Step, int], None], stop: Callable[[], None]
+) -> None:
+    """
+    Run steps, several at once: each after the one it starts from, else in their order.
+
+    Args:
+        steps: what to run.
+        lanes: how many run at once.
+        work: runs a step in a lane, 0 to `lanes` - 1, of which no two that run at once have the same.
+        stop: ends the steps under way; called if one fails, or at an interruption.
+
+    Raises:
+        Exception: what `work` raised, when the others have ended.
+    """
+    waiting, unfinished, free = list(steps), {step.name for step in steps}, list(range(lanes))
+    running: dict[Future[None], tuple[Step, int]] = {}
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            while waiting or running:
+                ready = [step for step in waiting if step.after is None or step.after.name not in unfinished]
+                for step in ready[: len(free)]:
+                    waiting.remove(step)
+                    lane = free.pop(0)
+                    running[pool.submit(work, step, lane)] = step, lane
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step, lane = running.pop(future)
+                    future.result()
+                    unfinished.remove(step.name)
+                    free.append(lane)
+        except BaseException:
+            stop()
+            raise

@@ -1,0 +1,203 @@
+"""The steps of a comparison: what runs, from which configs, and what a step's result depends on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+import miram
+from miram.data.datalist import FILE_NAME
+from miram.errors import InputError
+from studies.comparison.settings import BASELINES, UNTRAINED, Settings
+
+ROOT = Path(miram.__file__).parents[2]
+OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
+_SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # of the decoders of the baselines
+# What decides the images that pretraining sees.
+IMAGES_OF_PRETRAINING = ("train#items", "train#test_items", "validate#items", "allow_test_patients")
+# What an encoder without pretraining must share with the pretrained ones.
+_IMAGES = ("image_size", "patch_size", "in_channels", "spatial_dims")
+ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "num_heads", "class_token")
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    One run of one method, with an output folder of its own.
+
+    Args:
+        stage: "pretrain", "finetune", "evaluate" or "floor".
+        method: the method's name.
+        seed: of training.
+        task: what is predicted; None in pretraining.
+        label_fraction: of the training labels; None in pretraining.
+        configs: the config files, the last one wins.
+        overrides: config values over those; paths are added when it runs.
+        after: the step whose output it starts from.
+    """
+
+    stage: str
+    method: str
+    seed: int
+    task: str | None
+    label_fraction: float | None
+    configs: tuple[Path, ...]
+    overrides: Mapping[str, Any]
+    after: Step | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder in the comparison's: stage/method/task/fraction/seed."""
+        parts = [self.stage, None if self.method == self.stage else self.method, self.task]
+        parts.append(None if self.label_fraction is None else f"fraction_{self.label_fraction:g}")
+        return "/".join(part for part in [*parts, f"seed_{self.seed}"] if part)
+
+    @property
+    def is_result(self) -> bool:
+        """Whether it leaves predictions of the test split."""
+        return OUTPUTS[self.stage] == "predictions.csv"
+
+
+def make_plan(settings: Settings) -> list[Step]:
+    """
+    All steps in the order in which they run: seed by seed, so that each finished seed is a comparison in small.
+
+    Raises:
+        InputError: if an override is of a value that no config has, pretraining would read another split than the
+            training one, or a baseline would have other decoders than its own.
+    """
+    _check_images_of_pretraining(settings)
+    steps: list[Step] = []
+    for seed in settings.seeds:
+        pretrained = {name: _pretrain(settings, name, seed) for name in settings.all_methods if name not in UNTRAINED}
+        steps += pretrained.values()
+        for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
+            steps += _classify(settings, method, seed, task, share, pretrained.get(method))
+    for step in steps:
+        _check(step)
+    return steps
+
+
+def effective_config(step: Step) -> dict[str, Any]:
+    """The step's config, unresolved: its files merged and its overrides applied, without the paths of this run."""
+    parser = ConfigParser(deepcopy(_merged(step.configs)))
+    for key, value in step.overrides.items():
+        parser[key] = value
+    return dict(parser.get())
+
+
+def identity(step: Step, settings: Settings) -> dict[str, Any]:
+    """What decides a step's result, ready for JSON: the same identity, the same result."""
+    config = json.dumps(effective_config(step), sort_keys=True, default=str) if step.configs else ""
+    return {
+        "step": step.name,
+        "overrides": json.loads(json.dumps(dict(step.overrides), default=str)),
+        "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+        "datalist_sha256": hashlib.sha256((settings.dataset_dir / FILE_NAME).read_bytes()).hexdigest(),
+        "after": identity(step.after, settings) if step.after else None,
+    }
+
+
+def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
+    """The step's overrides with the paths of this run; nothing generates data, the folder is there."""
+    root = settings.output_dir.resolve()
+    paths = {"dataset_dir": str(settings.dataset_dir.resolve()), "output_dir": str(root / step.name)}
+    if step.after is not None:
+        given = {"finetune": "pretrained", "evaluate": "model"}[step.stage]
+        paths[given] = str(root / step.after.name / OUTPUTS[step.after.stage])
+    return {**step.overrides, **paths, "prepare_data": None}
+
+
+def _pretrain(settings: Settings, method: str, seed: int) -> Step:
+    overrides = {"seed": seed, "progress": False, **settings.overrides.get("pretrain", {})}
+    configs = _configs(settings, "pretrain")
+    if method in BASELINES:  # behind the overlays, which may hold the decoders of several scales
+        configs += (ROOT / f"configs/{method}.yaml",)
+        overrides |= settings.overrides.get(method, {})
+    configs += tuple(path.resolve() for path in settings.variants if path.stem == method)
+    return Step("pretrain", method, seed, None, None, configs, overrides)
+
+
+def _classify(
+    settings: Settings, method: str, seed: int, task: str, share: float, pretrained: Step | None
+) -> list[Step]:
+    """Fine-tuning and evaluation, or the floor, which is both."""
+    if method == "floor":
+        allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
+        return [Step("floor", method, seed, task, share, (), {"allow_leakage": allowed} if allowed else {})]
+    overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
+    if pretrained is None:
+        config = effective_config(_pretrain(settings, "miram", seed))
+        overrides |= {"pretrained": "none"} | {name: config[name] for name in ENCODER}
+    overrides |= settings.overrides.get("finetune", {})
+    tuned = Step("finetune", method, seed, task, share, _configs(settings, "finetune"), overrides, pretrained)
+    judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
+    return [tuned, Step("evaluate", method, seed, task, share, _configs(settings, "evaluate"), judged, tuned)]
+
+
+def _configs(settings: Settings, stage: str) -> tuple[Path, ...]:
+    return (ROOT / f"configs/{stage}.yaml", *(path.resolve() for path in settings.overlays))
+
+
+@functools.cache
+def _merged(configs: tuple[Path, ...]) -> dict[str, Any]:
+    return dict(ConfigParser.load_config_files([str(path) for path in configs]))
+
+
+def _check(step: Step) -> None:
+    if not step.configs:
+        return
+    known = _merged(step.configs)
+    unknown = [key for key in step.overrides if key.partition("#")[0].partition("::")[0] not in known]
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no option of {step.stage}; options are the top-level ids of its config")
+    if step.stage == "pretrain":
+        _check_pretraining(step)
+    if step.stage == "finetune":
+        _check_fine_tuning(step)
+
+
+def _check_images_of_pretraining(settings: Settings) -> None:
+    for stage in ("pretrain", *BASELINES):
+        wrong = [key for key in settings.overrides.get(stage, {}) if key.startswith(IMAGES_OF_PRETRAINING)]
+        if wrong:
+            raise InputError(f"pretraining must not see a test patient; take {wrong[0]} out of the overrides")
+
+
+def _check_fine_tuning(step: Step) -> None:
+    config = effective_config(step)
+    if config["max_epochs"] < config["val_interval"]:  # min_iterations may add epochs, where batches are few
+        raise InputError(
+            f"{step.name}: of max_epochs {config['max_epochs']} and val_interval {config['val_interval']} comes no "
+            "validation, and so no best epoch to keep; lower val_interval with --finetune_set"
+        )
+
+
+def _check_pretraining(step: Step) -> None:
+    config = effective_config(step)
+    own = _merged((ROOT / "configs/pretrain.yaml",))
+    for keys in IMAGES_OF_PRETRAINING:
+        found, expected = config, own
+        for key in keys.split("#"):
+            found, expected = found[key], expected[key]
+        if found != expected:
+            raise InputError(
+                f"{step.name}: {keys} is {found}; pretraining must not see a test patient; it is {expected}: take it "
+                "out of the overlays"
+            )
+    decoders = config["decoders"]
+    needed = _SCALES.get(step.method)
+    if needed is not None and [decoder.get("scale") for decoder in decoders] != needed:
+        raise InputError(
+            f"{step.name}: {step.method} has decoders at the scales {needed}, but the overrides give {decoders}; give "
+            f'its own with --{step.method}_set "decoders={[{"scale": scale} for scale in needed]}"'
+        )

@@ -1,0 +1,101 @@
+"""From the predictions of all runs to the table of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from miram.data.datalist import FILE_NAME, read_datalist
+from miram.data.tasks import Task, find_task
+from miram.metrics.aggregate import Level
+from miram.metrics.bootstrap import Bootstrap, Estimate
+from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
+from miram.metrics.scores import Key
+from studies.comparison.cost import pretraining_flops, training_seconds
+from studies.comparison.plan import Step
+from studies.comparison.settings import Settings
+
+METRICS: Mapping[str, Key] = {"AUC": ("auc", ""), "AP": ("average_precision", "")}
+REFERENCES = ("mae", "barlow_twins", "scratch")
+
+
+def comparison_table(
+    plan: Sequence[Step],
+    settings: Settings,
+    level: Level = "lesion",
+    margin: float = 0.02,
+    bootstrap: Bootstrap | None = None,
+) -> pd.DataFrame:
+    """
+    Every method's metrics, and its differences to the baselines and to no pretraining.
+
+    Args:
+        plan: the finished steps.
+        settings: of the comparison.
+        level: what is counted as one: "image", "lesion" or "patient".
+        margin: of non-inferiority, the loss of AUC that is acceptable.
+        bootstrap: of the intervals, over patients and seeds.
+
+    Returns:
+        one row for each task, label fraction, method, reference and metric: `reference` is empty for the method's own
+        mean over seeds, else the row is the paired difference method - reference; `value`, `low`, `high`, `reason`
+        (why a value or interval is missing), `verdict` (of AUC differences), `seeds`, `units` (images, lesions or
+        patients), `patients`, the mean seconds of training, `pretraining_seconds` and `finetuning_seconds`, and the
+        counted operations of a pretraining, `pretraining_flops`.
+    """
+    datalist = read_datalist(settings.dataset_dir / FILE_NAME)
+    flops = {step.method: pretraining_flops(plan, step.method, datalist) for step in plan if step.stage == "pretrain"}
+    rows: list[dict[str, object]] = []
+    for name, share in product(settings.tasks, settings.label_fractions):
+        task = find_task(datalist, name)
+        for method, reference, found in _cell(_methods(plan, settings, name, share), task, level, bootstrap):
+            about: dict[str, object] = {"task": name, "label_fraction": share, "method": method, "reference": reference}
+            about["seeds"] = len(settings.seeds)
+            cost = training_seconds(plan, settings, method, name, share)
+            cost["pretraining_flops"] = flops.get(method, 0.0)
+            for metric, key in METRICS.items():
+                judged = verdict(found[key], margin) if reference and metric == "AUC" else ""
+                rows.append({**about, "metric": metric, **_columns(found[key]), "verdict": judged, **cost})
+    return pd.DataFrame(rows)
+
+
+def _methods(plan: Sequence[Step], settings: Settings, task: str, share: float) -> dict[str, Method]:
+    """The predictions of every seed, by method."""
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for step in plan:
+        if step.is_result and (step.task, step.label_fraction) == (task, share):
+            frames.setdefault(step.method, []).append(_read(settings.output_dir / step.name / "predictions.csv"))
+    return {name: Method(name, tables) for name, tables in frames.items()}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"image": str, "patient": str, "lesion": str})
+
+
+def _cell(
+    methods: Mapping[str, Method], task: Task, level: Level, bootstrap: Bootstrap | None
+) -> list[tuple[str, str, Mapping[Key, Estimate]]]:
+    """(method, reference, estimates) of one task and label fraction; the reference "" is none."""
+    rest = (task.classes, task.type, level, bootstrap)
+    found: list[tuple[str, str, Mapping[Key, Estimate]]] = []
+    for name, method in methods.items():
+        found.append((name, "", average_over_seeds(method, *rest)))
+        references = [other for other in REFERENCES if other in methods and other != name]
+        found += [(name, other, compare(method, methods[other], *rest)) for other in references]
+    return found
+
+
+def _columns(found: Estimate) -> dict[str, object]:
+    value = np.nan if found.value is None else found.value
+    ends = {"low": found.low, "high": found.high}
+    return {
+        "value": value,
+        **{name: np.nan if end is None else end for name, end in ends.items()},
+        "units": found.n_units,
+        "patients": found.n_patients,
+        "reason": found.reason or "",
+    }

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from miram.errors import InputError
+from miram.handlers.save_best_model import BestModelHandler
+
+
+def content():
+    return {"state_dict": {}, "provenance": {"seed": 0}}
+
+
+class Run:
+    """A trainer whose validations give the values of a list."""
+
+    def __init__(self, folder, values, patience=None, state=None):
+        self.values = values
+        self.trainer = Engine(lambda engine, batch: None)
+        self.evaluator = Engine(lambda engine, batch: None)
+        self.handler = BestModelHandler(folder / "model.pt", content, self.evaluator, "val_auc", patience)
+        if state is not None:
+            self.handler.load_state_dict(state)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._measure)
+        self.handler.attach(self.trainer)
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.evaluator.run([0]))
+        self.trainer.run([0], max_epochs=len(values))
+
+    def _measure(self, evaluator):
+        evaluator.state.metrics["val_auc"] = self.values[self.trainer.state.epoch - 1]
+
+
+def saved(folder):
+    return torch.load(folder / "model.pt", weights_only=True)["provenance"]
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    run = Run(tmp_path, [0.5, 0.7, 0.7, 0.6])
+    assert saved(tmp_path) == {"seed": 0, "epoch": 2, "validation": {"val_auc": 0.7}}
+    assert run.handler.state_dict() == {"best": 0.7, "best_epoch": 2, "waited": 2}
+
+
+def test_a_value_that_is_no_number_is_never_the_best(tmp_path):
+    Run(tmp_path, [float("nan"), 0.4, float("nan")])
+    assert saved(tmp_path)["epoch"] == 2
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
+def test_training_stops_when_the_patience_is_over(patience, epochs, tmp_path):
+    assert Run(tmp_path, [0.5, 0.6, 0.6, 0.5, 0.5, 0.5], patience).trainer.state.epoch == epochs
+
+
+def test_a_resumed_run_knows_its_best_epoch(tmp_path):
+    Run(tmp_path, [0.5, 0.6], state={"best": 0.9, "best_epoch": 7, "waited": 0})
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_run_that_was_stopped_stays_stopped(tmp_path):
+    run = Run(tmp_path, [0.95, 0.96], patience=2, state={"best": 0.9, "best_epoch": 7, "waited": 2})
+    assert run.trainer.state.epoch == 0
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_run_that_leaves_no_model_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"no model.pt was written: in 2 epochs val_auc was never a number"):
+        Run(tmp_path, [float("nan"), float("nan")])
+
+
+def test_patience_is_positive(tmp_path):
+    with pytest.raises(InputError, match="early_stopping_patience"):
+        BestModelHandler(tmp_path, content, Engine(lambda engine, batch: None), patience=0)

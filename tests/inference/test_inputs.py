@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from monai.transforms import LoadImage
+
+from miram.errors import InputError
+from miram.inference.inputs import CropReader, find_inputs, output_names, reduce_to
+from miram.prepare.prepared import write_png16, write_volume
+
+from ..image_files import picture, write_dicom
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_png16(tmp_path / "a.png", picture())
+    (tmp_path / "sub").mkdir()
+    write_dicom(tmp_path / "sub/b.dcm", picture(seed=1))
+    write_volume(tmp_path / "c.nii.gz", picture(shape=(8, 8, 8)), None)
+    write_png16(tmp_path / "full.png", picture(shape=(300, 20)))
+    write_png16(tmp_path / "flat.png", np.full((9, 9), 7, np.uint16))
+    (tmp_path / "broken.dcm").write_bytes(b"no image")
+    (tmp_path / "notes.txt").write_text("no image either")
+    return tmp_path
+
+
+def test_a_folder_gives_its_images_and_says_what_was_left_out(folder):
+    found = find_inputs(folder, largest_crop=200)
+    assert found.names == ["a.png", "sub/b.dcm"]
+    assert [item["image"] for item in found.items] == [str(folder / name) for name in found.names]
+    reasons = {"full.png": "whole mammogram", "flat.png": "one value", "c.nii.gz": "a volume", "broken.dcm": "DICOM"}
+    assert found.problems.keys() == reasons.keys()
+    for name, text in reasons.items():
+        assert text in found.problems[name]
+
+
+def test_volumes_for_a_network_of_volumes(folder):
+    assert find_inputs(folder, spatial_dims=3, largest_crop=200).names == ["c.nii.gz"]
+
+
+def test_one_file(folder):
+    found = find_inputs(folder / "sub/b.dcm")
+    assert found.names == ["b.dcm"]
+    with pytest.raises(InputError, match="300 x 20 pixels, more than largest_crop=299"):
+        find_inputs(folder / "full.png", largest_crop=299)
+
+
+def test_a_folder_is_read_in_processes_that_may_be_given_up(folder):
+    with pytest.raises(InputError, match=r"b\.dcm took longer than 1e-06 seconds"):
+        find_inputs(folder / "sub", time_limit=1e-6)  # less than it takes to hand the path over
+
+
+def test_nothing_to_predict_is_an_error(tmp_path):
+    for source, message in ((None, "give --input"), (tmp_path / "x", "there is no"), (tmp_path, "holds no image")):
+        with pytest.raises(InputError, match=message):
+            find_inputs(source)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((80, 40), (60, 30)), ((60, 60), (60, 60)), ((10, 20), (10, 20))])
+def test_only_a_larger_image_is_reduced_in_its_proportions(shape, expected):
+    pixels = picture(shape=shape)
+    reduced = reduce_to(pixels, (60, 60))
+    assert reduced.shape == expected
+    if shape == expected:
+        np.testing.assert_array_equal(reduced, pixels)
+
+
+def test_monai_loads_rows_first_through_the_reader(folder):
+    image = LoadImage(reader=CropReader((500, 500)), image_only=True, ensure_channel_first=True)(folder / "a.png")
+    np.testing.assert_array_equal(image.numpy(), picture()[None])
+
+
+def test_each_image_has_files_of_its_own():
+    names = output_names(["a.png", "b/a.png", "a b.nii.gz", "c.dcm", "c.png"])
+    assert names[:3] == ["a", "b__a", "a_b"]
+    assert len(set(names)) == 5
+    assert all(name.startswith("c_") for name in names[3:])

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from miram.data.datalist import write_datalist
+from miram.errors import InputError
+from miram.loading.packed import open_packed, pack_folder
+from miram.prepare.prepared import read_png16, write_png16
+
+TWO_CROPS = 2 * 2 * 16 * 16  # bytes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Seven crops, one of them smaller."""
+    random = np.random.default_rng(0)
+    items = []
+    for n in range(7):
+        shape = (12, 10) if n == 3 else (16, 16)
+        write_png16(tmp_path / f"images/{n}.png", random.integers(0, 65536, shape).astype(np.uint16))
+        items.append({"image": f"images/{n}.png", "mask": None, "patient": f"p{n}"})
+    write_datalist(tmp_path / "datalist.json", {"training": items[:4], "validation": items[4:6], "test": items[6:]})
+    return tmp_path
+
+
+def test_crops_come_back_as_they_are_from_every_shard(folder):
+    pack_folder(folder, shard_bytes=TWO_CROPS)
+    store = open_packed(folder)
+    assert [len(shard) for shard in store.shards] == [2, 2, 2, 1]
+    assert len(store.numbers) == 7
+    for path, number in store.numbers.items():
+        np.testing.assert_array_equal(store.crop(number), read_png16(folder / path))
+
+
+def test_an_interrupted_packing_is_continued_and_not_used_before(folder):
+    pack_folder(folder, shard_bytes=TWO_CROPS)
+    index = folder / "packed/packed.json"
+    index.write_text(index.read_text().replace('"finished": true', '"finished": false'))
+    (folder / "packed/shard_00003.npy").unlink()
+    kept = (folder / "packed/shard_00000.npy").stat().st_mtime_ns
+    with pytest.raises(InputError, match=r"no packed copy .* scripts/pack.py"):
+        open_packed(folder)
+    pack_folder(folder, shard_bytes=TWO_CROPS)
+    assert (folder / "packed/shard_00000.npy").stat().st_mtime_ns == kept
+    assert len(open_packed(folder).numbers) == 7
+
+
+def test_a_copy_of_another_data_list_is_refused_and_replaced(folder):
+    pack_folder(folder)
+    text = (folder / "datalist.json").read_text()
+    (folder / "datalist.json").write_text(text.replace('"patient": "p0"', '"patient": "other"'))
+    with pytest.raises(InputError, match="packed from another"):
+        open_packed(folder)
+    pack_folder(folder)
+    assert len(open_packed(folder).numbers) == 7
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "other"])
+def test_a_damaged_shard_is_refused(folder, damage):
+    pack_folder(folder)
+    path = folder / "packed/shard_00000.npy"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "pickle":
+        np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    else:
+        np.save(path, np.zeros((7, 8, 8), np.uint16))
+    with pytest.raises(InputError, match="shard_00000"):
+        open_packed(folder)
+
+
+def test_volumes_are_not_packed(folder):
+    text = (folder / "datalist.json").read_text()
+    (folder / "datalist.json").write_text(text.replace("images/0.png", "images/0.nii.gz"))
+    with pytest.raises(InputError, match="only 2D crops"):
+        pack_folder(folder)
+
+
+def test_a_crop_that_is_no_png_is_named(folder):
+    (folder / "images/2.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"2\.png"):
+        pack_folder(folder)

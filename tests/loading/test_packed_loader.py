@@ -1,0 +1,154 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from monai.data import PILReader
+from monai.transforms import (
+    CenterSpatialCropd,
+    Compose,
+    LoadImaged,
+    RandFlipd,
+    RandRotate90d,
+    RandSpatialCropd,
+    ScaleIntensityRanged,
+    SpatialPadd,
+)
+
+from miram.data.datalist import load_split, write_datalist
+from miram.errors import InputError
+from miram.loading.packed import pack_folder
+from miram.loading.packed_loader import PackedLoader
+from miram.loading.seeded import SeededDataset, make_loader
+from miram.prepare.prepared import write_png16
+
+RANGES = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+
+
+def make_folder(path, images, validation=0, **options):
+    """A prepared and packed folder of these images, the first of them for validation."""
+    items = []
+    for n, image in enumerate(images):
+        write_png16(path / f"images/{n}.png", image.astype(np.uint16))
+        items.append({"image": f"images/{n}.png", "mask": None, "patient": f"p{n}"})
+    splits = {"training": items[validation:], "validation": items[:validation], "test": []}
+    write_datalist(path / "datalist.json", splits)
+    pack_folder(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five validation crops of several sizes, three for training."""
+    random = np.random.default_rng(0)
+    sizes = [(16, 16), (15, 16), (8, 16), (5, 7), (16, 9), (16, 16), (16, 16), (16, 16)]
+    return make_folder(tmp_path, [random.integers(0, 65536, size) for size in sizes], validation=5)
+
+
+def packed(folder, split, size=8, batch_size=2, **options):
+    return PackedLoader(
+        folder, load_split(folder, split), (size, size), batch_size, RANGES, split == "training", **options
+    )
+
+
+def plain(folder, split, size, batch_size, *transforms):
+    """The same by MONAI's transforms, as in configs/pretrain.yaml."""
+    start = [
+        LoadImaged("label", reader=PILReader(reverse_indexing=False), ensure_channel_first=True, image_only=True),
+        ScaleIntensityRanged("label", **RANGES),
+        SpatialPadd("label", (size, size), constant_values=RANGES["b_min"]),
+    ]
+    items = [{"label": item["image"]} for item in load_split(folder, split)]
+    dataset = SeededDataset(items, Compose([*start, *transforms]), cache_rate=1.0)
+    return make_loader(dataset, batch_size, split == "training")
+
+
+def test_validation_batches_are_those_of_the_transforms(folder):
+    expected = list(plain(folder, "validation", 8, 2, CenterSpatialCropd("label", (8, 8))))
+    found = list(packed(folder, "validation"))
+    assert len(found) == len(packed(folder, "validation")) == 3
+    for one, other in zip(found, expected, strict=True):
+        # both scale 16-bit values in float32, in another order of operations
+        torch.testing.assert_close(one["label"], torch.as_tensor(other["label"]), atol=1e-6, rtol=0)
+        assert torch.equal(one["index"], other["index"])
+        assert torch.equal(one["epoch"], other["epoch"])
+
+
+def count_views(loader, epochs):
+    """How often each view of the only image comes."""
+    counts = Counter()
+    for epoch in range(1, epochs + 1):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            pixels = ((torch.as_tensor(batch["label"]) + 2) * 65535 / 4).round().int()
+            counts[tuple(pixels.flatten().tolist())] += 1
+    return counts
+
+
+def test_training_views_have_the_distribution_of_the_transforms(tmp_path):
+    """An image of 3 x 3 pixels has four windows of 2 x 2, each in eight positions: 32 views."""
+    folder = make_folder(tmp_path, [7000 * np.arange(9).reshape(3, 3)])
+    augmentation = [
+        RandSpatialCropd("label", (2, 2), random_size=False),
+        RandFlipd("label", prob=0.5, spatial_axis=0),
+        RandFlipd("label", prob=0.5, spatial_axis=1),
+        RandRotate90d("label", prob=0.5, max_k=3),
+    ]
+    expected = count_views(plain(folder, "training", 2, 1, *augmentation), 1600)
+    found = count_views(packed(folder, "training", size=2, batch_size=1), 1600)
+    assert len(found) == len(expected) == 32
+    for view, count in expected.items():  # about 33 or 67 each; two counts differ with a deviation of sqrt(2 x 67)
+        assert abs(found[view] - count) < 5 * (2 * 67) ** 0.5
+
+
+def test_batches_follow_from_seed_and_epoch(folder):
+    loader = packed(folder, "training", seed=3)
+    loader.sampler.set_epoch(4)
+    first, again = next(iter(loader)), next(iter(loader))
+    assert torch.equal(first["label"], again["label"])
+    assert first["epoch"].tolist() == [4, 4]
+    loader.sampler.set_epoch(5)
+    assert not torch.equal(first["label"], next(iter(loader))["label"])
+
+
+def test_shards_are_visited_a_few_at_a_time(tmp_path):
+    folder = make_folder(tmp_path, [np.full((8, 8), n) for n in range(24)], shard_bytes=4 * 2 * 64)
+    loader = packed(folder, "training", batch_size=4, shards_at_once=2)  # of six shards of four crops
+    orders = []
+    for epoch in (1, 2):
+        loader.sampler.set_epoch(epoch)
+        order = torch.cat([batch["index"] for batch in loader]).tolist()
+        assert sorted(order) == list(range(24))
+        groups = [{sample // 4 for sample in order[first : first + 8]} for first in (0, 8, 16)]
+        assert [len(group) for group in groups] == [2, 2, 2]
+        orders.append(order)
+    assert orders[0] != orders[1]
+
+
+def test_an_error_while_gathering_is_raised_where_batches_are_taken(folder, monkeypatch):
+    loader = packed(folder, "validation")
+    monkeypatch.setattr(loader, "_gather", lambda epoch, index: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(loader)
+
+
+def test_a_split_smaller_than_a_batch_is_refused(folder):
+    with pytest.raises(InputError, match="batch_size to 3 or less"):
+        packed(folder, "training", batch_size=4)
+
+
+def test_a_volume_window_is_refused(folder):
+    with pytest.raises(InputError, match="are 2D"):
+        PackedLoader(folder, load_split(folder, "training"), (8, 8, 8), 2, RANGES, True)
+
+
+def test_a_run_goes_on_within_an_epoch(folder):
+    whole, rest = (packed(folder, "training", batch_size=1) for _ in range(2))
+    rest.sampler.start_within(2, 1)
+    for loader in (whole, rest):
+        loader.sampler.set_epoch(2)
+    expected, found = list(whole)[1:], list(rest)
+    assert len(found) == 2
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one["index"], other["index"])
+        assert torch.equal(one["label"], other["label"])

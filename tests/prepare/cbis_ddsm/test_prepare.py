@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miram.data.datalist import load_split, read_datalist
+from miram.errors import InputError
+from miram.prepare.cbis_ddsm.items import Outcome
+from miram.prepare.cbis_ddsm.lesions import ImageCrops
+from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
+from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
+from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings as FolderSettings
+from miram.prepare.prepared import ReportRow, read_png16
+
+
+def report(miniature: Any) -> list[dict[str, str]]:
+    with open(miniature.output_dir / "report.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def items(miniature: Any, split: str = "training") -> list[dict[str, Any]]:
+    return read_datalist(miniature.output_dir / "datalist.json")[split]
+
+
+def without_hash(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key != "hash"}
+
+
+def written(miniature: Any) -> dict[str, bytes]:
+    """The crops, masks, list and report, by name."""
+    paths = [path for path in miniature.output_dir.rglob("*") if path.is_file() and ".prepare" not in path.parts]
+    return {path.relative_to(miniature.output_dir).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("layout", "separate", "mask_first"),
+    itertools.product(["classic", "descriptive", "idc"], [False, True], [False, True]),
+)
+def test_crop_is_centred_on_the_lesion(miniature: Any, layout: str, separate: bool, mask_first: bool) -> None:
+    paths = miniature.add(layout=layout, separate=separate, mask_first=mask_first, box=(30, 50, 20, 32))
+    summary = miniature.prepare(validation_fraction=0)
+    item = items(miniature)[0]
+    name = "mass_P_00001_LEFT_CC_1"
+    assert item["image"] == f"images/{name}.png"
+    assert item["mask"] == f"masks/{name}.png"
+    full = np.frombuffer(paths["image"].read_bytes()[-96 * 80 * 2 :], np.uint16).reshape(96, 80)
+    assert np.array_equal(read_png16(miniature.output_dir / item["image"]), full[24:56, 10:42])
+    mask = read_png16(miniature.output_dir / item["mask"]) == 65535
+    assert np.array_equal(np.argwhere(mask)[[0, -1]], [[6, 10], [25, 21]])
+    assert (summary.rows, summary.lesions, summary.statuses) == (1, 1, Counter(crop=1))
+
+
+def test_item_holds_every_label(miniature: Any) -> None:
+    miniature.add(box=(10, 50, 20, 40), pathology="BENIGN", **{"breast_density": "0", "mass margins": "OBSCURED"})
+    miniature.add(view="MLO", subtlety="0", **{"mass margins": "SPICULATED-SPICULATED"})
+    miniature.prepare(validation_fraction=0, context=1.6)
+    assert re.fullmatch("[0-9a-f]{64}", items(miniature)[0]["hash"])
+    assert without_hash(items(miniature)[0]) == {
+        "image": "images/mass_P_00001_LEFT_CC_1.png",
+        "mask": "masks/mass_P_00001_LEFT_CC_1.png",
+        "crop": "lesion",
+        "patient": "P_00001",
+        "laterality": "LEFT",
+        "view": "CC",
+        "density": None,
+        "lesion": "mass_P_00001_LEFT_1",
+        "abnormality": "mass",
+        "pathology": "MALIGNANT",
+        "mass_margins": ["OBSCURED", "SPICULATED"],
+        "mass_shape": ["OVAL"],
+        "calc_type": None,
+        "calc_distribution": None,
+        "assessment": 4,
+        "subtlety": 5,
+        "view_labels": {
+            "pathology": "BENIGN",
+            "mass_margins": ["OBSCURED"],
+            "mass_shape": ["OVAL"],
+            "calc_type": None,
+            "calc_distribution": None,
+        },
+        "zoom": 0.5,
+    }
+    assert items(miniature)[1]["subtlety"] is None
+    datalist = read_datalist(miniature.output_dir / "datalist.json")
+    assert datalist["label_names"] == LABEL_NAMES
+    assert (datalist["name"], datalist["modality"], datalist["licence"]) == ("CBIS-DDSM", "MG", "CC BY 3.0")
+    assert datalist["generated"] is False
+
+
+def test_patient_in_both_lists_stays_out_of_training(miniature: Any) -> None:
+    miniature.add("mass_train", patient="P_00001")
+    miniature.add("calc_test", patient="P_00001")
+    miniature.add("mass_train", patient="P_00002")
+    summary = miniature.prepare(validation_fraction=0)
+    assert [item["patient"] for item in items(miniature)] == ["P_00002"]
+    assert [item["lesion"] for item in items(miniature, "test")] == ["calcification_P_00001_LEFT_1"]
+    skipped = report(miniature)[0]
+    assert skipped["source"] == "mass_case_description_train_set.csv row 1"
+    assert (skipped["status"], skipped["reason"], skipped["outputs"]) == ("skipped", "P_00001 is in a test table", "")
+    assert summary.kinds == Counter({"training row of a patient who is in a test table": 1})
+    assert not (miniature.output_dir / "images/mass_P_00001_LEFT_CC_1.png").exists()
+
+
+def test_missing_test_table_is_warned_of(miniature: Any, caplog: pytest.LogCaptureFixture) -> None:
+    miniature.add("mass_test")
+    with caplog.at_level(logging.WARNING):
+        miniature.prepare()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{miniature.csv_dir} lacks calc_case_description_test_set.csv: its patients cannot be kept out of training"
+    ]
+
+
+def test_missing_and_broken_files_are_rows_of_the_report(miniature: Any) -> None:
+    kinds = {number: miniature.add(patient=f"P_0000{number}") for number in range(1, 7)}
+    kinds[1]["image"].unlink()
+    kinds[2]["image"].write_bytes(b"")
+    for name in ("mask", "crop"):
+        kinds[3][name].unlink()
+    kinds[4]["mask"].unlink()
+    kinds[5]["image"].write_bytes(kinds[5]["image"].read_bytes()[:-1000])
+    summary = miniature.prepare(validation_fraction=0)
+    rows = report(miniature)
+    assert [row["status"] for row in rows] == ["error"] * 5 + ["crop"]
+    assert rows[0]["reason"].startswith("full mammogram: no file of series")
+    assert rows[1]["reason"].endswith("000000.dcm is no readable DICOM file")
+    assert rows[2]["reason"].startswith("mask: no file of series")
+    assert "has more than two values" in rows[3]["reason"]
+    assert kinds[5]["image"].name in rows[4]["reason"]
+    assert summary.statuses == Counter(error=5, crop=1)
+    assert summary.kinds == Counter({"full mammogram missing": 2, "mask missing": 1, "unreadable or unfit files": 2})
+    assert "6 table rows = 1 with crops + 0 skipped + 5 errors" in str(summary)
+
+
+@pytest.mark.parametrize("broken", ["missing", "truncated"])
+def test_strict_stops(miniature: Any, broken: str) -> None:
+    miniature.add(patient="P_00001")
+    path = miniature.add(patient="P_00002")["image"]
+    content = path.read_bytes()
+    path.unlink()
+    if broken == "truncated":
+        path.write_bytes(content[:-1000])
+    with pytest.raises(InputError, match="1 rows have no crop and --strict is set"):
+        miniature.prepare(strict=True)
+    assert not (miniature.output_dir / "datalist.json").exists()
+
+
+def test_strict_stop_leaves_report_and_list_of_one_run(miniature: Any) -> None:
+    miniature.add(patient="P_00001")
+    path = miniature.add(patient="P_00002")["image"]
+    miniature.prepare()
+    before, content = written(miniature), path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match="strict"):
+        miniature.prepare(strict=True)
+    assert written(miniature) == before, "missing files are found before anything is written"
+    path.write_bytes(content[:-1000])
+    with pytest.raises(InputError, match="strict"):
+        miniature.prepare(strict=True)
+    assert [row["status"] for row in report(miniature)] == ["crop", "error"]
+    assert not (miniature.output_dir / "datalist.json").exists()
+
+
+def test_nothing_to_cut_is_bad_input(miniature: Any) -> None:
+    """What a user with only the lesions' series sees."""
+    miniature.add()["image"].unlink()
+    with pytest.raises(InputError, match=r"no crop could be made.*full mammogram: no file of series"):
+        miniature.prepare()
+    assert [row["status"] for row in report(miniature)] == ["error"]
+    assert not (miniature.output_dir / "datalist.json").exists()
+
+
+def test_second_run_cuts_only_what_is_missing(miniature: Any) -> None:
+    miniature.add(patient="P_00001")
+    later = miniature.add(patient="P_00002")["image"]
+    content = later.read_bytes()
+    later.unlink()
+    miniature.prepare(validation_fraction=0)
+    assert [item["patient"] for item in items(miniature)] == ["P_00001"]
+    first = miniature.output_dir / items(miniature)[0]["image"]
+    before = first.stat().st_mtime_ns
+    later.write_bytes(content)
+    miniature.prepare(validation_fraction=0)
+    assert [item["patient"] for item in items(miniature)] == ["P_00001", "P_00002"]
+    assert first.stat().st_mtime_ns == before, "a crop that was whole is kept"
+    second = miniature.output_dir / items(miniature)[1]["mask"]
+    pixels = read_png16(second)
+    second.unlink()
+    miniature.prepare(validation_fraction=0)
+    assert np.array_equal(read_png16(second), pixels), "a mask that was lost is written again"
+    assert first.stat().st_mtime_ns == before
+
+
+def test_replaced_file_is_cut_again(miniature: Any, dicom_writer: Any) -> None:
+    path = miniature.add(box=(30, 50, 10, 30))["image"]
+    miniature.prepare(validation_fraction=0)
+    series = next(iter(read_tables(miniature.csv_dir))).image_series
+    dicom_writer(path, np.full((96, 80), 777, np.uint16) + np.eye(96, 80, dtype=np.uint16), series)
+    miniature.prepare(validation_fraction=0)
+    assert set(np.unique(read_png16(miniature.output_dir / items(miniature)[0]["image"]))) == {777, 778}
+
+
+def test_a_constant_mammogram_is_an_error_and_no_black_crop(miniature: Any, dicom_writer: Any) -> None:
+    path = miniature.add(box=(30, 50, 10, 30))["image"]
+    miniature.add(patient="P_00002")
+    miniature.prepare(validation_fraction=0)  # which writes the tables
+    series = next(iter(read_tables(miniature.csv_dir))).image_series
+    dicom_writer(path, np.full((96, 80), 777, np.uint16), series)
+    miniature.prepare(validation_fraction=0)
+    assert [item["patient"] for item in items(miniature)] == ["P_00002"]
+    assert "constant where the mask has the lesion" in (miniature.output_dir / "report.csv").read_text()
+
+
+def test_interrupted_run_continues_to_the_same_result(miniature: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from miram.prepare.cbis_ddsm import lesions, resume
+
+    for number in range(1, 5):
+        miniature.add(patient=f"P_0000{number}")
+    miniature.prepare(crops="both")
+    whole = written(miniature)
+    miniature.output_dir = miniature.output_dir.with_name("again")
+    left = [2]
+
+    def stop_after_two(*arguments: Any) -> lesions.ImageCrops:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return lesions.cut_image(*arguments)
+
+    monkeypatch.setattr(resume, "cut_image", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        miniature.prepare(crops="both")
+    left[0] = 2
+    miniature.prepare(crops="both")
+    assert written(miniature) == whole
+    assert left[0] == 0, "two mammograms were cut in each run"
+
+
+def test_other_settings_need_another_folder(miniature: Any) -> None:
+    miniature.add()
+    miniature.prepare()
+    with pytest.raises(
+        InputError, match="was made with other settings \\(--crop_size was 32, now 48\\); give another --output_dir"
+    ):
+        miniature.prepare(crop_size=48)
+    with pytest.raises(InputError, match=r"\(--crops was lesion, now both\)"):
+        miniature.prepare(crops="both")
+    miniature.prepare(seed=3, crops_per_image=9)  # neither decides a lesion's crop
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_preparing_another_folder_into_it_leaves_it_whole(miniature: Any, overwrite: bool) -> None:
+    miniature.add()
+    miniature.prepare()
+    before = {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"of another origin .*; give another --output_dir$"):
+        prepare_folder(miniature.dicom_dir, miniature.output_dir, workers=0, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()} == before
+
+
+def test_foreign_folder_is_not_written_to(miniature: Any) -> None:
+    miniature.add()
+    miniature.output_dir.mkdir()
+    (miniature.output_dir / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and was not made from CBIS-DDSM"):
+        miniature.prepare()
+    assert [path.name for path in miniature.output_dir.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_of_the_other_script_is_not_written_to(miniature: Any) -> None:
+    miniature.add()
+    prepare_folder(miniature.dicom_dir, miniature.output_dir, FolderSettings(crop_size=32), workers=0)
+    before = written(miniature)
+    with pytest.raises(InputError, match="was not made from CBIS-DDSM; give a new folder as --output_dir"):
+        miniature.prepare(crops="tissue", crops_per_image=32)
+    assert written(miniature) == before
+
+
+@pytest.mark.parametrize("crops", ["lesion", "tissue", "both"])
+def test_kinds_of_crops(miniature: Any, crops: str) -> None:
+    miniature.add(number=1)
+    miniature.add(number=2, box=(60, 70, 5, 12))  # the same mammogram
+    miniature.add("calc_test", patient="P_00002")
+    summary = miniature.prepare(crops=crops, crops_per_image=3, validation_fraction=0)
+    kinds = Counter((split, item["crop"]) for split in ("training", "test") for item in items(miniature, split))
+    lesions = {("training", "lesion"): 2, ("test", "lesion"): 1}
+    tissue = {("training", "tissue"): 3, ("test", "tissue"): 3}
+    assert kinds == {"lesion": lesions, "tissue": tissue, "both": lesions | tissue}[crops]
+    assert summary.statuses == Counter(crop=3)
+    assert summary.lesions == (0 if crops == "tissue" else 3)
+    outputs = {path for row in report(miniature) for path in row["outputs"].split(";")}
+    assert outputs == {name for name in written(miniature) if name.endswith(".png")}
+
+
+def test_tissue_crop_is_tissue_without_lesion_labels(miniature: Any) -> None:
+    paths = miniature.add()
+    for name in ("mask", "crop"):
+        paths[name].unlink()  # tissue needs the mammogram alone
+    miniature.prepare(crops="tissue", crops_per_image=5, validation_fraction=0)
+    assert without_hash(items(miniature)[0]) == {
+        "image": "images/tissue_mass_P_00001_LEFT_CC_1.png",
+        "mask": None,
+        "crop": "tissue",
+        "patient": "P_00001",
+        "laterality": "LEFT",
+        "view": "CC",
+        "density": 2,
+        "lesion": None,
+        "zoom": 1.0,
+    }
+    crops = [read_png16(miniature.output_dir / item["image"]) for item in items(miniature)]
+    assert len({crop.tobytes() for crop in crops}) == 5
+    assert all((crop > 10_000).mean() >= 0.45 for crop in crops), "half is tissue, give or take the outline's error"
+
+
+def test_tissue_crops_follow_the_seed_only(miniature: Any) -> None:
+    miniature.add(patient="P_00001")
+    miniature.add(patient="P_00002")
+    miniature.prepare(crops="tissue")
+    first = written(miniature)
+    for name, seed in (("same", 0), ("other", 1)):
+        miniature.output_dir = miniature.output_dir.with_name(name)
+        miniature.prepare(crops="tissue", seed=seed, workers=2 if name == "same" else 0)
+        images = {path: content for path, content in written(miniature).items() if path.startswith("images")}
+        equal = [content == first[path] for path, content in images.items()]
+        assert all(equal) if name == "same" else not any(equal)
+
+
+def test_validation_is_drawn_by_patient(miniature: Any) -> None:
+    for number, view in itertools.product(range(20), ("CC", "MLO")):
+        pathology = "MALIGNANT" if number % 2 else "BENIGN"
+        miniature.add(patient=f"P_{number:05d}", view=view, pathology=pathology)
+    miniature.prepare(validation_fraction=0.2)
+    validation = items(miniature, "validation")
+    assert Counter(item["pathology"] for item in validation) == Counter(MALIGNANT=4, BENIGN=4)
+    assert len({item["patient"] for item in validation}) == 4
+    assert {item["patient"] for item in validation}.isdisjoint(item["patient"] for item in items(miniature))
+    assert len(load_split(miniature.output_dir, "validation")) == 8
+
+
+def test_a_wrong_fraction_is_told_of_before_any_work(miniature: Any) -> None:
+    miniature.add()
+    with pytest.raises(InputError, match=r"validation_fraction is 1\.0; give 0"):
+        miniature.prepare(validation_fraction=1.0)
+    assert not miniature.output_dir.exists()
+
+
+def test_every_kind_of_crops_holds_out_the_same_patients(miniature: Any) -> None:
+    for number in range(12):
+        miniature.add(patient=f"P_{number:05d}", pathology="MALIGNANT" if number % 3 else "BENIGN")
+    miniature.add("mass_test", patient="P_00099")
+    held_out = []
+    for crops in ("both", "lesion", "tissue"):
+        miniature.output_dir = miniature.output_dir.with_name(crops)
+        miniature.prepare(crops=crops, crops_per_image=1, validation_fraction=0.3)
+        held_out.append({item["patient"] for item in items(miniature, "validation")})
+    assert len(held_out[0]) == 4
+    assert held_out[0] == held_out[1] == held_out[2]
+
+
+def test_files_that_are_missing_do_not_change_the_split(miniature: Any, caplog: pytest.LogCaptureFixture) -> None:
+    images = {f"P_{number:05d}": miniature.add(patient=f"P_{number:05d}")["image"] for number in range(5)}
+    miniature.prepare()
+    (held_out,) = {item["patient"] for item in items(miniature, "validation")}
+    training = sorted(set(images) - {held_out})
+    images[training[0]].unlink()
+    miniature.prepare()
+    assert {item["patient"] for item in items(miniature, "validation")} == {held_out}
+    assert "cannot validate" not in caplog.text
+    images[held_out].unlink()
+    miniature.prepare()
+    assert [item["patient"] for item in items(miniature)] == training[1:]
+    assert "none of the 1 validation patients has a crop: a run cannot validate" in caplog.text
+
+
+def test_mask_of_another_resolution_is_noted(miniature: Any) -> None:
+    mask = np.zeros((48, 40), np.uint8)
+    mask[30:40, 10:20] = 255
+    path = miniature.add(mask=mask)["image"]
+    miniature.prepare(validation_fraction=0)
+    assert report(miniature)[0]["status"] == "crop"
+    assert report(miniature)[0]["reason"] == "mask of 48 x 40 resized to 96 x 80 pixels"
+    full = np.frombuffer(path.read_bytes()[-96 * 80 * 2 :], np.uint16).reshape(96, 80)
+    crop = read_png16(miniature.output_dir / items(miniature)[0]["image"])
+    assert np.array_equal(crop, full[54:86, 14:46]), "around row 70, column 30 of the mammogram"
+
+
+@pytest.mark.parametrize(
+    ("status", "outputs", "told"),
+    [("crop", (), "1 crops were made and .* name 0"), ("error", ("images/a.png",), "row 1 has no crop and no reason")],
+)
+def test_a_row_or_crop_that_is_not_accounted_for_is_a_bug(status: str, outputs: tuple[str, ...], told: str) -> None:
+    with pytest.raises(RuntimeError, match=told):
+        _account([Outcome(ReportRow("row 1", status, outputs=outputs))], {"1.2": ImageCrops({"a": 1.0})})
+
+
+def test_outputs_hold_no_header_data(miniature: Any) -> None:
+    miniature.add()
+    miniature.prepare()
+    assert not [name for name, content in written(miniature).items() if b"not the table's" in content]
+
+
+def test_repeated_row_is_skipped(miniature: Any) -> None:
+    miniature.add()
+    miniature.rows["mass_case_description_train_set.csv"] *= 2
+    summary = miniature.prepare(validation_fraction=0)
+    assert summary.kinds == Counter({"repeated row": 1})
+    assert len(items(miniature)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"crop_size": 4}, "crop_size"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"workers": -1}, "workers"),
+    ],
+)
+def test_wrong_arguments_are_told_of_before_any_work(miniature: Any, arguments: dict[str, Any], told: str) -> None:
+    miniature.add()
+    with pytest.raises(InputError, match=told):
+        miniature.prepare(**arguments)
+    assert not (miniature.output_dir / "images").exists()
+
+
+def test_rows_of_the_published_tables(real_tables: Path, miniature: Any, dicom_writer: Any) -> None:
+    """Stand-ins for every 60th row, and the rows of five patients who are in both lists."""
+    rows = read_tables(real_tables)
+    both = sorted(patients_in_test(rows) & {row.patient for row in rows if row.split == "training"})[:5]
+    present = [row for number, row in enumerate(rows) if number % 60 == 0 or row.patient in both]
+    for number, row in enumerate(present):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[10:20, 20:40] = 255
+        image = np.random.default_rng(number).integers(0, 65535, mask.shape).astype(np.uint16)
+        dicom_writer(miniature.dicom_dir / f"{number}" / "image.dcm", image, row.image_series)
+        crop, masks = row.lesion_series[0], row.lesion_series[-1]
+        dicom_writer(miniature.dicom_dir / f"{number}" / "0.dcm", image[10:20, 20:40].copy(), crop)
+        dicom_writer(miniature.dicom_dir / f"{number}" / "1.dcm", mask, masks)
+    arguments: dict[str, Any] = {"crop_size": 32, "workers": 0}
+    summary = prepare_cbis_ddsm(miniature.dicom_dir, real_tables, miniature.output_dir, **arguments)
+    leaking = sum(row.split == "training" and row.patient in both for row in present)
+    assert summary.rows == 3568
+    assert summary.statuses["crop"] == len(present) - leaking - sum(
+        row.split == "training" and row.patient in patients_in_test(rows) and row.patient not in both for row in present
+    )
+    assert summary.kinds["training row of a patient who is in a test table"] == 83
+    assert summary.statuses.total() == 3568
+    splits = {
+        split: {item["patient"] for item in items(miniature, split)} for split in ("training", "validation", "test")
+    }
+    assert all(splits.values())
+    assert not any(first & second for first, second in itertools.combinations(splits.values(), 2))
+    assert json.loads((miniature.output_dir / "datalist.json").read_text())["label_names"] == LABEL_NAMES

@@ -1,0 +1,314 @@
+"""A folder of everything to a prepared folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import itk
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from miram.data.datalist import load_split, read_datalist
+from miram.errors import InputError
+from miram.prepare.folder import Summary, prepare_folder
+from miram.prepare.image_crops import CropSettings
+from miram.prepare.prepared import read_png16
+
+from ..image_files import picture, write_dicom
+
+MAMMOGRAMS = Path(__file__).parents[2] / "../shared/data/mammograms"
+SMALL = CropSettings(crop_size=32, crops_per_image=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three patients of DICOM (two images of the first), a PNG, and what is no image or unreadable."""
+    root = tmp_path / "in"
+    (root / "deep/er").mkdir(parents=True)
+    write_dicom(root / "1.dcm", picture(seed=1), PatientID="SECRET-1", ImageLaterality="L", ViewPosition="CC")
+    write_dicom(root / "deep/2", picture(seed=2), PatientID="SECRET-1")
+    write_dicom(root / "deep/er/3.dcm", picture(12, seed=3), 12, PatientID="SECRET-2")
+    Image.fromarray(picture(seed=4)).save(root / "4.png")
+    Image.fromarray(np.full((50, 50), 7, np.uint8)).save(root / "5.png")
+    (root / "6.dcm").touch()
+    (root / "notes.txt").write_text("text")
+    (root / "._1.dcm").write_text("macOS")
+    return root
+
+
+def prepare(root: Path, name: str = "out", settings: CropSettings = SMALL, **options: Any) -> Summary:
+    return prepare_folder(root, root.parent / name, settings, workers=0, **options)
+
+
+def report(output: Path) -> dict[str, dict[str, str]]:
+    with open(output / "report.csv", newline="") as stream:
+        return {line["source"]: line for line in csv.DictReader(stream)}
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((output / "images").iterdir())}
+
+
+def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
+    summary = prepare(folder)
+    rows = report(summary.output_dir)
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "1.dcm": "crop",
+        "deep/2": "crop",
+        "deep/er/3.dcm": "crop",
+        "4.png": "crop",
+        "5.png": "skipped",
+        "6.dcm": "error",
+        "notes.txt": "skipped",
+        "._1.dcm": "skipped",
+    }
+    assert "empty" in rows["6.dcm"]["reason"]
+    assert (summary.files, summary.images, summary.crops, summary.reused) == (8, 4, 12, 0)
+    assert summary.reasons == {"no image file": 2, "constant: every pixel has one value": 1, "could not be read": 1}
+    assert summary.origins == {"dicom": 3, "file": 1}
+    listed = {name for row in rows.values() for name in row["outputs"].split(";") if name}
+    assert listed == {f"images/{name}" for name in files(summary.output_dir)}
+
+
+def test_the_data_list_follows_the_contract(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    datalist = read_datalist(output / "datalist.json")
+    items = load_split(output, "training") + load_split(output, "validation")
+    assert len(items) == 12
+    assert {item["source"]: item["patient"] for item in items} == {
+        "1.dcm": "patient_0001",
+        "deep/2": "patient_0001",
+        "deep/er/3.dcm": "patient_0002",
+        "4.png": "4",
+    }
+    first = next(item for item in items if item["source"] == "1.dcm")
+    assert (first["laterality"], first["view"], first["mask"]) == ("LEFT", "CC", None)
+    assert read_png16(first["image"]).shape == (32, 32)
+    assert datalist["test"] == []
+    assert {"name", "modality", "source", "licence", "label_names"} <= set(datalist)
+    assert datalist["generated"] is False
+
+
+def test_no_patient_data_is_left_in_any_output(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    for path in output.rglob("*"):
+        assert "SECRET" not in path.name
+        assert not path.is_file() or b"SECRET" not in path.read_bytes()
+
+
+def test_a_second_run_does_only_what_is_missing(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    before, datalist = files(output), (output / "datalist.json").read_text()
+    times = {path: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    lost = sorted(times)[0]
+    lost.unlink()
+    (output / "datalist.json").unlink()
+    summary = prepare(folder)
+    assert summary.reused == 4  # three with crops and the constant one
+    assert (files(output), (output / "datalist.json").read_text()) == (before, datalist)
+    again = [path for path, time in times.items() if path.stat().st_mtime_ns != time]
+    assert lost in again
+    assert len(again) == SMALL.crops_per_image
+
+
+def test_an_interrupted_run_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import miram.prepare.image_crops as module
+
+    original, calls = module.read_image, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "read_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder)
+    assert not (folder.parent / "out/datalist.json").exists()
+    resumed = prepare(folder)
+    assert resumed.reused == 2
+    whole = prepare(folder, "uninterrupted")
+    assert files(resumed.output_dir) == files(whole.output_dir)
+    lists = [json.loads((one.output_dir / "datalist.json").read_text()) for one in (resumed, whole)]
+    assert lists[0] | {"name": ""} == lists[1] | {"name": ""}
+
+
+def test_workers_do_not_change_the_crops(folder: Path) -> None:
+    one = prepare(folder)
+    two = prepare_folder(folder, folder.parent / "two", SMALL, workers=2)
+    assert files(one.output_dir) == files(two.output_dir)
+
+
+def test_the_seed_changes_the_windows_and_other_files_do_not(folder: Path) -> None:
+    before = files(prepare(folder).output_dir)
+    other = CropSettings(crop_size=32, crops_per_image=3, seed=1)
+    assert files(prepare(folder, "seed", other).output_dir) != before
+    Image.fromarray(picture(seed=9)).save(folder / "0.png")
+    after = files(prepare(folder).output_dir)
+    assert before.items() < after.items()
+
+
+def test_changed_settings_are_refused_or_redone(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    with pytest.raises(InputError, match="crop_size=32 then, 16 now"):
+        prepare(folder, settings=CropSettings(crop_size=16))
+    prepare(folder, settings=CropSettings(crop_size=16), overwrite=True)
+    assert {read_png16(path).shape for path in (output / "images").iterdir()} == {(16, 16)}
+
+
+def test_strict_stops_with_the_report_written(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"1 rows .* are errors .*6\.dcm"):
+        prepare(folder, strict=True)
+    assert report(folder.parent / "out")["6.dcm"]["status"] == "error"
+    assert not (folder.parent / "out/datalist.json").exists()
+
+
+def test_a_strict_stop_leaves_no_earlier_data_list_beside_the_new_report(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    crops = files(output)
+    with pytest.raises(InputError, match="--strict"):
+        prepare(folder, strict=True)
+    assert not (output / "datalist.json").exists()
+    assert files(output) == crops, "a run that is not strict needs to cut nothing again"
+
+
+def test_a_wrong_fraction_is_told_of_before_any_work(folder: Path) -> None:
+    for name in ("validation_fraction", "test_fraction"):
+        with pytest.raises(InputError, match=f"{name} is 1.0; give 0"):
+            prepare(folder, **{name: 1.0})
+    table = folder.parent / "labels.csv"
+    table.write_text("image,split\n1.dcm,test\n")
+    with pytest.raises(InputError, match="leave out --test_fraction"):
+        prepare(folder, labels_csv=table, test_fraction=0.2)
+    assert not (folder.parent / "out").exists()
+
+
+def test_a_patient_in_two_splits_costs_no_earlier_data_list(folder: Path) -> None:
+    output = prepare(folder).output_dir
+    table = folder.parent / "labels.csv"
+    table.write_text("image,patient,split\n1.dcm,p,test\n3.dcm,p,train\n")
+    with pytest.raises(InputError, match="patient 'p' in test"):
+        prepare(folder, labels_csv=table)
+    assert (output / "datalist.json").exists()
+
+
+def test_blank_cells_say_nothing(folder: Path) -> None:
+    table = folder.parent / "labels.csv"
+    table.write_text('image,split,density\n1.dcm,test,A\n3.dcm,"  ",\t\n')
+    summary = prepare(folder, labels_csv=table, patient_pattern=r"(\d)")
+    assert sum(summary.patients.values()) == 4
+    assert read_datalist(summary.output_dir / "datalist.json")["label_names"] == {"density": ["A"]}
+
+
+def test_labels_are_carried_into_the_items(folder: Path) -> None:
+    table = folder.parent / "labels.csv"
+    table.write_text("image,patient,density,birads\n4.png,patient_0001,C,10\n3.dcm,,B,2\ngone.png,,A,1\n")
+    summary = prepare(folder, labels_csv=table)
+    output = summary.output_dir
+    datalist = read_datalist(output / "datalist.json")
+    items = {item["source"]: item for item in datalist["training"] + datalist["validation"]}
+    assert items["4.png"]["patient"] == items["1.dcm"]["patient"] == "patient_0001"
+    assert [items[name]["density"] for name in ("4.png", "deep/er/3.dcm", "1.dcm")] == ["C", "B", None]
+    assert datalist["label_names"] == {"density": ["B", "C"], "birads": ["2", "10"]}
+    assert report(output)["labels.csv, line 4"]["status"] == "error"
+    assert summary.origins == {"dicom": 3, "csv": 1}
+
+
+def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
+    drawn = prepare(folder, test_fraction=0.3, patient_pattern=r"(\d)")
+    assert drawn.patients == {"training": 2, "validation": 1, "test": 1}
+    table = folder.parent / "labels.csv"
+    table.write_text("image,split,density\n1.dcm,test,A\n3.dcm,train,B\n")
+    summary = prepare(folder, labels_csv=table)
+    datalist = read_datalist(summary.output_dir / "datalist.json")
+    assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
+    assert datalist["label_names"] == {"density": ["A", "B"]}
+    assert summary.tasks == {"density": ["A", "B"]}
+    assert summary.patients == {"training": 1, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "training", "validation"),
+    [
+        (r"(\d)", 3, 1),  # a digit a file
+        (r"(deep|^\d)", 2, 1),  # 1, 4 and deep
+    ],
+)
+def test_a_pattern_finds_the_patients(folder: Path, pattern: str, training: int, validation: int) -> None:
+    summary = prepare(folder, patient_pattern=pattern)
+    assert summary.patients == {"training": training, "validation": validation, "test": 0}
+
+
+def test_one_patient_alone_is_all_training(folder: Path) -> None:
+    (folder / "4.png").unlink()
+    (folder / "deep/er/3.dcm").unlink()
+    summary = prepare(folder)
+    assert summary.patients == {"training": 1, "validation": 0, "test": 0}
+
+
+def test_a_folder_with_nothing_to_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/notes.txt").write_text("text")
+    with pytest.raises(InputError, match=r"holds no image \(of 1 files\)"):
+        prepare(tmp_path / "in")
+    with pytest.raises(InputError, match="there is no folder"):
+        prepare(tmp_path / "none")
+    with pytest.raises(InputError, match="both"):
+        prepare(tmp_path / "in", "in")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.dcm").touch()
+    with pytest.raises(InputError, match=r"no image gave a crop; .*a\.dcm is empty"):
+        prepare(tmp_path / "in")
+
+
+def test_the_output_may_lie_inside_the_input(folder: Path) -> None:
+    for _ in range(2):
+        summary = prepare(folder, "in/out")
+        assert (summary.files, summary.images) == (8, 4)
+
+
+def test_volumes(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(picture(16, (40, 36, 30)), np.diag([0.5, 0.5, 2, 1])), tmp_path / "in/a.nii.gz")
+    for suffix in ("mha", "nrrd"):
+        itk.imwrite(itk.image_from_array(picture(16, (20, 10, 20))), str(tmp_path / f"in/b_{suffix}.{suffix}"))
+    summary = prepare(tmp_path / "in", settings=CropSettings(crop_size=24, crops_per_image=2))
+    assert (summary.images, summary.crops) == (3, 4)  # two windows, and two volumes that fit into one
+    items = load_split(summary.output_dir, "training") + load_split(summary.output_dir, "validation")
+    assert {item["patient"] for item in items} == {"a", "b_mha", "b_nrrd"}
+    assert not [item["image"] for item in items if item["image"].count(".nii") > 1]
+    for path in (summary.output_dir / "images").iterdir():
+        volume: Any = nibabel.load(path)
+        assert (volume.shape, volume.get_data_dtype()) == ((24, 24, 24), np.uint16)
+        assert volume.header.get_zooms() == pytest.approx((0.5, 0.5, 2.0) if path.name.startswith("a") else (1, 1, 1))
+
+
+def test_images_and_volumes_together_need_a_choice(folder: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(picture(16, (40, 36, 30)), np.eye(4)), folder / "a.nii")
+    with pytest.raises(InputError, match=r"mixes 2D images .* and volumes \(a\.nii\); .*--spatial_dims"):
+        prepare(folder)
+    summary = prepare(folder, settings=CropSettings(crop_size=32, spatial_dims=2), overwrite=True)
+    assert summary.images == 4
+    assert report(summary.output_dir)["a.nii"]["reason"] == "a volume, while spatial_dims is 2"
+
+
+@pytest.mark.skipif(not MAMMOGRAMS.is_dir(), reason="the real mammograms are not on this machine")
+def test_real_mammograms_give_tissue(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("sample_B3.jpg", "sample_D3.jpg"):
+        (tmp_path / "in" / name).symlink_to((MAMMOGRAMS / name).resolve())
+    output = prepare(tmp_path / "in", settings=CropSettings(crops_per_image=6)).output_dir
+    crops = [read_png16(path) for path in (output / "images").iterdir()]
+    assert len(crops) == 12
+    # Air is black in these images, and at most half of a window.
+    assert all((crop < 3000).mean() <= 0.52 for crop in crops)

@@ -1,0 +1,75 @@
+"""What is remembered between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from miram.errors import InputError
+from miram.prepare.records import Record, Records, hash_patient
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> tuple[Records, Path, Record]:
+    """A prepared folder with one record, and its source."""
+    source = tmp_path / "in/a.png"
+    source.parent.mkdir()
+    source.write_text("abc")
+    records = Records(tmp_path / "out")
+    records.begin({"size": 8, "seed": 0})
+    (tmp_path / "out/images").mkdir()
+    (tmp_path / "out/images/a.png").touch()
+    status = source.stat()
+    record = Record("a.png", status.st_size, status.st_mtime_ns, ("images/a.png",), facts={"view": "CC"}, patient="f00")
+    records.save(record)
+    return records, source, record
+
+
+def test_a_record_comes_back(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, record = prepared
+    assert records.load("a.png", source) == record
+    assert records.load("b.png", source) is None
+
+
+def test_a_changed_source_and_a_missing_crop_are_done_again(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, record = prepared
+    os.utime(source, ns=(0, record.modified + 1))
+    assert records.load("a.png", source) is None
+    os.utime(source, ns=(0, record.modified))
+    assert records.load("a.png", source) == record
+    (records.output_dir / "images/a.png").unlink()
+    assert records.load("a.png", source) is None
+
+
+def test_other_settings_are_refused_unless_all_is_forgotten(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, record = prepared
+    records.begin({"size": 8, "seed": 0})
+    (records.output_dir / "notes.txt").touch()
+    with pytest.raises(InputError, match="size=8 then, 9 now"):
+        records.begin({"size": 9, "seed": 0})
+    assert records.load("a.png", source) == record
+    records.begin({"size": 9, "seed": 0}, overwrite=True)
+    assert records.load("a.png", source) is None
+    assert not (records.output_dir / "images/a.png").exists()
+    assert (records.output_dir / "notes.txt").exists()
+
+
+def test_images_of_another_origin_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/mine.png").touch()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"holds images of another origin .*; give another --output_dir$"):
+            Records(tmp_path).begin({}, overwrite)
+    assert (tmp_path / "images/mine.png").exists()
+
+
+def test_the_key_stays_and_differs_between_folders(tmp_path: Path) -> None:
+    first, second = Records(tmp_path / "1"), Records(tmp_path / "2")
+    first.begin({})
+    key = first.key()
+    assert len(key) == 32
+    assert first.key() == key != second.key()
+    assert hash_patient("Ann", key) == hash_patient("Ann", key) != hash_patient("Ann", second.key())
+    assert hash_patient("Ann", key) != hash_patient("Bob", key)

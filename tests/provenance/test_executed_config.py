@@ -1,0 +1,37 @@
+import pytest
+import yaml
+from monai.bundle import ConfigParser
+
+from miram.errors import InputError
+from miram.provenance.executed_config import check_options, save_executed_config
+
+
+def test_the_executed_config_holds_overrides_and_unresolved_expressions(tmp_path):
+    parser = ConfigParser(
+        {
+            "width": 3,
+            "double": "$2 * @width",
+            "train": {"size": "@double"},
+            "save": {"_target_": "miram.provenance.save_executed_config", "output_dir": str(tmp_path)},
+        }
+    )
+    parser.update({"width": 5})
+    parser.get_parsed_content("save")
+    saved = yaml.safe_load((tmp_path / "executed_config.yaml").read_text())
+    assert (saved["width"], saved["double"]) == (5, "$2 * @width")
+
+
+def test_outside_a_config_there_is_nothing_to_save(tmp_path):
+    with pytest.raises(InputError, match="initialize"):
+        save_executed_config(tmp_path)
+
+
+def test_an_option_that_nothing_reads_is_refused_with_the_one_it_is_like():
+    config = {"max_epochs": 3, "seed": 0, "train": {"trainer": {"max_epochs": "@max_epochs", "seed": "$@seed + 1"}}}
+    check_options(
+        {**config, "picture_interval": 2}, ["run", "training", "--max_epochs", "3", "--config_file", "a.yaml"]
+    )
+    with pytest.raises(InputError, match=r"--max_epoch is no option of this workflow; did you mean --max_epochs\?"):
+        check_options({**config, "max_epoch": 1}, ["--max_epoch", "1"])
+    with pytest.raises(InputError, match="--zzz is no option"):
+        check_options({**config, "zzz": "text"}, ["--zzz=text"])

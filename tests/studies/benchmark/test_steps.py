@@ -1,0 +1,73 @@
+"""The benchmark from end to end, on a tiny encoder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from miram.errors import InputError
+from studies.benchmark import step_cases
+from studies.benchmark.step_cases import StepSettings, peer_case, variant_case
+from studies.benchmark.step_table import write_benchmark
+from studies.benchmark.steps import BenchmarkSettings, run_benchmark
+from studies.benchmark.variants import make_variants
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setitem(step_cases.ENCODERS, "tiny", (48, 96, 1, 2))
+
+
+def run(*names: str, precision: str = "float32"):
+    return run_benchmark(BenchmarkSettings("tiny", names, [precision], batch_size=1, repeats=2, device=CPU))
+
+
+def test_steps_are_counted_and_timed_relative_to_the_first(tmp_path):
+    result = run("transformers", "mae", "cross_attention", "monai")
+    rows = {row["name"]: row for row in result["steps"]}
+    assert list(rows) == ["transformers", "mae", "cross_attention", "monai"]
+    assert rows["transformers"]["time_ratio"] == {"median": 1, "low": 1, "high": 1}
+    assert rows["mae"]["flops_ratio"] == pytest.approx(1, abs=0.01)  # the same network twice
+    assert rows["monai"]["flops_ratio"] == pytest.approx(1, abs=0.05)
+    for row in rows.values():
+        assert row["images_per_second"] == pytest.approx(1 / row["seconds"])
+        assert row["peak_bytes"] is row["mfu"] is None  # of a GPU only
+    js, markdown = write_benchmark({**result, "growth": []}, tmp_path)
+    assert json.loads(js.read_text())["steps"] == result["steps"]
+    assert "| cross_attention | " in markdown.read_text()
+
+
+def test_what_cannot_run_is_left_out_with_its_reason():
+    result = run("mae", "monai", precision="bfloat16")
+    assert [row["name"] for row in result["steps"]] == ["mae"]
+    assert [row["name"] for row in result["left_out"]] == ["monai"]
+    assert "dtypes match" in result["left_out"][0]["reason"]
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(InputError, match="'resnet' is none of transformers"):
+        run("resnet")
+
+
+def test_a_step_trains_with_new_masks():
+    settings = StepSettings("tiny", "float32", 2, CPU)
+    case = variant_case(make_variants(settings.make_encoder())["cross_attention"], settings)
+    before = [parameter.clone() for parameter in case.step.parameters()]
+    first, second = case._arguments()[2], case._arguments()[2]
+    assert not torch.equal(first, second)
+    case()
+    moved = [not torch.equal(a, b) for a, b in zip(before, case.step.parameters(), strict=True)]
+    trained = [parameter.requires_grad for parameter in case.step.parameters()]
+    assert moved == trained
+
+
+def test_a_peer_is_of_the_encoders_size():
+    settings = StepSettings("tiny", "float32", 1, CPU)
+    peer = peer_case("transformers", settings).step
+    count = sum(p.numel() for p in peer.parameters() if p.requires_grad)
+    ours = variant_case(make_variants(settings.make_encoder())["mae"], settings).step
+    assert count == sum(p.numel() for p in ours.parameters() if p.requires_grad)

@@ -1,0 +1,125 @@
+"""What runs, in which order, and what must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from miram.errors import InputError
+from studies.comparison.plan import effective_config, identity, make_plan, run_overrides
+
+
+def step_of(plan, name):
+    return next(step for step in plan if step.name == name)
+
+
+def test_pretraining_runs_once_a_method_and_seed(settings) -> None:
+    plan = make_plan(replace(settings, methods=("miram", "mae", "scratch", "floor")))
+    names = [step.name for step in plan]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name.startswith("pretrain")] == [
+        f"pretrain/{method}/seed_{seed}" for seed in (0, 1) for method in ("miram", "mae")
+    ]
+    assert sum(step.stage == "finetune" for step in plan) == 3 * 2 * 2
+    assert sum(step.is_result for step in plan) == 4 * 1 * 2 * 2
+    assert "floor/pathology/fraction_0.5/seed_1" in names
+    assert all(names.index(step.after.name) < names.index(step.name) for step in plan if step.after)
+
+
+def test_each_step_starts_from_the_one_before(settings) -> None:
+    plan = make_plan(settings)
+    tuned = run_overrides(step_of(plan, "finetune/mae/pathology/fraction_0.5/seed_1"), settings)
+    judged = run_overrides(step_of(plan, "evaluate/mae/pathology/fraction_0.5/seed_1"), settings)
+    assert tuned["pretrained"] == str(settings.output_dir / "pretrain/mae/seed_1/backbone.pt")
+    assert (tuned["seed"], tuned["label_fraction"], tuned["prepare_data"]) == (1, 0.5, None)
+    assert judged["model"] == tuned["output_dir"] + "/model.pt"
+    assert judged["split"] == "test"
+
+
+def test_scratch_has_the_encoder_of_the_pretrained(settings, repository: Path) -> None:
+    overrides = {"pretrain": {"num_layers": 3}}
+    plan = make_plan(replace(settings, overlays=[repository / "configs/model_tiny.yaml"], overrides=overrides))
+    scratch = effective_config(step_of(plan, "finetune/scratch/pathology/fraction_1/seed_0"))
+    pretrained = effective_config(step_of(plan, "pretrain/miram/seed_0"))
+    assert scratch["pretrained"] == "none"
+    assert scratch["num_layers"] == 3
+    assert scratch["hidden_size"] == pretrained["hidden_size"]
+    assert scratch["image_size"] == pretrained["image_size"]
+
+
+def test_a_variant_is_a_method_with_one_more_overlay(settings, repository: Path) -> None:
+    variants = [repository / "configs/control_quarters.yaml"]
+    plan = make_plan(replace(settings, methods=("miram", "scratch"), variants=variants))
+    plain, variant = (
+        effective_config(step_of(plan, f"pretrain/{name}/seed_0")) for name in ("miram", variants[0].stem)
+    )
+    assert variant["loss_function"]["_target_"] == "studies.benchmark.controls.QuarterLoss"
+    assert plain["loss_function"]["_target_"] != variant["loss_function"]["_target_"]
+    tuned = step_of(plan, "finetune/control_quarters/pathology/fraction_1/seed_1")
+    assert run_overrides(tuned, settings)["pretrained"].endswith("pretrain/control_quarters/seed_1/backbone.pt")
+
+
+def test_mae_stays_mae_behind_overlays(settings, repository: Path) -> None:
+    decoders = [{"scale": 1, "hidden_size": 32, "num_layers": 1, "num_heads": 2}]
+    demo = replace(settings, overlays=[repository / "configs/demo.yaml"])
+    assert [d["scale"] for d in effective_config(make_plan(demo)[0])["decoders"]] == [1, 2]
+    assert [d["scale"] for d in effective_config(make_plan(demo)[1])["decoders"]] == [1]
+    own = make_plan(replace(demo, overrides={"mae": {"decoders": decoders}}))
+    assert effective_config(own[1])["decoders"] == decoders
+    assert effective_config(own[0])["decoders"] != decoders
+    two = {"pretrain": {"decoders": [*decoders, {**decoders[0], "scale": 2}]}}
+    with pytest.raises(InputError, match=r"mae has decoders at the scales \[1\]"):
+        make_plan(replace(settings, overrides={**two, "mae": two["pretrain"]}))
+
+
+def test_barlow_twins_has_no_decoder_and_its_own_network(settings, repository: Path) -> None:
+    demo = replace(settings, methods=("barlow_twins",), overlays=[repository / "configs/demo.yaml"])
+    config = effective_config(make_plan(demo)[0])
+    assert config["decoders"] == []
+    assert config["network_def"]["_target_"] == "miram.networks.two_views.TwoViewNetwork"
+    assert config["hidden_size"] == 192  # the overlay's encoder
+    decoders = {"decoders": [{"scale": 1, "hidden_size": 32, "num_layers": 1, "num_heads": 2}]}
+    with pytest.raises(InputError, match="--barlow_twins_set"):
+        make_plan(replace(demo, overrides={"pretrain": decoders, "barlow_twins": decoders}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train#items#split", "test"),
+        ("validate#items#split", "test"),
+        ("train#items", "$[]"),
+        ("allow_test_patients", True),
+    ],
+)
+def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) -> None:
+    with pytest.raises(InputError, match="must not see a test patient"):
+        make_plan(replace(settings, overrides={"pretrain": {key: value}}))
+
+
+def test_a_misspelt_option_is_refused(settings) -> None:
+    with pytest.raises(InputError, match="'max_epoch' is no option of finetune"):
+        make_plan(replace(settings, overrides={"finetune": {"max_epoch": 2}}))
+
+
+def test_the_identity_holds_what_decides_the_result(settings, tmp_path: Path) -> None:
+    name = "evaluate/miram/pathology/fraction_1/seed_0"
+
+    def made(**changes):
+        changed = replace(settings, **changes)
+        return identity(step_of(make_plan(changed), name), changed)
+
+    assert made() == made(output_dir=tmp_path / "elsewhere", seeds=(0, 1, 2))
+    assert made() != made(overrides={"pretrain": {"mask_ratio": 0.5}})
+    assert made() != made(overrides={"finetune": {"max_epochs": 5}})
+    before = made()
+    path = settings.dataset_dir / "datalist.json"
+    path.write_text(path.read_text() + " ")
+    assert made() != before
+
+
+def test_fine_tuning_needs_a_validation(settings) -> None:
+    with pytest.raises(InputError, match="no validation"):
+        make_plan(replace(settings, overrides={"finetune": {"max_epochs": 1, "val_interval": 2}}))

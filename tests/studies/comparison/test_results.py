@@ -1,0 +1,96 @@
+"""The table from made-up predictions, and its three forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from miram.metrics.bootstrap import Bootstrap
+from miram.provenance.description import describe_file
+from studies.comparison.comparison_page import write_comparison
+from studies.comparison.plan import make_plan
+from studies.comparison.results import comparison_table
+from studies.comparison.run import run_plan
+from studies.comparison.settings import check_data
+
+SIGNAL = {"miram": 3.0, "mae": 3.0, "scratch": 0.0, "floor": 0.5}
+
+
+def made_up(stub):
+    """A runner whose predictions are better the more a method is said to see; MAE's are MIRAM's."""
+
+    def run(step, settings, lane):
+        if step.stage != "floor":
+            stub()(step, settings, lane)
+        if step.is_result:
+            random = np.random.default_rng(step.seed)
+            labels = np.arange(24) % 2
+            logits = random.normal(size=24) + SIGNAL[step.method] * (labels - 0.5)
+            names = {"image": [f"i{n}" for n in range(24)], "patient": range(24), "lesion": range(24)}
+            table = pd.DataFrame({**names, "label_MALIGNANT": labels, "prob_MALIGNANT": 1 / (1 + np.exp(-logits))})
+            table.to_csv(settings.output_dir / step.name / "predictions.csv", index=False)
+
+    return run
+
+
+@pytest.fixture
+def compared(settings, stub):
+    settings = replace(settings, methods=tuple(SIGNAL), label_fractions=(1.0,))
+    plan = make_plan(settings)
+    run_plan(plan, settings, runner=made_up(stub))
+    return settings, comparison_table(plan, settings, bootstrap=Bootstrap(n_resamples=200))
+
+
+def row_of(table, method, reference, metric):
+    rows = table[(table["method"] == method) & (table["reference"] == reference) & (table["metric"] == metric)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+@pytest.mark.parametrize(("metric", "score"), [("AUC", roc_auc_score), ("AP", average_precision_score)])
+def test_means_are_those_of_the_seeds(compared, metric, score) -> None:
+    settings, table = compared
+    folder = settings.output_dir / "evaluate/scratch/pathology/fraction_1"
+    runs = [pd.read_csv(folder / f"seed_{seed}/predictions.csv") for seed in (0, 1)]
+    expected = np.mean([score(run["label_MALIGNANT"], run["prob_MALIGNANT"]) for run in runs])
+    row = row_of(table, "scratch", "", metric)
+    assert row["value"] == pytest.approx(expected)
+    assert row["low"] < expected < row["high"]
+    assert (row["seeds"], row["patients"], row["units"], row["finetuning_seconds"]) == (2, 24, 24, 8.0)
+
+
+def test_differences_are_paired_and_judged(compared) -> None:
+    _, table = compared
+    gain = row_of(table, "miram", "scratch", "AUC")
+    means = [row_of(table, name, "", "AUC")["value"] for name in ("miram", "scratch")]
+    assert gain["value"] == pytest.approx(means[0] - means[1])
+    assert gain["low"] > 0
+    assert gain["verdict"] == "superior"
+    same = row_of(table, "miram", "mae", "AUC")
+    assert same["value"] == 0
+    assert same["verdict"] == "no interval"  # every resample gives 0
+    assert row_of(table, "scratch", "mae", "AUC")["verdict"] == "inferior"
+    assert row_of(table, "floor", "mae", "AP")["verdict"] == ""
+    assert not ((table["method"] == "mae") & (table["reference"] == "mae")).any()
+
+
+def test_files_say_whether_it_is_a_demonstration(compared) -> None:
+    settings, table = compared
+    paths = write_comparison(table, settings.output_dir, check_data(settings), provenance={"commit": "abc"})
+    assert [path.name for path in paths] == [f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    assert describe_file(paths[3])["provenance"] == {"commit": "abc"}
+    assert len(pd.read_csv(paths[0])) == len(table)
+    text = paths[1].read_text()
+    assert "A demonstration on generated data" in text
+    assert "| method | AUC | AP | AUC - mae | AP - mae | AUC - scratch | AP - scratch | pretraining" in text
+    gain = row_of(table, "miram", "scratch", "AUC")
+    assert f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] superior" in text
+    assert "| +0.000 (no interval) |" in text  # MIRAM less MAE: every resample gives 0
+    assert "No interval: every resample gives the same value" in text
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    write_comparison(table, settings.output_dir, {"name": "real", "generated": False})
+    assert "demonstration" not in paths[1].read_text()
