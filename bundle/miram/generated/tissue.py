@@ -11,7 +11,6 @@ from miram.generated.anatomy import Anatomy
 from miram.generated.drawing import draw_curves, winding_curves
 from miram.generated.noise import power_law_field, ridges
 
-
 STREAKS = (1.0, 1.8)  # the gland's structures run towards the nipple, along the columns
 
 
