@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 def prepare_demo(
     output_dir: str | Path,
-    patients: int = 360,
+    patients: int = 300,
     seed: int = 0,
     crop_size: int = 160,
     crops: str = "lesion",
     workers: int | None = None,
-    mass_fraction: float = 0.85,
-    test_fraction: float = 0.35,
+    mass_fraction: float = 0.95,
+    test_fraction: float = 0.3,
 ) -> None:
     """
     Generate and prepare the demo's data; what is there already is kept.

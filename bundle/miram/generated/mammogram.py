@@ -114,7 +114,7 @@ def _add(image: np.ndarray, lesion: Lesion, center: tuple[int, int], anatomy: An
 
 def _develop(image: np.ndarray, settings: FilmSettings, rng: np.random.Generator) -> np.ndarray:
     """Exposure, the gray level of the air, the film's grain."""
-    air, gain = rng.uniform(*settings.air), rng.uniform(0.7, 1.25)
+    air, gain = rng.uniform(*settings.air), rng.uniform(0.8, 1.2)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * (0.25 + np.sqrt(np.maximum(image, 0)))
     image = ndimage.gaussian_filter(image + settings.grain * noise, settings.blur, truncate=3)
     bright = np.where(image > 0.7, 0.7 + 0.6 * (image - 0.7), image)  # the shoulder of the film's curve

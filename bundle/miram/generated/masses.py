@@ -156,7 +156,7 @@ def _spicules(
     if not distorted and "SPICULATED" not in margins:
         return np.zeros(canvas.distance.shape, dtype=np.float32)
     middle = canvas.side // 2
-    count = int(rng.integers(22, 36))
+    count = int(rng.integers(16, 27))
     heading = 2 * np.pi * (np.arange(count) + rng.uniform(-1, 1, count)) / count
     probe = middle + np.rint(0.3 * middle * np.stack([np.sin(heading), np.cos(heading)], axis=1)).astype(int)
     sectors = [k for k, margin in enumerate(margins) if margin == "SPICULATED"]
@@ -167,6 +167,6 @@ def _spicules(
     begin = (0.15 if distorted else 0.7) * reach
     start = middle + begin[:, None] * np.stack([np.sin(heading), np.cos(heading)], axis=1)
     lengths = reach * rng.uniform(0.6, 1.5, len(reach)) + (0.5 * reach if distorted else 0)
-    brightness = rng.uniform(0.3, 0.9, len(reach)) * (0.5 if distorted else 1.0)
+    brightness = rng.uniform(0.45, 1.0, len(reach)) * (0.5 if distorted else 1.0)
     points, weights = winding_curves(start, heading, lengths, brightness, 0.4, rng)
-    return draw_curves(canvas.distance.shape, points, weights, 1.1)
+    return draw_curves(canvas.distance.shape, points, weights, 0.9 + 0.02 * float(edge.mean()))

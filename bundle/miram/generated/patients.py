@@ -159,7 +159,7 @@ def _draw_case(
     rng: np.random.Generator,
 ) -> Case:
     rows = int(rng.integers(height[0], height[1] + 1))
-    columns = int(rows * rng.uniform(0.64, 0.76))
+    columns = int(rows * rng.uniform(0.58, 0.8))
     sides = ["LEFT", "RIGHT"] if rng.random() < settings.both_breasts else [str(rng.choice(["LEFT", "RIGHT"]))]
     density = _draw_key(_of(settings.statistics, groups[0][0]).density, rng)
     views = [view for side in sides for view in _draw_breast(side, groups, settings, rng)]
