@@ -17,17 +17,17 @@ from studies.benchmark.steps import BenchmarkSettings, run_benchmark
 VARIANTS = "transformers,monai,lightly,mae,full,shallow,windowed,cross_attention,sub_pixel,three_scales"
 PRECISIONS = ("float32", "bfloat16")
 EXPLANATION = """\
-A step is the batch reduced to the encoder's size and masked, both passes, and AdamW. Steps are run in turn, round after
-round; times are ratios to the first of --variants in the same round, so that what else the machine does falls out. On a
-CPU they are seconds of the processor. Operations and saved activations of an image are counted exactly, on no data.
-On a GPU there are also peak memory and MFU: the operations a second over those of a large matrix product on it.
+A step consists of downsampling and masking the batch, both passes, and AdamW. Steps are run in turn, round after round.
+Times are relative to the first of --variants in the same round, so that other work on the machine has little effect. On
+a CPU they are CPU time. Operations and saved activations of an image are counted exactly, without data. On a GPU there
+are also peak memory and MFU: the operations per second divided by those of a large matrix product.
 
   python scripts/benchmark.py --encoder tiny --batch_size 4 --repeats 5
   python scripts/benchmark.py --encoder base --batch_size 128 --repeats 20 --compiled      # on a GPU
 
-mae is one decoder of MAE's size; paper the paper's form; full, shallow, windowed, cross_attention and sub_pixel are two
-scales with narrow decoders; three_scales has 4x, too. A peer that is not installed (pip install -e ".[bench]") or
-cannot run is listed with its reason.
+mae has one decoder of MAE's size; paper is the paper's form; full, shallow, windowed, cross_attention and sub_pixel
+have two scales with narrow decoders; three_scales also has 4x. A peer that is not installed (pip install -e ".[bench]")
+or cannot run is listed with the reason.
 """
 
 
@@ -38,9 +38,9 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--encoder", default="tiny", choices=ENCODERS, help="ViT-Ti, ViT-S or ViT-B (default %(default)s)")
-    add("--variants", default=VARIANTS, help="with commas, the first is the reference (default %(default)s)")
-    add("--precisions", default=",".join(PRECISIONS), help="with commas (default %(default)s)")
-    add("--batch_size", type=int, default=8, help="images of a step (default %(default)s)")
+    add("--variants", default=VARIANTS, help="separated by commas; the first is the reference (default %(default)s)")
+    add("--precisions", default=",".join(PRECISIONS), help="separated by commas (default %(default)s)")
+    add("--batch_size", type=int, default=8, help="images per step (default %(default)s)")
     add("--repeats", type=int, default=10, help="rounds (default %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default %(default)s)")
     add("--compiled", action="store_true", help="also with torch.compile, and on a GPU as CUDA graphs; takes minutes")
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     precisions = arguments.precisions.split(",")
     if set(precisions) - set(PRECISIONS) or arguments.batch_size < 1 or arguments.repeats < 1:
-        raise InputError(f"give precisions of {', '.join(PRECISIONS)}, and a batch size and repeats of at least 1")
+        raise InputError(f"give precisions from {', '.join(PRECISIONS)}, and at least 1 as batch size and repeats")
     result = run_benchmark(
         BenchmarkSettings(
             encoder=arguments.encoder,

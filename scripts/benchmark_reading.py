@@ -1,4 +1,4 @@
-"""Measure how long whole DICOM images take to read, by each decoder that is installed."""
+"""Measure how long it takes to read whole DICOM images with each installed decoder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from miram.files import write_text
 from studies.benchmark.reading import measure_reading
 
 EXPLANATION = """\
-Of each transfer syntax in the folder the file with the most pixels is decoded by all of pydicom's plugins that are
-installed (gdcm comes with this package; pip install pylibjpeg pyjpegls adds others), and read as the prepare scripts
-do. Seconds are of CPU time, which a busy machine hardly changes: the median of the rounds, and their extremes.
+For each transfer syntax in the folder, the file with the most pixels is decoded by all of pydicom's installed plugins
+(gdcm comes with this package; pip install pylibjpeg pyjpegls adds others), and read as in the prepare scripts. Times
+are CPU time, which other work hardly affects: the median of the rounds, and their range.
 
   python scripts/benchmark_reading.py --input downloads/cbis_ddsm
 """
@@ -27,7 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--input", required=True, help="DICOM file, or folder with its subfolders")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default %(default)s)")
-    parser.add_argument("--output", help="CSV file to write, too")
+    parser.add_argument("--output", help="also write a CSV file")
     arguments = parser.parse_args()
     table = measure_reading(arguments.input, arguments.repeats)
     print(

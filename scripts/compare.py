@@ -1,4 +1,4 @@
-"""Compare ways to pretrain: each is pretrained, fine-tuned and evaluated alike, and one table holds what came of it."""
+"""Compare ways to pretrain: each is pretrained, fine-tuned and evaluated in the same way; the result is one table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from studies.comparison.run import check_arguments, run_plan
 from studies.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
-miram is configs/pretrain.yaml, mae and barlow_twins (contrastive) are that with the overlay of their name, scratch is
-not pretrained, and floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once a
-method and seed, on the training split. A way of your own is an overlay of configs/pretrain.yaml: --variants FILE.
+miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
+pretrained; floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once per method
+and seed, on the training split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it
+as --variants FILE.
 
-Every step is a run of its own, in a folder of its own with its log. The same command continues an interrupted
-comparison; with more seeds, tasks, fractions or methods it adds to a finished one.
+Every step is a separate run, in its own folder with a log. The same command continues an interrupted comparison; with
+more seeds, tasks, fractions or methods it extends a finished one.
 
   python scripts/compare.py --dataset_dir data/cbis_ddsm --tasks pathology,mass_margins --output_dir results --dry_run
   python scripts/compare.py --dataset_dir runs/demo/data --overlays configs/demo.yaml --set max_epochs=20 \\
@@ -33,10 +34,10 @@ comparison; with more seeds, tasks, fractions or methods it adds to a finished o
 
 
 def main() -> None:
-    """Plan, run what is not finished, and write the table."""
+    """Plan, run the unfinished steps, and write the table."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
-            signal.signal(number, lambda received, _: sys.exit(128 + received))  # ends the steps that run, too
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))  # also ends the running steps
     arguments = _parser().parse_args()
     check_margin(arguments.margin)
     settings = _settings(arguments)
@@ -59,18 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--dataset_dir", type=Path, required=True, help="prepared folder with a test split")
-    add("--output_dir", type=Path, default=Path("results"), help="gets all runs and the table (default %(default)s)")
-    add("--methods", type=_names, default="miram,mae,scratch", help=f"of {', '.join(METHODS)} (default %(default)s)")
+    add("--output_dir", type=Path, default=Path("results"), help="for all runs and the table (default %(default)s)")
+    add(
+        "--methods", type=_names, default="miram,mae,scratch", help=f"any of {', '.join(METHODS)} (default %(default)s)"
+    )
     add(
         "--variants",
         nargs="+",
         type=Path,
         default=[],
         metavar="FILE",
-        help="overlays of configs/pretrain.yaml, each one more method, called as its file",
+        help="overlays of configs/pretrain.yaml; each adds a method with the name of its file",
     )
-    add("--tasks", type=_names, default="pathology", help="of the data list (default %(default)s)")
-    add("--seeds", type=_integers, default="0,1,2", help="of training (default %(default)s)")
+    add("--tasks", type=_names, default="pathology", help="tasks of the data list (default %(default)s)")
+    add("--seeds", type=_integers, default="0,1,2", help="seeds of training (default %(default)s)")
     add(
         "--label_fractions",
         type=_shares,
@@ -80,12 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
-        what = f"{stage}'s pretraining alone" if stage in BASELINES else f"{stage} alone"
-        add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values of {what}")
-    add("--level", default="lesion", choices=("image", "lesion", "patient"), help="one unit (default %(default)s)")
-    add("--margin", type=float, default=0.02, help="of non-inferiority, in AUC (default %(default)s)")
-    add("--jobs", type=int, default=1, help="steps at once, which share cores and GPUs (default %(default)s)")
-    add("--dry_run", action="store_true", help="print the steps and how long they may take, and run nothing")
+        what = f"{stage}'s pretraining" if stage in BASELINES else stage
+        add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values only for {what}")
+    add("--level", default="lesion", choices=("image", "lesion", "patient"), help="counted unit (default %(default)s)")
+    add("--margin", type=float, default=0.02, help="non-inferiority margin, in AUC (default %(default)s)")
+    add("--jobs", type=int, default=1, help="steps at once; they share cores and GPUs (default %(default)s)")
+    add("--dry_run", action="store_true", help="only print the steps and how long they may take")
     return parser
 
 

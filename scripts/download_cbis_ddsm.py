@@ -1,4 +1,4 @@
-"""Download the DICOM files of CBIS-DDSM that its tables name, from the NCI Imaging Data Commons (no account needed)."""
+"""Download the DICOM files listed in CBIS-DDSM's tables from the NCI Imaging Data Commons (no account needed)."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from miram.prepare.cbis_ddsm.download import PARTS, plan_download, run_download
 from miram.prepare.idc import free_space
 
 EXPLANATION = """\
-First get the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,
+First download the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,
 calc_case_description_train_set.csv, calc_case_description_test_set.csv) from The Cancer Imaging Archive,
 https://www.cancerimagingarchive.net/collection/cbis-ddsm/, into one folder, the --csv_dir.
 With fewer tables, fewer series are downloaded.
 
-Everything is 163.5 GB: 102.6 GB of full mammograms, 60.9 GB of masks and cropped images. Lesion crops need both
-(they are cut from the mammogram, with context); tissue crops need --what full alone.
+The whole data set is 163.5 GB: 102.6 GB of full mammograms, 60.9 GB of masks and cropped images. Lesion crops need both
+(they are cut from the mammogram, with context); tissue crops need only --what full.
 
-Each series gets a folder named by its UID, which is there only when it is whole. The same command continues a download
-that was interrupted, and tries again what failed. Then:
+Each series gets a folder with its UID as name, which appears only when the series is complete. The same command
+continues an interrupted download, and retries failed series. Then:
 
   python scripts/prepare_cbis_ddsm.py --dicom_dir OUTPUT_DIR --csv_dir CSV_DIR --output_dir data/cbis_ddsm
 """
 
 
 def main() -> int:
-    """Print what is to be downloaded and how much, then download it; status 1 if a series is still missing."""
+    """Print what will be downloaded and its size, then download it; status 1 if a series is still missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--csv_dir", required=True, help="folder of the tables")
+    parser.add_argument("--csv_dir", required=True, help="folder with the tables")
     parser.add_argument("--output_dir", required=True, help="folder to download to")
     parser.add_argument("--what", choices=PARTS, default="all", help="mammograms, masks and crops, or all (default)")
-    parser.add_argument("--dry_run", action="store_true", help="only say what would be downloaded, and how much")
-    parser.add_argument("--attempts", type=int, default=3, help="how often a series is tried (default 3)")
+    parser.add_argument("--dry_run", action="store_true", help="only print what would be downloaded, and its size")
+    parser.add_argument("--attempts", type=int, default=3, help="attempts per series (default 3)")
     parser.add_argument("--endpoint_url", default="https://s3.amazonaws.com", help="S3 service (default %(default)s)")
-    parser.add_argument("--index_csv", help="an index of series as CSV, instead of that of the idc-index package")
+    parser.add_argument("--index_csv", help="index of series as CSV, instead of that of the idc-index package")
     arguments = parser.parse_args()
     plan = plan_download(arguments.csv_dir, arguments.output_dir, arguments.what, arguments.index_csv)
     print(plan, flush=True)

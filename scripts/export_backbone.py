@@ -10,7 +10,7 @@ from miram.cli import main_guard
 from miram.packaging.export_backbone import export_backbone
 from miram.weights.foreign_formats import FORMATS
 
-# What a user types next, in a process that does not need this package.
+# The next step for the user, in a process that does not need this package.
 NEXT = {
     "timm": 'timm.create_model("local-dir:{folder}", pretrained=True)',
     "huggingface": 'transformers.ViTModel.from_pretrained("{folder}", add_pooling_layer=False)',
@@ -22,9 +22,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--backbone", default="runs/pretrain/backbone.pt", help="of a pretraining run (default %(default)s)")
-    add("--format", choices=FORMATS, required=True, help="the library that is to load it")
-    add("--output_dir", required=True, help="folder to make; an earlier export there is replaced")
+    add("--backbone", default="runs/pretrain/backbone.pt", help="from a pretraining run (default %(default)s)")
+    add("--format", choices=FORMATS, required=True, help="the library that will load it")
+    add("--output_dir", required=True, help="folder to create; an earlier export there is replaced")
     add(
         "--image_size",
         nargs="+",
@@ -36,9 +36,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Export, then say what there is and how it is loaded."""
+    """Export, then print the files and how to load them."""
     arguments = parse()
-    warnings.filterwarnings("ignore", message="torch.meshgrid")  # of MONAI's sine-cosine positions
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine positions
     folder = export_backbone(arguments.backbone, arguments.format, arguments.output_dir, arguments.image_size)
     print(f"{folder}:")
     for file in sorted(folder.iterdir()):

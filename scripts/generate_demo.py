@@ -1,10 +1,10 @@
-"""Generate a miniature CBIS-DDSM: DICOM mammograms with lesions and the four tables, of no real patient."""
+"""Generate a miniature CBIS-DDSM without real patients: DICOM mammograms with lesions, and the four tables."""
 
 from __future__ import annotations
 
 import argparse
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.generated.generate import generate_cbis_ddsm
 from miram.generated.patients import CaseSettings
 
@@ -14,23 +14,26 @@ The folder then looks like the download of CBIS-DDSM from The Cancer Imaging Arc
   OUTPUT_DIR/dicom/PATIENT_ID/STUDY_UID/SERIES_UID/000000.dcm   full mammograms, cropped images, lesion masks
   OUTPUT_DIR/csv/mass_case_description_train_set.csv            and three more tables: findings, labels, files
 
-so that everything that works on it works on the real data too. Labels show in the pixels (spicules, lobes, specks), and
-malignancy goes with them as often as in CBIS-DDSM. It is a demonstration: figures from it say nothing about patients.
+so everything that works on it also works on the real data. Labels are visible in the pixels (spicules, lobes, specks),
+and malignancy is associated with them as often as in CBIS-DDSM. It is a demonstration: figures from it say nothing
+about patients.
 
-The same arguments give the same files, on any number of cores. A finished folder is left as it is, an interrupted one
-is completed. 60 patients take about 15 seconds on two cores and 0.3 GB of disk, 1,200 take 5 minutes and 6 GB.
+The same arguments give the same files, on any number of cores. A finished folder is not changed; an interrupted one is
+completed. 60 patients take about 15 seconds on two cores and 0.3 GB of disk; 1,200 take 5 minutes and 6 GB.
 """
 
 
 def main() -> None:
-    """Generate, then say what there is and what to do with it."""
+    """Generate, then print a summary and the next command."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output_dir", default="data/generated/cbis_ddsm", help="folder to make (default %(default)s)")
+    parser.add_argument(
+        "--output_dir", default="data/generated/cbis_ddsm", help="folder to create (default %(default)s)"
+    )
     parser.add_argument("--patients", type=int, default=60, help="how many, at least 5 (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default %(default)s)")
-    parser.add_argument("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other patients (default %(default)s)")
+    parser.add_argument("--workers", type=int, help="worker processes; 0 for none (default: one per core)")
     parser.add_argument(
         "--test_fraction", type=float, default=0.3, help="share of the patients in test tables (default %(default)s)"
     )
@@ -47,8 +50,8 @@ def main() -> None:
     for name, rows in sorted(data.rows.items()):
         print(f"  {name}: {rows} rows")
     print(
-        f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {data.dicom_dir} --csv_dir {data.csv_dir} "
-        f"--output_dir {data.dicom_dir.parent.with_name('prepared')}"
+        f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {shell_path(data.dicom_dir)} "
+        f"--csv_dir {shell_path(data.csv_dir)} --output_dir {shell_path(data.dicom_dir.parent.with_name('prepared'))}"
     )
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make a virtual environment in which MONAI Label's server starts and timm imports: scripts/make_interop_environment.sh DIR
 #
-# It is one of its own because both want torchvision and MONAI Label wants pydicom 2, with which the development
-# environment would break. Needs Python 3.11. Run again, it brings an existing environment up to date.
+# It is separate because both need torchvision and MONAI Label needs pydicom 2, which would break the development
+# environment. Needs Python 3.11. If you run it again, it updates an existing environment.
 set -euo pipefail
 if [ $# != 1 ]; then
     echo "usage: $0 DIR" >&2
@@ -11,14 +11,14 @@ fi
 constraints=$(cd "$(dirname "$0")/.." && pwd)/constraints-interop.txt
 "${PYTHON:-python3.11}" -m venv "$1"
 environment=$(cd "$1" && pwd)
-cd "$environment"   # no folder of ours shall be found as a package
+cd "$environment"   # so that none of our folders is found as a package
 
-# torch with what its build requires, which differs between CPU and CUDA; the rest is listed in full
+# torch with its build's requirements, which differ between CPU and CUDA; all others are listed
 bin/pip install --quiet --no-compile -c "$constraints" torch
 bin/pip install --quiet --no-compile --no-deps -r "$constraints"
 
-# PyPI's torchvision is built for CUDA. Beside a CPU build of torch its operators are missing, and its import fails where
-# it describes them. Declared, they let it be imported; nothing here calls them.
+# PyPI's torchvision is built for CUDA. With a CPU build of torch its operators are missing, and its import fails where it
+# describes them. Declaring them makes the import work; nothing here calls them.
 if ! bin/python -c 'import torchvision' 2>/dev/null; then
     packages=$(bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo 'import declare_torchvision_operators' >"$packages/declare_torchvision_operators.pth"

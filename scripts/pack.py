@@ -8,19 +8,18 @@ from miram.cli import main_guard
 from miram.loading.packed import open_packed, pack_folder
 
 EXPLANATION = """\
-The packed copy lies in DATASET_DIR/packed: the pixels of all crops, 16 bit, not compressed (512 x 512 pixels are half a
-megabyte). The folder's PNG files stay the source. Train from the copy with the overlay packed.yaml:
+The packed copy is in DATASET_DIR/packed: the pixels of all crops, 16 bit, uncompressed (512 x 512 pixels take half a
+megabyte). The folder's PNG files remain the source. Train from the copy with the overlay packed.yaml:
 
   python -m monai.bundle run training --config_file "['configs/pretrain.yaml','configs/packed.yaml']" \\
       --dataset_dir DATASET_DIR
 
-After the folder was prepared anew, pack it again; an old copy is refused. An interrupted run is continued by the same
-command.
+If you prepare the folder again, pack it again; an old copy is refused. The same command continues an interrupted run.
 """
 
 
 def main() -> None:
-    """Pack, and say what there is."""
+    """Pack, and print a summary."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Package a trained classifier as a MONAI bundle: a folder and a zip for monai.bundle, model zoo and MONAI Label."""
+"""Package a trained classifier as a MONAI bundle: a folder and zip for monai.bundle, the model zoo and MONAI Label."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.packaging.archive import files_of
 from miram.packaging.exports import FORMATS
 from miram.packaging.kinds import KINDS
@@ -19,16 +19,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bundle", choices=KINDS, default="classification", help="which bundle (default %(default)s)")
     add("--checkpoint", required=True, help="the model.pt of a fine-tuning run")
-    add("--calibration", help="the calibration.json of its evaluation (default: what the checkpoint holds of one)")
-    add("--output_dir", default="dist", help="gets the bundle's folder and its zip (default %(default)s)")
-    add(
-        "--formats", nargs="+", default=[], metavar="FORMAT", help=f"further files of the network: {', '.join(FORMATS)}"
-    )
+    add("--calibration", help="the calibration.json of its evaluation (default: the checkpoint's own, if any)")
+    add("--output_dir", default="dist", help="for the bundle's folder and its zip (default %(default)s)")
+    add("--formats", nargs="+", default=[], metavar="FORMAT", help=f"also export the network as: {', '.join(FORMATS)}")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Package, then say what there is."""
+    """Package, then print the files and the next command."""
     arguments = parse()
     folder = package_bundle(
         Path(__file__).parents[1],
@@ -42,7 +40,8 @@ def main() -> None:
     print(f"{folder} and {folder.name}.zip:")
     for file in files:
         print(f"  {file!s:<36} {(folder / file).stat().st_size / 1024:9.1f} KiB")
-    print(f"next: python -m monai.bundle run evaluating --config_file {folder}/configs/inference.json --input IMAGE")
+    config = shell_path(folder / "configs/inference.json")
+    print(f"next: python -m monai.bundle run evaluating --config_file {config} --input IMAGE")
 
 
 if __name__ == "__main__":

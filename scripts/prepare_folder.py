@@ -1,44 +1,49 @@
-"""Prepare any folder of images (DICOM, PNG, TIFF, JPEG, NIfTI, MHA, NRRD; 2D or 3D) for pretraining."""
+"""Prepare any folder of images for pretraining, 2D or 3D."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.prepare.folder import Summary, prepare_folder
 from miram.prepare.image_crops import CROPS, CropSettings
+from miram.prepare.labels import LabelColumn
+from miram.readers.formats import format_names
+from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
 
 ORIGINS = {
     "csv": "the labels CSV",
     "pattern": "--patient_pattern",
     "dicom": "the DICOM header (numbered, the ids are not kept)",
-    "file": "the file name (one file = one patient; else give --patient_pattern or --labels_csv)",
+    "study": "the DICOM header's study, where there is no PatientID (numbered, the UIDs are not kept)",
+    "file": "the file name (one file = one patient; otherwise give --patient_pattern or --labels_csv)",
 }
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=f"{__doc__} Formats: {format_names()}.")
     add = parser.add_argument
-    add("--input_dir", required=True, help="folder of images, searched with its subfolders")
-    add("--output_dir", required=True, help="folder to make; the same command continues an interrupted run")
+    add("--input_dir", required=True, help="folder with images; its subfolders are searched, too")
+    add("--output_dir", required=True, help="folder to create; the same command continues an interrupted run")
     add(
         "--crops",
         choices=CROPS,
         default="tissue",
-        help="random windows of tissue, or the whole image made small (default %(default)s)",
+        help="random windows of tissue, or the whole image, downsampled (default %(default)s)",
     )
-    add("--crop_size", type=int, help="pixels a side (default: 512 for images, 96 for volumes)")
+    add("--crop_size", type=int, help="side of a crop in pixels (default: 512 for images, 96 for volumes)")
     add(
         "--crops_per_image",
         type=int,
         default=32,
-        help="windows of an image that is larger than a crop (default %(default)s)",
+        help="windows per image that is larger than a crop (default %(default)s)",
     )
-    add("--min_tissue", type=float, default=0.5, help="share of a window that is tissue (default %(default)s)")
-    add("--spatial_dims", type=int, choices=(2, 3), help="keep images (2) or volumes (3) only (default: what there is)")
+    add("--min_tissue", type=float, default=0.5, help="smallest share of tissue in a window (default %(default)s)")
+    add("--spatial_dims", type=int, choices=(2, 3), help="use only images (2) or volumes (3) (default: what is found)")
     add(
         "--intensity",
         choices=INTENSITIES,
@@ -46,32 +51,38 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="keep stored levels (default), or stretch percentiles 0.5-99.5",
     )
     add("--max_pixels", type=int, default=400_000_000, help="a larger image is an error (default %(default)s)")
+    add(
+        "--leave_out",
+        nargs="+",
+        choices=NOTICES,
+        default=(),
+        help="DICOM images to skip, by what their headers say: "
+        + "; ".join(f"{name} ({what})" for name, what in NOTICES.items()),
+    )
     add("--labels_csv", help="CSV with a column image, optionally patient, lesion and split; other columns are labels")
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
     add(
         "--validation_fraction",
         type=float,
         default=0.2,
-        help="share of the patients held out while training (default %(default)s)",
+        help="share of the patients for validation (default %(default)s)",
     )
-    add(
-        "--test_fraction", type=float, default=0.0, help="share of the patients kept for the test (default %(default)s)"
-    )
-    add("--seed", type=int, default=0, help="of the windows and the split (default %(default)s)")
-    add("--workers", type=int, help="processes; 0 is this one (default: one per core)")
+    add("--test_fraction", type=float, default=0.0, help="share of the patients for testing (default %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the windows and the split (default %(default)s)")
+    add("--workers", type=int, help="worker processes; 0 for none (default: one per core)")
     add(
         "--time_limit",
         type=float,
         default=300.0,
-        help="seconds for a file, except with --workers 0 (default %(default)g)",
+        help="seconds per file, except with --workers 0 (default %(default)g)",
     )
     add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
-    add("--overwrite", action="store_true", help="forget what was prepared in --output_dir before")
+    add("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
     return parser.parse_args(arguments)
 
 
 def describe(summary: Summary, crops: str) -> str:
-    """Tell what was done and what to type next."""
+    """Summarise what was done, and list the next commands."""
     split = summary.patients
     lines = [
         f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
@@ -81,38 +92,54 @@ def describe(summary: Summary, crops: str) -> str:
         *(f"{count} of {summary.files} files gave no crop: {reason}" for reason, count in summary.reasons.items()),
     ]
     if not split["validation"]:
-        lines.append("no patient is held out: validation is empty, a run on this folder cannot validate")
+        lines.append("the validation split is empty: a run on this folder cannot validate")
+    for name, count in summary.notices.items():
+        twins = f", {summary.pairs} of them beside the same view for presentation" if name == "for_processing" else ""
+        lines.append(f"{count} images are {NOTICES[name]}{twins}: --leave_out {name} skips them")
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
-    for name, classes in summary.tasks.items():
-        if len(classes) == 2:
-            lines.append(f"task {name}: {classes[0]} or {classes[1]}; a probability is that of {classes[1]}")
+    if summary.rows_without_image:
+        lines.append(f"{summary.rows_without_image} of {summary.rows} rows of the table name no image")
+    lines += [describe_labels(name, column) for name, column in summary.labels.items()]
+    lines += [f"warning: {remark}" for remark in summary.remarks]
     lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
     return "\n".join([*lines, "", "next:", *next_commands(summary, crops)])
 
 
+def describe_labels(name: str, column: LabelColumn, most: int = 30) -> str:
+    """The classes of a column of labels and their images, of very many the first."""
+    counts = [f"{label} {count}" for label, count in column.classes.items()]
+    more = [f"and {len(counts) - most} more classes"] if len(counts) > most else []
+    kind = "task" if column.is_task else "column"
+    text = f"{kind} {name}: {', '.join([*counts[:most], *more]) or 'no label'} (images; {column.unknown} unknown)"
+    if column.several:
+        return f"{text}; several classes an image"
+    return f"{text}; a probability is that of {list(column.classes)[1]}" if len(counts) == 2 else text
+
+
 def next_commands(summary: Summary, crops: str) -> list[str]:
-    """What to type next; windows of tissue are no lesions to be classified."""
+    """The next commands; windows of tissue cannot be classified, since they are not lesions."""
     overlays = ["configs/volumes.yaml"] if summary.spatial_dims == 3 else []
     task = next(iter(summary.tasks), None)
+    folder = shell_path(summary.output_dir)
     steps = [("training", "pretrain", "")]
     if task is not None and crops == "whole":
-        steps.append(("training", "finetune", f" --task {task}"))
+        steps.append(("training", "finetune", f" --task {shlex.quote(task)}"))
         if summary.patients["test"]:
-            steps.append(("evaluating", "evaluate", f" --task {task}"))
+            steps.append(("evaluating", "evaluate", f" --task {shlex.quote(task)}"))
     commands = []
     for workflow, config, options in steps:
         files = [f"configs/{config}.yaml", *overlays]
         shown = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
-        command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {summary.output_dir}"
+        command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {folder}"
         commands.append(f"  {command}{options}")
     if summary.tasks and crops != "whole":
-        commands.append("  (labels are of whole images: to classify them, prepare another folder with --crops whole)")
+        commands.append("  (labels are for whole images: to classify them, prepare another folder with --crops whole)")
     return commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare the folder and say what was done."""
+    """Prepare the folder and print a summary."""
     options = parse(arguments)
     settings = CropSettings(
         crops=options.crops,
@@ -122,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spatial_dims=options.spatial_dims,
         intensity=options.intensity,
         max_pixels=options.max_pixels,
+        leave_out=tuple(sorted(options.leave_out)),
         seed=options.seed,
     )
     summary = prepare_folder(

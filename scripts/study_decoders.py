@@ -16,34 +16,34 @@ VARIANTS = (
     "control_enlarged,control_two_at_1x,control_quarters"
 )
 EXPLANATION = """\
-Each variant is trained from the same initial encoder, on the same images, masks and order, at a constant learning rate.
-It is judged after --epochs, and again when it has trained for as long as MAE took for them: by the validation error on
-hidden patches as a share of that of predicting each patch's mean, apart for low (2 x 2 means) and high frequencies, by
-the effective rank of the representation (RankMe), and with --task by the AUC of a k-NN. A finished run is a JSON file
-in --output_dir; the same command continues, and with more seeds or variants adds to it.
+All variants start from the same encoder and use the same images, masks and order, with a constant learning rate. Each
+is evaluated after --epochs, and again after the time that MAE took for them, by: the validation error on hidden
+patches as a share of that of predicting each patch's mean, also separately for low (2 x 2 means) and high frequencies;
+the effective rank of the representation (RankMe); and with --task the AUC of a k-NN. A finished run is a JSON file in
+--output_dir. The same command continues an interrupted study, and extends it with more seeds or variants.
 
   python scripts/study_decoders.py --dataset_dir runs/demo/data --overlays configs/demo.yaml --task abnormality \\
       --epochs 20 --seeds 0,1 --output_dir runs/study
   python scripts/study_decoders.py --dataset_dir data/cbis_ddsm --overlays configs/model_small.yaml --task pathology \\
       --epochs 100 --output_dir runs/study_cbis --set batch_size=256
 
-Other variants: paper (dear), three_scales (needs crops of 4x: --set field_of_view_scale=4).
+Other variants: paper (expensive), three_scales (needs 4x crops: --set field_of_view_scale=4).
 """
 
 
 def main() -> None:
-    """Run what is not finished, and write the table and the figure."""
+    """Run the unfinished runs, and write the table and the figure."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--dataset_dir", type=Path, required=True, help="prepared folder with a validation split")
-    add("--output_dir", type=Path, required=True, help="gets a file a run, study.md, study.csv and study.png")
-    add("--overlays", nargs="+", type=Path, default=[], help="config files behind configs/pretrain.yaml")
-    add("--variants", default=VARIANTS, help="names with commas; mae is always there (default %(default)s)")
-    add("--seeds", default="0,1,2", help="with commas (default %(default)s)")
-    add("--epochs", type=int, default=20, help="after which to judge (default %(default)s)")
-    add("--task", help="of the data list: its labels are asked for by a k-NN")
+    add("--output_dir", type=Path, required=True, help="for a file per run, study.md, study.csv and study.png")
+    add("--overlays", nargs="+", type=Path, default=[], help="config files after configs/pretrain.yaml")
+    add("--variants", default=VARIANTS, help="names separated by commas; mae always runs (default %(default)s)")
+    add("--seeds", default="0,1,2", help="separated by commas (default %(default)s)")
+    add("--epochs", type=int, default=20, help="epochs before the evaluation (default %(default)s)")
+    add("--task", help="task of the data list, for the k-NN")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values, such as batch_size=16")
     arguments = parser.parse_args()
     settings = StudySettings(

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from miram.data.datalist import write_datalist
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.prepare.prepared import write_png16
+from miram.weights.classifier import classifier_content, save_classifier
 
 SIZE = 32
 PREPROCESSING = {

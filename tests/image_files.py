@@ -28,6 +28,18 @@ def picture(bits: int = 16, shape: tuple[int, ...] = (96, 80), seed: int = 0) ->
     return np.rint(values).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
+def gray(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Noise, 16 bit."""
+    return np.random.default_rng(seed).integers(0, 65535, shape).astype(np.uint16)
+
+
+def boxed(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
+    """A mask, 255 from row `box[0]` to before `box[1]` and from column `box[2]` to before `box[3]`."""
+    mask = np.zeros(shape, np.uint8)
+    mask[box[0] : box[1], box[2] : box[3]] = 255
+    return mask
+
+
 def dataset(stored: np.ndarray, bits: int | None = None, **elements: Any) -> pydicom.Dataset:
     """A mammogram as a data set, uncompressed; `elements` are added or replaced, None leaves one out."""
     allocated = stored.dtype.itemsize * 8

@@ -1,9 +1,10 @@
+import json
 import stat
 
 import pytest
 
 from miram.errors import InputError
-from miram.files import atomic_write, path_inside, write_text
+from miram.files import atomic_write, path_inside, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -46,3 +47,8 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     with pytest.raises(InputError):
         path_inside(tmp_path / "in", "link/x")
     assert path_inside(tmp_path / "in", "a/b.png") == (tmp_path / "in" / "a" / "b.png").resolve()
+
+
+def test_what_json_cannot_hold_becomes_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [float("nan"), (1.5, float("inf"))], 2: "x"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, [1.5, None]], "2": "x"}

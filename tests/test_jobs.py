@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import operator
 import os
 import signal
@@ -67,6 +68,23 @@ def test_a_crash_a_kill_and_a_hang_cost_one_job_each() -> None:
     assert "want of memory; try again with fewer workers" in str(killed)
     assert str(stuck).startswith("the file took longer than 5 seconds")
     assert all(isinstance(error, InputError) for error in (crashed, killed, stuck))
+
+
+def test_a_kill_while_a_result_is_sent_costs_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for want of memory while a large image is pickled. Pools whose processes share a pipe are lost then."""
+    (tmp_path / "sending.py").write_text(
+        "import signal\n"
+        "class Large:\n"
+        "    def __reduce__(self):\n"
+        "        signal.raise_signal(signal.SIGKILL)\n"
+        "def work(job):\n"
+        "    return Large() if job == 2 else job\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
+    results = run_jobs([1, 2, 3, 4], importlib.import_module("sending").work, 2, time_limit=60)
+    assert [results[0], results[2], results[3]] == [1, 3, 4]
+    assert "want of memory" in str(results[1])
 
 
 def test_a_process_that_dies_while_it_starts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """
-Random numbers of a sample that follow from (seed, epoch, sample) alone, drawn for a whole batch on its device.
+Random numbers for each sample that depend only on (seed, epoch, sample), drawn for a whole batch on its device.
 
-A counter-based generator has no state: nothing to save, nothing that depends on the batch, the process, the worker, the
-device or a restart.
+A counter-based generator has no state. So there is nothing to save, and the numbers do not depend on the batch, the
+process, the worker, the device or a restart.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from enum import IntEnum
 import torch
 
 # splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): increment and multipliers,
-# written as the signed 64-bit numbers that torch has.
+# written as signed 64-bit numbers, as torch needs them.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
 
 
 class Stream(IntEnum):
-    """What numbers are drawn for: a sample's numbers of one stream say nothing of those of another."""
+    """What numbers are drawn for: a sample's numbers in different streams are independent."""
 
     MASK = 0
     AUGMENTATION = 1
@@ -41,14 +41,14 @@ def random_bits(
         seed: another seed gives other bits.
         epoch: the epoch.
         index: (B,) integer indices of the samples in their data set.
-        count: how many of each.
-        device: where the result is wanted; by default where `index` is.
+        count: how many to draw for each sample.
+        device: device of the result; by default that of `index`.
         stream: what they are drawn for.
 
     Returns:
         (B, count) int64
     """
-    to_gpu = device is not None and torch.device(device).type != "cpu"  # a copy to the CPU is waited for
+    to_gpu = device is not None and torch.device(device).type != "cpu"  # a copy to the CPU must be waited for
     index = index.to(device=device, dtype=torch.int64, non_blocking=to_gpu)
     counter = torch.arange(1, count + 1, device=index.device) + (int(stream) << 32)
     sample = _mix(_mix(index + _int64(seed * _GAMMA)) + _int64(epoch * _GAMMA))
@@ -65,16 +65,16 @@ def random_uniform(
 ) -> torch.Tensor:
     """Draw `count` numbers in [0, 1) for each sample, (B, count) in float32; arguments as :func:`random_bits`."""
     bits = random_bits(seed, epoch, index, count, device, stream)
-    return _shift(bits, 40).to(torch.float32) * 2.0**-24  # as many bits as a float32 holds, so that 1 is not reached
+    return _shift(bits, 40).to(torch.float32) * 2.0**-24  # only as many bits as fit a float32: the result is below 1
 
 
 def _int64(value: int) -> int:
-    """A whole number of any size wrapped to 64 bits, as the tensors' own arithmetic wraps."""
+    """Wrap an integer of any size to 64 bits, as tensor arithmetic does."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift: torch's is arithmetic and would keep the sign."""
+    """Logical right shift; torch's is arithmetic and would keep the sign."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 

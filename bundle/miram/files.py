@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from miram.errors import InputError
 
@@ -58,6 +61,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write `content` as JSON to `path`, whole or not at all; numbers that are not finite become null."""
+    write_text(path, json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
+
+
+def as_text(path: str | os.PathLike[str]) -> str:
+    """
+    A path, or a message that names one, as text that every output can hold.
+
+    Bytes of a file name that are not UTF-8 (Latin-1 of an old disk or archive), which Python keeps as half characters
+    that no file takes, are written as `\\xe4`; any other text stays as it is.
+    """
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def path_inside(folder: str | os.PathLike[str], relative: str) -> Path:
     """
     Join `relative` to `folder`, and refuse a path that leaves it.
@@ -70,6 +88,14 @@ def path_inside(folder: str | os.PathLike[str], relative: str) -> Path:
     if not path.is_relative_to(root):
         raise InputError(f"the path {relative!r} leaves its folder {folder}; give a path inside it")
     return path
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _umask() -> int:

@@ -130,6 +130,7 @@ class _Lost:
 class _Worker(Generic[Job, Result]):
     """
     A process of its own with a pipe of its own: what it leaves locked or half written when it dies harms no other.
+    In the pools of pebble and the standard library all share one, and a process killed while it sends ends the pool.
 
     Args:
         work: done on each job.

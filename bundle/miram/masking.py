@@ -1,8 +1,8 @@
 """
 Which patches the encoder sees.
 
-Masks are drawn outside the network, from (seed, epoch, sample) alone: the same sample gets the same mask in the same
-epoch whatever the batch, the process, the worker or the device, and after a restart. No generator state is kept.
+Masks are drawn outside the network, from (seed, epoch, sample) alone. In a given epoch a sample gets the same mask on
+any batch, process, worker or device, and after a restart. There is no generator state to save.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class RandomMasking:
         seed: another seed gives other masks.
 
     Raises:
-        ValueError: if `ratio` is not between 0 and 1, both excluded.
+        ValueError: if `ratio` is not above 0 and below 1.
     """
 
     def __init__(self, ratio: float = 0.75, seed: int = 0) -> None:
@@ -32,10 +32,10 @@ class RandomMasking:
 
     def num_visible(self, num_tokens: int) -> int:
         """
-        How many of `num_tokens` patches stay visible: the same number in every image.
+        How many of `num_tokens` patches stay visible, the same number in every image.
 
         Raises:
-            ValueError: if all or none would stay visible.
+            ValueError: if all or none of them would be visible.
         """
         visible = num_tokens - round(self.ratio * num_tokens)
         if not 0 < visible < num_tokens:
@@ -52,7 +52,7 @@ class RandomMasking:
             epoch: the epoch; validation passes a constant, so that its masks are fixed.
             index: (B,) integer indices of the samples in their data set.
             num_tokens: patches of an image, N.
-            device: where the result is wanted; by default where `index` is.
+            device: device of the result; by default that of `index`.
 
         Returns:
             (B, V) int64: the visible patches of each image in ascending order.

@@ -14,18 +14,19 @@ def effective_learning_rate(base_learning_rate: float, global_batch_size: int) -
 
     Args:
         base_learning_rate: the rate for 256 images.
-        global_batch_size: images between two optimizer steps: batch x processes x accumulation.
+        global_batch_size: images per optimizer step: batch x processes x accumulation.
     """
     return base_learning_rate * global_batch_size / 256
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """
-    Two parameter groups: weight matrices decay; biases, norms, tokens and positions do not (MAE, appendix A.1).
+    Two parameter groups: weight decay applies to weight matrices, not to biases, norms, tokens and positions (MAE,
+    appendix A.1).
 
     Args:
-        network: only its parameters that take a gradient are returned.
-        weight_decay: decay of the weight matrices.
+        network: only its parameters that require a gradient are returned.
+        weight_decay: weight decay of the weight matrices.
 
     Returns:
         groups for a `torch.optim` optimizer.
@@ -46,15 +47,15 @@ def layer_decay_groups(
     network: nn.Module, num_layers: int, learning_rate: float, weight_decay: float, layer_decay: float = 0.75
 ) -> list[dict[str, Any]]:
     """
-    Parameter groups whose learning rate falls by a factor from each layer to the one below it (BEiT, arXiv 2106.08254;
-    MAE's fine-tuning), with the weight decay of :func:`weight_decay_groups`.
+    Parameter groups whose learning rate decreases by a factor from each layer to the one below it (BEiT, arXiv
+    2106.08254; MAE's fine-tuning), with the weight decay of :func:`weight_decay_groups`.
 
     Args:
-        network: its `encoder` has `blocks`; only its parameters that take a gradient are returned.
+        network: its `encoder` has `blocks`; only its parameters that require a gradient are returned.
         num_layers: blocks of the encoder.
-        learning_rate: that of the head, of pooling and of the encoder's last norm.
-        weight_decay: decay of the weight matrices.
-        layer_decay: the factor, 1 for the same rate everywhere.
+        learning_rate: that of the head, the pooling and the encoder's last norm.
+        weight_decay: weight decay of the weight matrices.
+        layer_decay: the factor; 1 for the same rate everywhere.
 
     Returns:
         groups for a `torch.optim` optimizer, the highest rate first.
@@ -76,7 +77,7 @@ def layer_decay_groups(
 
 
 def _layer_index(name: str, num_layers: int) -> int:
-    """The place of a parameter: 0 for patches, tokens and positions, 1 to L for the blocks, L + 1 for what follows."""
+    """The layer of a parameter: 0 for patches, tokens and positions, 1 to L for the blocks, L + 1 for the rest."""
     parts = name.split(".")
     if "blocks" in parts:
         return int(parts[parts.index("blocks") + 1]) + 1

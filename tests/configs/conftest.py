@@ -69,6 +69,29 @@ def prepared_volumes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def inferring(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorkflow]:
+    """Make the workflow of a config that does not train in this process; what configs set is set back."""
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def workflow(config: str, **overrides: Any) -> ConfigWorkflow:
+        arguments = {"device": "cpu", **overrides}
+        return ConfigWorkflow(
+            f"configs/{config}.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
+        )
+
+    yield workflow
+    monai.data.set_track_meta(True)
+
+
+def run(workflow: ConfigWorkflow) -> None:
+    """Run a workflow as `monai.bundle run` does."""
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+@pytest.fixture
 def workflow_of(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorkflow]:
     """Make the workflow of a config in this process, small sizes as the last overlay; what configs set is set back."""
     (tmp_path / "small.yaml").write_text(SMALL)

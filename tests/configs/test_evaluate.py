@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from hashlib import sha256
 
-import monai
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
 from miram.errors import InputError
@@ -19,6 +18,7 @@ from miram.prepare.prepared import read_png16
 
 from ..causes import cause_of
 from ..classifier_case import as_input, make_classifier, make_folder, save_model
+from .conftest import run
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 
@@ -33,30 +33,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def workflow(repository, folder, tmp_path, monkeypatch):
-    """Make the workflow in this process; what configs set is set back."""
-    monkeypatch.chdir(repository)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-    def make(**overrides):
-        paths = {"dataset_dir": str(folder / "data"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
-        small = {"num_workers": 0, "n_resamples": 50, "num_cases": 3, "device": "cpu"}
-        return ConfigWorkflow(
-            "configs/evaluate.yaml",
-            logging_file=False,
-            workflow_type="infer",
-            run_id="evaluating",
-            **{**paths, **small, **overrides},
-        )
-
-    yield make
-    monai.data.set_track_meta(True)
-
-
-def run(workflow):
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+def workflow(inferring, folder, tmp_path):
+    paths = {"dataset_dir": str(folder / "data"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
+    return partial(inferring, "evaluate", **paths, num_workers=0, n_resamples=50, num_cases=3)
 
 
 def test_what_a_monai_user_looks_for_is_where_monai_says(workflow):

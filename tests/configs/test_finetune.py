@@ -19,10 +19,11 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import write_datalist
-from miram.networks.classifier import load_classifier, stock_classifier
+from miram.networks.classifier import stock_classifier
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16, write_volume
 from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.classifier import load_classifier
 
 from ..causes import cause_of
 
@@ -246,8 +247,8 @@ def one_class(datalist):
         (one_class, {}, "validation split has only one class of the task 'pathology': BENIGN 0, MALIGNANT 8"),
         (None, {"label_fraction": 0.1}, "label_fraction 0.1 keeps 1 of 8 patients and none with"),
         (None, {"pretrained": "absent.pt"}, "there is no pretrained file absent.pt"),
-        (None, {"mode": "probe"}, "mode 'probe' is none of"),
-        (None, {"balance": "weight"}, "balance 'weight' is none of"),
+        (None, {"mode": "probe"}, "mode 'probe' is not one of"),
+        (None, {"balance": "weight"}, "balance 'weight' is not one of"),
         (None, {"early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
     ],
 )

@@ -1,22 +1,22 @@
 """configs/inference.yaml as a user runs it."""
 
 import json
-import sys
+from functools import partial
 
-import monai
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.prepare.prepared import read_png16, write_png16, write_volume
+from miram.weights.classifier import classifier_content, save_classifier
 
 from ..classifier_case import ENCODER, PREPROCESSING, as_input, make_classifier, make_folder, save_model
+from .conftest import run
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 
@@ -30,26 +30,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def workflow(repository, folder, tmp_path, monkeypatch):
-    """Make the workflow in this process; what configs set is set back."""
-    monkeypatch.chdir(repository)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-    def make(**overrides):
-        paths = {"input": str(folder / "data/images"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
-        arguments = {**paths, "device": "cpu", **overrides}
-        return ConfigWorkflow(
-            "configs/inference.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
-        )
-
-    yield make
-    monai.data.set_track_meta(True)
-
-
-def run(workflow):
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+def workflow(inferring, folder, tmp_path):
+    paths = {"input": str(folder / "data/images"), "runs_dir": str(folder / "runs"), "output_dir": str(tmp_path)}
+    return partial(inferring, "inference", **paths)
 
 
 def expected_logits(path):

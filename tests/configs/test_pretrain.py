@@ -275,7 +275,7 @@ def test_a_folder_without_validation_images_trains(prepared, workflow_of, tmp_pa
     [
         ({"image_size": [30, 32]}, "not a multiple of patch_size"),
         ({"mask_ratio": 1.5}, "mask ratio must be greater than 0"),
-        ({"decoders": [{"scale": 1.3, "hidden_size": 16, "num_layers": 1, "num_heads": 2}]}, "no whole grid"),
+        ({"decoders": [{"scale": 1.3, "hidden_size": 16, "num_layers": 1, "num_heads": 2}]}, "not give a whole grid"),
         ({"batch_size": 64}, "10 images, fewer than one batch of 64"),
         ({"resume": "maybe"}, "--resume takes True or False"),
         ({"precision": "half"}, "precision must be one of"),

@@ -2,13 +2,12 @@
 
 import json
 import sys
+from functools import partial
 
-import monai
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from monai.bundle import ConfigWorkflow
 
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
@@ -20,6 +19,7 @@ from miram.weights.backbone import backbone_from_encoder, save_backbone
 from ..causes import cause_of
 from ..classifier_case import SIZE, as_input, make_classifier, save_model
 from ..image_files import write_dicom
+from .conftest import run
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 SQUARE = (132, 92)  # the first pixel of the bright square
@@ -51,27 +51,10 @@ def make_volume():
 
 
 @pytest.fixture
-def workflow(repository, folder, tmp_path, monkeypatch):
-    """Make the workflow in this process; what configs set is set back."""
-    monkeypatch.chdir(repository)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def workflow(inferring, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["riskmap"])
-
-    def make(**overrides):
-        paths = {"input": str(folder / "in/a.png"), "model": str(folder / "model.pt"), "output_dir": str(tmp_path)}
-        arguments = {**paths, "calibration_file": None, "device": "cpu", **overrides}
-        return ConfigWorkflow(
-            "configs/riskmap.yaml", logging_file=False, workflow_type="infer", run_id="evaluating", **arguments
-        )
-
-    yield make
-    monai.data.set_track_meta(True)
-
-
-def run(workflow):
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    paths = {"input": str(folder / "in/a.png"), "model": str(folder / "model.pt"), "output_dir": str(tmp_path)}
+    return partial(inferring, "riskmap", **paths, calibration_file=None)
 
 
 def test_what_a_monai_user_looks_for_is_where_monai_says(workflow):
@@ -162,4 +145,4 @@ def test_a_backbone_is_no_classifier(workflow, tmp_path, tiny_encoder):
     save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {}, {}))
     with pytest.raises(RuntimeError) as failure:
         run(workflow(model=str(tmp_path / "backbone.pt")))
-    assert "backbone.pt is no classifier" in cause_of(failure.value)
+    assert "backbone.pt is not a classifier" in cause_of(failure.value)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16
 from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.classifier import classifier_content, save_classifier
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docs/backbone.md").read_text()

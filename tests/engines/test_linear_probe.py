@@ -13,7 +13,7 @@ from miram.engines import PrepareClassificationBatch
 from miram.engines.linear_probe import Features, fit_head, fit_linear_probe
 from miram.errors import InputError
 from miram.losses.classification import ClassificationLoss
-from miram.networks.classifier import classifier_content, load_classifier
+from miram.weights.classifier import classifier_content, load_classifier
 
 from ..classifier_case import PREPROCESSING, as_input, make_classifier, make_crop
 

@@ -13,7 +13,7 @@ from miram.data.datalist import load_split
 from miram.data.tasks import Task
 from miram.errors import InputError
 from miram.handlers.collect_predictions import CalibrationHandler, PredictionCollector
-from miram.handlers.evaluation_report import EvaluationHandler, without_nan
+from miram.handlers.evaluation_report import EvaluationHandler
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import Probabilitiesd, items_of_task, load_trained
 
@@ -141,7 +141,3 @@ def test_a_missing_prediction_is_an_error():
     collector.found = {0: np.zeros(1), 2: np.zeros(1)}
     with pytest.raises(InputError, match="2 predictions do not belong to 3 images: there is none for image number 1"):
         collector.table()
-
-
-def test_what_json_cannot_hold_becomes_none():
-    assert without_nan({"a": [float("nan"), (1.5, float("inf"))], 2: "x"}) == {"a": [None, [1.5, None]], "2": "x"}

@@ -1,7 +1,7 @@
 from ignite.engine import Engine
 from torch import nn
 
-from miram.handlers.summary import SummaryHandler
+from miram.handlers.summary import ProgressHandler, SummaryHandler
 
 
 def test_the_facts_come_first_and_the_files_last(tmp_path, caplog):
@@ -19,3 +19,10 @@ def test_the_facts_come_first_and_the_files_last(tmp_path, caplog):
     assert text.index("scales") < text.index("finished epoch 1")
     assert "backbone.pt" in text
     assert "2.0 KiB" in text
+
+
+def test_a_log_file_gets_no_bars(capsys):
+    engine = Engine(lambda engine, batch: None)
+    ProgressHandler("training").attach(engine)
+    engine.run([0, 0], max_epochs=1)
+    assert capsys.readouterr().err == ""  # pytest captures: no terminal

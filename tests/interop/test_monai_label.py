@@ -212,7 +212,7 @@ def test_the_map_of_a_jpeg_is_given_without_loss(served, tmp_path):
         (CLASSIFIER, "black", "is constant"),
         (CLASSIFIER, "damaged", "cannot be read"),
         (CLASSIFIER, "volume", "is a volume"),
-        (CLASSIFIER, "unheard_of", "no image of that name"),
+        (CLASSIFIER, "unheard_of", "no image with that name"),
         (MAPPER, "black", "is constant"),
         (MAPPER, "air", "no breast was found"),
         (MAPPER, "color", "is a color image"),
@@ -259,7 +259,7 @@ def test_a_label_that_names_no_class_ends_training_with_what_it_should_be(served
     status, log = client.train(CLASSIFIER, max_epochs=1)
     (studies / "labels/final/labelled_00.png").unlink()
     assert status == "ERROR"
-    assert "has these values beside 0: 7; give it one of 1 BENIGN, 2 MALIGNANT" in log
+    assert "has these values other than 0: 7; give it one of 1 BENIGN, 2 MALIGNANT" in log
     assert (model / CLASSIFIER / "models/model.pt").read_bytes() == kept
 
 

@@ -64,7 +64,7 @@ def test_in_validation_every_sample_is_in_one_share():
 
 
 def test_fewer_validation_images_than_processes_are_refused_as_one_would_wait_in_vain():
-    with pytest.raises(InputError, match="3 validation images, fewer than the 4 processes"):
+    with pytest.raises(InputError, match="3 validation images, but 4 processes"):
         SeededSampler(3, shuffle=False, num_replicas=4, rank=0)
     assert len(SeededSampler(0, shuffle=False, num_replicas=4, rank=0)) == 0  # nothing held out: there is no validation
 

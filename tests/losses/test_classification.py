@@ -103,7 +103,7 @@ def test_balance_by_weights_only_where_asked(balance, weighted):
 
 
 def test_bad_values_are_refused():
-    with pytest.raises(InputError, match="balance 'weight' is none of"):
+    with pytest.raises(InputError, match="balance 'weight' is not one of"):
         make_classification_loss("binary", np.zeros((2, 1)), "weight")
     with pytest.raises(ValueError, match="label_smoothing"):
         ClassificationLoss("binary", label_smoothing=1.0)

@@ -4,15 +4,8 @@ from monai.networks.nets import ViT
 from torch import nn
 
 from miram.errors import InputError
-from miram.networks.classifier import (
-    AttentivePooling,
-    ViTClassifier,
-    classifier_content,
-    load_classifier,
-    read_scaling,
-    save_classifier,
-    stock_classifier,
-)
+from miram.networks.classifier import AttentivePooling, ViTClassifier, stock_classifier
+from miram.weights.classifier import classifier_content, load_classifier, read_scaling, save_classifier
 
 ENCODER = {
     "in_channels": 1,
@@ -86,8 +79,8 @@ def test_a_stock_vit_gives_the_same_logits(feature_norm, layer_norm_eps, image):
     torch.testing.assert_close(stock(image)[0], network(image), atol=1e-5, rtol=1e-5)
 
 
-def test_other_poolings_are_no_stock_vit():
-    with pytest.raises(InputError, match="by the class token: train with pool 'token'"):
+def test_other_poolings_are_not_a_stock_vit():
+    with pytest.raises(InputError, match="a stock ViT pools the class token: train with pool 'token'"):
         stock_classifier(classifier("mean"))
 
 
@@ -165,7 +158,7 @@ def test_the_prior_correction_is_in_the_logits_of_the_file_alone(tmp_path, image
 
 def test_what_is_no_classifier_is_refused(tmp_path):
     torch.save({"network_def": {}}, tmp_path / "backbone.pt")
-    with pytest.raises(InputError, match=r"backbone\.pt is no classifier: it lacks .*task"):
+    with pytest.raises(InputError, match=r"backbone\.pt is not a classifier: it lacks .*task"):
         load_classifier(tmp_path / "backbone.pt")
 
 

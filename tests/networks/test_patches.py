@@ -42,5 +42,5 @@ def test_a_scale_multiplies_the_grid(scale, grid):
 
 @pytest.mark.parametrize("scale", [0, -1, 0.3, 1.1])
 def test_a_scale_without_a_whole_grid_is_refused(scale):
-    with pytest.raises(ValueError, match="no whole grid"):
+    with pytest.raises(ValueError, match="not give a whole grid"):
         scaled_grid((14, 14), scale)

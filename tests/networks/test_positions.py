@@ -39,7 +39,7 @@ def test_learned_positions_are_interpolated():
 
 @pytest.mark.parametrize("kind", ["sincos", "learnable"])
 def test_grids_that_do_not_fit_are_refused(kind):
-    with pytest.raises(ValueError, match="15 positions are no grid"):
+    with pytest.raises(ValueError, match="15 positions do not fit a grid"):
         positions_on_grid(torch.zeros(1, 15, 8), kind, (4, 4), (8, 8))
-    with pytest.raises(ValueError, match=r"\(4, 4\) patches cannot become one of \(4, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"\(4, 4\) patches cannot be changed to one of \(4, 4, 4\)"):
         positions_on_grid(torch.zeros(1, 16, 8), kind, (4, 4), (4, 4, 4))

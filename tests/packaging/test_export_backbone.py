@@ -51,14 +51,14 @@ def test_the_same_backbone_gives_the_same_bytes_and_replaces_an_earlier_export(f
 def test_a_folder_of_something_else_is_left_as_it_is(name, backbone, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text('{"model_type": "vit"}')
-    with pytest.raises(InputError, match="mine is there and is no export of a backbone: move it away"):
+    with pytest.raises(InputError, match="mine exists and is not an export of a backbone: move it away"):
         export_backbone(tmp_path / "backbone.pt", "monai", tmp_path / "mine")
     assert (tmp_path / "mine" / name).read_text() == '{"model_type": "vit"}'
 
 
 def test_a_file_in_the_folders_place_is_left_as_it_is(backbone, tmp_path):
     (tmp_path / "mine").write_text("text")
-    with pytest.raises(InputError, match="mine is there and is no export"):
+    with pytest.raises(InputError, match="mine exists and is not an export"):
         export_backbone(tmp_path / "backbone.pt", "monai", tmp_path / "mine")
 
 

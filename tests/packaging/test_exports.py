@@ -103,14 +103,14 @@ def test_a_classifier_that_pools_otherwise_is_exported_too(repository, tmp_path,
 
 def test_an_export_that_differs_is_an_error(exported, monkeypatch):
     monkeypatch.setitem(exports._READERS, "pt2", lambda path: lambda image: image.mean(dim=(2, 3)) + 1)
-    with pytest.raises(RuntimeError, match=r"model.pt2 differs from the network by .* at a batch of 1"):
+    with pytest.raises(RuntimeError, match=r"model.pt2 differs from the network by .* at batch size 1"):
         export(exported, "pt2")
 
 
 def test_unknown_formats_and_missing_packages_are_said_before_anything_is_written(monkeypatch):
-    with pytest.raises(InputError, match="'trt' is none of ts, onnx, pt2"):
+    with pytest.raises(InputError, match="'trt' is not one of ts, onnx, pt2"):
         check_formats(["ts", "trt"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
     check_formats(["ts", "pt2"])
-    with pytest.raises(InputError, match=r"needs what is not installed: onnxscript; pip install .*export"):
+    with pytest.raises(InputError, match=r"needs packages that are not installed: onnxscript; pip install .*export"):
         check_formats(["onnx"])

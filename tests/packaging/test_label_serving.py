@@ -59,7 +59,7 @@ def test_the_client_is_told_of_bad_input(crop, classifier):
     with pytest.raises(HTTPException, match="looks like a whole mammogram") as caught:
         check({"image": crop[0]})
     assert caught.value.status_code == 400
-    with pytest.raises(HTTPException, match="no image of that name"):
+    with pytest.raises(HTTPException, match="no image with that name"):
         check({"image": ""})
 
 

@@ -84,7 +84,7 @@ def test_the_value_of_a_label_is_the_class_counted_from_one(value, name):
 
 @pytest.mark.parametrize(("values", "found"), [([0, 0], "none"), ([1, 2], "1, 2"), ([0, 3], "3"), ([0, 1.5], "1.5")])
 def test_a_label_that_names_no_one_class_is_refused(values, found):
-    with pytest.raises(InputError, match=f"beside 0: {found}; give it one of 1 BENIGN, 2 MALIGNANT"):
+    with pytest.raises(InputError, match=f"other than 0: {found}; give it one of 1 BENIGN, 2 MALIGNANT"):
         label_class("label.png", np.array([values]), TASK)
 
 
@@ -119,7 +119,8 @@ def test_a_prepared_crop_is_loaded_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((60, 60), "looks like a whole mammogram"), ((12, 11), "has 12x11 pixels, its image 60x60")]
+    ("shape", "words"),
+    [((60, 60), "looks like a whole mammogram"), ((12, 11), "has 12x11 pixels, but its image 60x60")],
 )
 def test_a_label_that_does_not_fit_its_image_is_refused(tmp_path, shape, words):
     pixels = np.arange(3600, dtype=np.uint16).reshape(60, 60)
@@ -130,5 +131,5 @@ def test_a_label_that_does_not_fit_its_image_is_refused(tmp_path, shape, words):
 def test_several_classes_at_a_time_cannot_be_labelled(tmp_path):
     task = Task("mass_margins", "multilabel", ("CIRCUMSCRIBED", "OBSCURED"))
     pairs = make_pairs(tmp_path, 4)
-    with pytest.raises(InputError, match="a label map cannot name them"):
+    with pytest.raises(InputError, match="which a label map cannot name"):
         split_items(pairs[:3], pairs[3:], task)

@@ -39,6 +39,6 @@ def test_several_classes_and_what_the_weights_come_from(repository, tmp_path):
     made = make_metadata(repository / "configs/metadata.json", {"name": "other", "pred_classes": "own"}, trained)
     assert made["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "a", "1": "b", "2": "c"}
     assert made["data_source"].startswith("fine-tuned on 120 labelled images")
-    assert made["data_source"].endswith("data of pretraining: somewhere")
-    assert made["eval_metrics"] == {"val_auc of the epoch kept": 0.8124}
+    assert made["data_source"].endswith("pretraining data: somewhere")
+    assert made["eval_metrics"] == {"val_auc of the best epoch": 0.8124}
     assert (made["name"], made["pred_classes"]) == ("other", "own")

@@ -9,10 +9,11 @@ import torch
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
-from miram.networks.classifier import ViTClassifier, classifier_content, save_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.packaging.archive import files_of
 from miram.packaging.kinds import Kind
 from miram.packaging.package import package_bundle
+from miram.weights.classifier import classifier_content, save_classifier
 
 from ..classifier_case import ENCODER, PREPROCESSING, make_classifier, save_model
 from .conftest import CLASSES, NAME
@@ -72,7 +73,7 @@ def test_only_the_own_earlier_output_is_replaced(repository, checkpoint, tmp_pat
 
     (folder / "runs").mkdir()
     (folder / "runs/history.csv").write_text("mine")
-    with pytest.raises(InputError, match=r"added or changed since it was packaged: .*runs/history\.csv"):
+    with pytest.raises(InputError, match=r"added or changed after packaging: .*runs/history\.csv"):
         package_bundle(repository, "classification", checkpoint, tmp_path)
     assert (folder / "runs/history.csv").read_text() == "mine"
 
@@ -124,8 +125,8 @@ def backbone(path):
     [
         (lambda path: None, "there is no checkpoint"),
         (lambda path: path.write_bytes(b"damaged"), "cannot be read as weights"),
-        (backbone, r"is no classifier: it lacks .*'task'"),
-        (of_another_architecture, "weights are not of the network that it describes"),
+        (backbone, r"is not a classifier: it lacks .*'task'"),
+        (of_another_architecture, "weights do not fit the network that it describes"),
         (of_volumes, "classifies volumes"),
     ],
     ids=["none", "damaged", "backbone", "other", "volumes"],
@@ -138,5 +139,5 @@ def test_a_checkpoint_that_does_not_belong_is_refused(repository, tmp_path, make
 
 
 def test_a_name_that_monai_label_would_take_for_another_task_is_refused():
-    with pytest.raises(ValueError, match="MONAI Label would take 'lesion_detection_classification' for detection"):
-        Kind("lesion_detection_classification", "classification", "", {})
+    with pytest.raises(ValueError, match="MONAI Label would infer detection from 'lesion_detection_classification'"):
+        Kind("lesion_detection_classification", "classification", "", {}, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from miram.errors import InputError
 from miram.prepare.folder import Summary, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
+from miram.readers.search import HIDDEN
 
 from ..image_files import picture, write_dicom
 
@@ -69,7 +71,12 @@ def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
     }
     assert "empty" in rows["6.dcm"]["reason"]
     assert (summary.files, summary.images, summary.crops, summary.reused) == (8, 4, 12, 0)
-    assert summary.reasons == {"no image file": 2, "constant: every pixel has one value": 1, "could not be read": 1}
+    assert summary.reasons == {
+        HIDDEN: 1,
+        "no image file": 1,
+        "constant: every pixel has one value": 1,
+        "could not be read": 1,
+    }
     assert summary.origins == {"dicom": 3, "file": 1}
     listed = {name for row in rows.values() for name in row["outputs"].split(";") if name}
     assert listed == {f"images/{name}" for name in files(summary.output_dir)}
@@ -217,6 +224,8 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     assert [items[name]["density"] for name in ("4.png", "deep/er/3.dcm", "1.dcm")] == ["C", "B", None]
     assert datalist["label_names"] == {"density": ["B", "C"], "birads": ["2", "10"]}
     assert report(output)["labels.csv, line 4"]["status"] == "error"
+    assert (summary.rows, summary.rows_without_image) == (3, 1)
+    assert summary.reasons["could not be read"] == 1  # the row is not a file
     assert summary.origins == {"dicom": 3, "csv": 1}
 
 
@@ -229,7 +238,9 @@ def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     datalist = read_datalist(summary.output_dir / "datalist.json")
     assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
     assert datalist["label_names"] == {"density": ["A", "B"]}
-    assert summary.tasks == {"density": ["A", "B"]}
+    assert summary.tasks == ["density"]
+    assert summary.labels["density"].classes == {"A": 1, "B": 1}
+    assert summary.labels["density"].unknown == 2
     assert summary.patients == {"training": 1, "validation": 1, "test": 1}
 
 
@@ -269,6 +280,30 @@ def test_a_folder_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "in/a.dcm").touch()
     with pytest.raises(InputError, match=r"no image gave a crop; .*a\.dcm is empty"):
         prepare(tmp_path / "in")
+
+
+def test_folders_that_cannot_be_looked_into_are_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "annexed.dcm").symlink_to("nowhere.dcm")
+    (folder / "again").symlink_to(folder / "deep", target_is_directory=True)
+    summary = prepare(folder)
+    rows = report(summary.output_dir)
+    assert (rows["annexed.dcm"]["status"], rows["again"]["status"]) == ("error", "skipped")
+    assert "a link that leads nowhere" in rows["annexed.dcm"]["reason"]
+    assert rows["again"]["reason"] == "a link to deep, which is found by that name"
+    assert summary.images == 4
+
+
+def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder: Path) -> None:
+    name = os.fsdecode(b"bild_\xe4.png")
+    (folder / "4.png").rename(folder / name)
+    for _ in range(2):  # a second run finds its record again
+        summary = prepare(folder)
+    assert summary.reused == 5
+    assert report(summary.output_dir)[r"bild_\xe4.png"]["status"] == "crop"
+    datalist = read_datalist(summary.output_dir / "datalist.json")
+    items = datalist["training"] + datalist["validation"]
+    found = {(item["source"], item["patient"]) for item in items if item["source"].startswith("bild")}
+    assert found == {(r"bild_\xe4.png", r"bild_\xe4")}
 
 
 def test_the_output_may_lie_inside_the_input(folder: Path) -> None:
@@ -312,3 +347,60 @@ def test_real_mammograms_give_tissue(tmp_path: Path) -> None:
     assert len(crops) == 12
     # Air is black in these images, and at most half of a window.
     assert all((crop < 3000).mean() <= 0.52 for crop in crops)
+
+
+@pytest.fixture
+def headers(tmp_path: Path) -> Path:
+    """Images of one study without PatientID, whose headers may mislead, and one more."""
+    root = tmp_path / "in"
+    root.mkdir()
+    study = {"PatientID": "", "StudyInstanceUID": "1.2.3", "ImageLaterality": "L", "ViewPosition": "CC"}
+    elements: dict[str, dict[str, Any]] = {
+        "shown": {"PresentationIntentType": "FOR PRESENTATION"},
+        "raw": {"PresentationIntentType": "FOR PROCESSING"},
+        "spot": {"ViewPosition": "XCCL"},
+        "implant": {"BreastImplantPresent": "YES"},
+        "inverse": {"PresentationLUTShape": "INVERSE"},
+        "window": {"WindowCenter": 100, "WindowWidth": 0},
+        "other": {"StudyInstanceUID": "1.2.4", "PresentationIntentType": "FOR PROCESSING"},
+    }
+    for seed, (name, more) in enumerate(elements.items()):
+        write_dicom(root / f"{name}.dcm", picture(seed=seed), **study | more)
+    return root
+
+
+def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -> None:
+    summary = prepare(headers)
+    assert summary.notices == {"for_processing": 2, "other_views": 1, "implants": 1, "inverse_lut": 1}
+    assert summary.pairs == 1
+    rows = report(summary.output_dir)
+    assert rows["raw.dcm"]["presentation_intent_type"] == "FOR PROCESSING"
+    assert rows["spot.dcm"]["view"] == "XCCL"
+    assert rows["implant.dcm"]["breast_implant_present"] == "YES"
+    assert rows["inverse.dcm"]["presentation_lut_shape"] == "INVERSE"
+    assert rows["window.dcm"]["status"] == "crop"
+    assert "window of the header cannot be used and is left out" in rows["window.dcm"]["reason"]
+
+
+def test_what_headers_say_may_be_left_out(headers: Path) -> None:
+    chosen = CropSettings(crop_size=32, crops_per_image=3, leave_out=("for_processing", "implants"))
+    summary = prepare(headers, settings=chosen)
+    assert summary.notices == {"other_views": 1, "inverse_lut": 1}
+    rows = report(summary.output_dir)
+    assert {name for name, row in rows.items() if row["status"] == "skipped"} == {
+        "raw.dcm",
+        "other.dcm",
+        "implant.dcm",
+    }
+    assert rows["raw.dcm"]["reason"] == "left out: for processing (raw), not for presentation"
+    assert prepare(headers, settings=chosen).reused == 7  # the settings are known again
+    with pytest.raises(InputError, match="leave_out 'nothing' is none of"):
+        CropSettings(leave_out=("nothing",))
+
+
+def test_images_of_a_study_without_a_patient_stay_together(headers: Path) -> None:
+    summary = prepare(headers)
+    assert summary.origins == {"study": 7}
+    rows = report(summary.output_dir)
+    assert {row["patient"] for row in rows.values()} == {"patient_0001", "patient_0002"}
+    assert "1.2.3" not in (summary.output_dir / "datalist.json").read_text()

@@ -72,8 +72,8 @@ def test_a_packaged_bundle_tells_by_its_config(tmp_path):
     ("name", "content", "message"),
     [
         ("absent.pt", None, "there is no file"),
-        ("x.json", b"{", "is no JSON"),
-        ("x.json", b"[]", "holds a list"),
+        ("x.json", b"{", "is not valid JSON"),
+        ("x.json", b"[]", "contains a list"),
         ("x.json", b"{}", "has no provenance"),
         ("x.pt", b"nonsense", "cannot be read as weights"),
     ],

@@ -31,7 +31,7 @@ def test_an_option_that_nothing_reads_is_refused_with_the_one_it_is_like():
     check_options(
         {**config, "picture_interval": 2}, ["run", "training", "--max_epochs", "3", "--config_file", "a.yaml"]
     )
-    with pytest.raises(InputError, match=r"--max_epoch is no option of this workflow; did you mean --max_epochs\?"):
+    with pytest.raises(InputError, match=r"--max_epoch is not an option of this workflow; did you mean --max_epochs\?"):
         check_options({**config, "max_epoch": 1}, ["--max_epoch", "1"])
-    with pytest.raises(InputError, match="--zzz is no option"):
+    with pytest.raises(InputError, match="--zzz is not an option"):
         check_options({**config, "zzz": "text"}, ["--zzz=text"])

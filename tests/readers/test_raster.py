@@ -80,6 +80,47 @@ def test_animation_is_refused(tmp_path: Path) -> None:
         read_pillow(tmp_path / "a.png", LIMIT)
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "jp2", "pgm", "tga", "png", "tif"])
+def test_other_formats_that_pillow_knows_are_read(tmp_path: Path, suffix: str) -> None:
+    stored = np.zeros((3000, 2000), np.uint8)  # packs well: far more pixels a byte than a JPEG can hold
+    stored[1000:2000, 500:900] = 200
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    np.testing.assert_array_equal(read_pillow(tmp_path / f"a.{suffix}", 10**7).pixels, stored.astype(int) * 257)
+
+
+@pytest.mark.parametrize("suffix", ["jp2", "pgm", "png", "tif"])
+def test_other_formats_of_sixteen_bits_keep_them(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(picture(16)).save(tmp_path / f"a.{suffix}")
+    image = read_pillow(tmp_path / f"a.{suffix}", LIMIT)
+    np.testing.assert_array_equal(image.pixels, picture(16))
+    assert image.scaling == "16 bit as stored"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "tif"])
+def test_several_pages_of_other_formats_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(picture(8, seed=seed)) for seed in range(2)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="several pages"):
+        read_pillow(tmp_path / f"a.{suffix}", LIMIT)
+
+
+def test_a_tiff_that_is_called_png_is_read_as_one(tmp_path: Path) -> None:
+    values = (picture(16).astype(int) - 30000).astype(np.int32)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.tif").read_bytes())
+    expected = read_tiff(tmp_path / "a.tif", LIMIT).pixels
+    np.testing.assert_array_equal(read_pillow(tmp_path / "a.png", LIMIT).pixels, expected)
+
+
+def test_a_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50), np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for place in range(50, len(content) - 20, 37):
+        (tmp_path / "a.png").write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises(InputError, match=r"a\.png"):
+            read_pillow(tmp_path / "a.png", LIMIT)
+
+
 def test_limit_holds_before_decoding_and_pillow_keeps_its_own(tmp_path: Path) -> None:
     Image.fromarray(picture(8)).save(tmp_path / "a.png")
     content = bytearray((tmp_path / "a.png").read_bytes())

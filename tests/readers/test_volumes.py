@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from itertools import product
 from pathlib import Path
 
 import itk
@@ -93,3 +95,52 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=f"a.{suffix}"):
         (read_itk if suffix in ("mha", "nrrd") else read_nifti)(path, LIMIT)
+
+
+def packed_volume(path: Path) -> bytes:
+    """Write a compressed volume of noise; what is in the file."""
+    values = np.random.default_rng(0).integers(0, 3000, (16, 14, 8)).astype(np.int16)
+    if path.name.endswith(".nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    else:
+        itk.imwrite(itk.image_from_array(values), str(path), compression=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd"])
+def test_a_flipped_bit_in_compressed_voxels_is_found(tmp_path: Path, name: str) -> None:
+    content = packed_volume(tmp_path / name)
+    rng = np.random.default_rng(1)
+    for place in [len(content) - 8, len(content) - 1, *rng.integers(len(content) // 2, len(content), 60)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputError, match=name):
+            (read_nifti if name == "a.nii.gz" else read_itk)(tmp_path / name, LIMIT)
+
+
+@pytest.mark.parametrize(("name", "missing"), product(["a.nii.gz", "a.mha", "a.nrrd"], [1, 4, 100]))
+def test_compressed_voxels_without_their_end_are_refused(tmp_path: Path, name: str, missing: int) -> None:
+    (tmp_path / name).write_bytes(packed_volume(tmp_path / name)[:-missing])
+    with pytest.raises(InputError, match=name):
+        (read_nifti if name == "a.nii.gz" else read_itk)(tmp_path / name, LIMIT)
+
+
+@pytest.mark.parametrize("tail", [b"garbage", gzip.compress(bytes(2**27))], ids=["garbage", "far more"])
+def test_what_follows_the_voxels_of_a_nifti_is_looked_at(tmp_path: Path, tail: bytes) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(packed_volume(tmp_path / "a.nii.gz") + tail)
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        read_nifti(tmp_path / "a.nii.gz", LIMIT)
+
+
+def test_a_detached_compressed_nrrd_is_read_and_checked(tmp_path: Path) -> None:
+    content = packed_volume(tmp_path / "a.nrrd")
+    head, voxels = content[: content.index(b"\n\n")], content[content.index(b"\n\n") + 2 :]
+    (tmp_path / "a.nhdr").write_bytes(head + b"\ndata file: a.raw.gz\n\n")
+    (tmp_path / "a.raw.gz").write_bytes(voxels)
+    np.testing.assert_array_equal(
+        read_itk(tmp_path / "a.nhdr", LIMIT).pixels, read_itk(tmp_path / "a.nrrd", LIMIT).pixels
+    )
+    (tmp_path / "a.raw.gz").write_bytes(voxels[:-5] + bytes([voxels[-5] ^ 1]) + voxels[-4:])
+    with pytest.raises(InputError, match=r"a\.nhdr"):
+        read_itk(tmp_path / "a.nhdr", LIMIT)

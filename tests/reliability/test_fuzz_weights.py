@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from miram.errors import InputError
 from miram.inference.classifying import load_trained
-from miram.networks.classifier import ViTClassifier, classifier_content
+from miram.networks.classifier import ViTClassifier
 from miram.networks.vit_encoder import ViTEncoder
 from miram.provenance.description import describe_file
 from miram.weights.backbone import backbone_from_encoder, load_backbone, vit_from_backbone
+from miram.weights.classifier import classifier_content
 from miram.weights.pretrained import encoder_arguments, pretrained_classifier, read_pretrained
 
 from ..handlers.test_checkpoint import LENGTH, Run

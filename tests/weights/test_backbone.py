@@ -68,7 +68,7 @@ def test_a_classifier_needs_a_class_token():
 
 def test_weights_of_another_network_are_refused(backbone):
     del backbone["state_dict"]["norm.weight"]
-    with pytest.raises(InputError, match=r"not those of its network_def.*norm\.weight"):
+    with pytest.raises(InputError, match=r"do not fit its network_def.*norm\.weight"):
         vit_from_backbone(backbone)
 
 
@@ -112,7 +112,7 @@ def test_a_size_that_does_not_fit_is_refused(size, says, backbone):
 
 def test_positions_that_are_not_those_of_its_own_size_are_refused(backbone):
     backbone["network_def"]["img_size"] = [32, 64]
-    with pytest.raises(InputError, match="16 positions are no grid"):
+    with pytest.raises(InputError, match="16 positions do not fit a grid"):
         resize_backbone(backbone, (32, 32))
 
 
@@ -136,7 +136,7 @@ def test_files_that_are_no_backbone_are_refused_by_name(tmp_path, backbone):
     with pytest.raises(InputError, match=r"damaged\.pt"):
         load_backbone(tmp_path / "damaged.pt")
     torch.save({"model": 1}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match=r"other\.pt is no backbone"):
+    with pytest.raises(InputError, match=r"other\.pt is not a backbone"):
         load_backbone(tmp_path / "other.pt")
     torch.save({"run": print}, tmp_path / "code.pt")
     with pytest.raises(InputError, match=r"code\.pt"):

@@ -105,7 +105,7 @@ def test_without_a_class_token_timm_averages_the_tokens_and_hugging_face_has_no_
 @pytest.mark.parametrize("format", ["timm", "huggingface"])
 def test_volumes_are_refused_where_there_are_images_only(format):
     backbone = backbone_of(img_size=16, spatial_dims=3)
-    with pytest.raises(InputError, match=r"of 3D volumes.*choose the format monai"):
+    with pytest.raises(InputError, match=r"for 3D volumes.*choose the format monai"):
         convert_backbone(backbone, format)
 
 
@@ -120,7 +120,7 @@ def test_monai_gets_a_config_and_the_weights_of_a_stock_vit(spatial_dims):
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(InputError, match="format 'keras' is none of timm, huggingface, monai"):
+    with pytest.raises(InputError, match="format 'keras' is not one of timm, huggingface, monai"):
         convert_backbone(backbone_of(), "keras")
 
 
@@ -128,7 +128,7 @@ def test_an_unknown_format_is_refused():
 def test_weights_of_another_network_are_refused(format):
     backbone = backbone_of()
     backbone["state_dict"]["blocks.0.attn.qkv.weight"] = torch.zeros(3, 3)
-    with pytest.raises(InputError, match=r"not those of its network_def.*blocks\.0\.attn\.qkv\.weight"):
+    with pytest.raises(InputError, match=r"do not fit its network_def.*blocks\.0\.attn\.qkv\.weight"):
         convert_backbone(backbone, format)
 
 

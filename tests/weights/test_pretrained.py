@@ -135,7 +135,7 @@ def test_modes(mode, frozen, pool, pretrained_of):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(InputError, match="mode 'probe' is none of finetune"):
+    with pytest.raises(InputError, match="mode 'probe' is not one of finetune"):
         pretrained_classifier(DEFAULTS, 1, None, mode="probe")
 
 

@@ -130,5 +130,5 @@ def test_timm_keys_colors_positions_and_sizes():
 def test_what_is_no_vit_is_refused():
     with pytest.raises(InputError, match=r"x\.pth is neither .* conv1\.weight"):
         convert_public_weights("x.pth", {"conv1.weight": torch.zeros(1)})
-    with pytest.raises(InputError, match="8 positions, no square"):
+    with pytest.raises(InputError, match="8 positions, which do not form a square"):
         convert_public_weights("x.pth", timm_like() | {"pos_embed": torch.zeros(1, 9, 128)})

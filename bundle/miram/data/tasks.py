@@ -12,7 +12,6 @@ import numpy as np
 
 from miram.data.datalist import FILE_NAME, Item, read_datalist
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.tables import DESCRIPTORS
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 
@@ -121,9 +120,12 @@ def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
     """
     The items that can have a label of the task, known or not.
 
-    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown.
+    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown. So an
+    item without a label is left out if it lacks the key, or no item of its kind (`abnormality`) has a label.
     """
-    return [item for item in items if task.key in item and _is_described(item, task.key)]
+    with_key = [item for item in items if task.key in item]
+    kinds = {item.get("abnormality") for item in with_key if item[task.key] is not None}
+    return [item for item in with_key if not kinds or item.get("abnormality") in kinds]
 
 
 def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:
@@ -163,9 +165,3 @@ def _values(item: Item, task: Task) -> set[str] | None:
             f"which has {', '.join(task.classes)}"
         )
     return names
-
-
-def _is_described(item: Item, key: str) -> bool:
-    """Whether the item's type of lesion has the descriptor `key`; any type has what is no descriptor."""
-    kinds = [kind for kind, keys in DESCRIPTORS.items() if key in keys]
-    return not kinds or item.get("abnormality") in (None, *kinds)

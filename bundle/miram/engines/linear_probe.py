@@ -26,7 +26,8 @@ from miram.files import write_text
 from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
-from miram.networks.classifier import ViTClassifier, save_classifier
+from miram.networks.classifier import ViTClassifier
+from miram.weights.classifier import save_classifier
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from ignite.engine import Engine, Events
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -79,6 +80,26 @@ def release_weights(network: nn.Module) -> None:
     for module in _sharded(network):
         module.reshard()
         module.set_reshard_after_forward(module is not network, recurse=False)
+
+
+class ShardingHandler:
+    """
+    Let each process hold all weights from the end of an epoch to the start of the next.
+
+    In between, processes run the network on their own: shares of the validation images differ in number, and one
+    process alone draws pictures. A network that is not sharded (:func:`shard`) is left as it is.
+
+    Args:
+        network: the network that is trained.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, before what runs the network at an epoch's end."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: release_weights(self.network))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: gather_weights(self.network))
 
 
 def whole_state(part: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json
 from miram.generated.csv_files import write_tables
 from miram.generated.dicom_files import film_paths, write_film
 from miram.generated.films import Film, Quirks, plan_films, table_name
@@ -135,7 +135,7 @@ def _claim(output_dir: Path, arguments: dict) -> bool:
 
 
 def _mark(output_dir: Path, arguments: dict, finished: bool) -> None:
-    write_text(_marker(output_dir), json.dumps({"finished": finished, "arguments": arguments}, indent=1) + "\n")
+    write_json(_marker(output_dir), {"finished": finished, "arguments": arguments})
 
 
 def _marker(output_dir: Path) -> Path:

@@ -1,17 +1,16 @@
 """Ignite event handlers: what a run resumes from, records, draws and leaves behind."""
 
+from miram.engines.sharding import ShardingHandler
 from miram.handlers.checkpoint import CheckpointHandler
 from miram.handlers.draw_reconstructions import ReconstructionHandler
 from miram.handlers.ema import ExponentialMovingAverage
 from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.group import HandlerGroup
 from miram.handlers.history import HistoryHandler
-from miram.handlers.progress import ProgressHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
 from miram.handlers.save_backbone import BackboneHandler
 from miram.handlers.save_best_model import BestModelHandler
-from miram.handlers.sharding import ShardingHandler
-from miram.handlers.summary import SummaryHandler
+from miram.handlers.summary import ProgressHandler, SummaryHandler
 
 __all__ = [
     "BackboneHandler",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +19,7 @@ from torch.utils.data import Dataset
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
 from miram.data.prediction_table import prediction_table
 from miram.engines.distributed import is_main_process
-from miram.files import write_text
+from miram.files import write_json, write_text
 from miram.handlers.cases import draw_most_wrong, readable
 from miram.handlers.collect_predictions import PredictionCollector
 from miram.handlers.evaluation_curves import draw_curves
@@ -97,8 +95,7 @@ class EvaluationHandler:
         threshold = self.calibration.thresholds or 0.5
         found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
         facts, notes = self._facts(), self._notes()
-        content = without_nan({**facts, "notes": notes, **found})
-        write_text(self.output_dir / "metrics.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
         pictures += self._draw_cases(table, engine.state.device)
@@ -174,15 +171,6 @@ class EvaluationHandler:
             notes=notes,
             banner=banner,
         )
-
-
-def without_nan(value: Any) -> Any:
-    """Plain values for JSON, which has no NaN and no infinity: None instead."""
-    if isinstance(value, Mapping):
-        return {str(key): without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def describe(found: Mapping[str, Any]) -> str:

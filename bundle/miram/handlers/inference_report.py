@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
 from miram.data.tasks import Task
-from miram.files import write_text
+from miram.files import write_json, write_text
 from miram.handlers.cases import MAP_NOTES, explained_case, readable
 from miram.handlers.collect_predictions import PredictionCollector
-from miram.handlers.evaluation_report import without_nan
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.inference.inputs import Inputs, output_names
@@ -80,8 +78,8 @@ class InferenceHandler:
         ]
         rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-        content = without_nan({**result_facts(self.trained, self.calibration), "predictions": rows})
-        write_text(self.output_dir / "predictions.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        content = {**result_facts(self.trained, self.calibration), "predictions": rows}
+        write_json(self.output_dir / "predictions.json", content)
         for index in range(len(probabilities))[: self.num_pictures]:
             self._draw(index, probabilities[index], rows[index], engine.state.device)
         logger.info(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -18,9 +17,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import to_affine_nd
 from monai.engines import SupervisedEvaluator
 
-from miram.files import atomic_write, write_text
+from miram.files import atomic_write, write_json, write_text
 from miram.handlers.cases import readable
-from miram.handlers.evaluation_report import without_nan
 from miram.handlers.inference_report import result_facts
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
@@ -105,8 +103,7 @@ class RiskMapHandler:
             "images": self.images,
             "problems": self.inputs.problems,
         }
-        text = json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n"
-        write_text(self.output_dir / "findings.json", text)
+        write_json(self.output_dir / "findings.json", content)
         labelled = sum(image["labelled_share"] > 0 for image in self.images)
         logger.info(
             "%d mammograms mapped, %d of them with a point at or above %.3g; %d files left out: %s. %s",

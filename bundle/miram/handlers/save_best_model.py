@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 from miram.engines.distributed import is_main_process
 from miram.errors import InputError
-from miram.networks.classifier import save_classifier
+from miram.weights.classifier import save_classifier
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a run is about to do, and what it left."""
+"""What a person sees of a run: what it is about to do, how far it is, and what it left."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
 from torch import nn
 
 from miram.engines.distributed import is_main_process
@@ -61,3 +62,22 @@ class SummaryHandler:
         for path in sorted(self.output_dir.iterdir()):
             if path.is_file() and not path.name.startswith((".", "events.")):
                 logger.info("  %-28s %9.1f KiB", path.name, path.stat().st_size / 1024)
+
+
+class ProgressHandler:
+    """
+    Ignite's progress bar over the iterations of each epoch: on rank 0, and only where somebody watches a terminal.
+
+    Args:
+        description: the word before the bar.
+    """
+
+    def __init__(self, description: str = "epoch") -> None:
+        self.description = description
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer or evaluator."""
+        if is_main_process():
+            template = "{desc} {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            # disable=None is tqdm's own test for a terminal: a log file gets a line an epoch, and no bars
+            ProgressBar(desc=self.description, bar_format=template, mininterval=1, disable=None).attach(engine)

@@ -22,10 +22,10 @@ from miram.errors import InputError
 from miram.files import write_text
 from miram.loading.sampling import sample_weights
 from miram.losses.classification import balanced_weights
-from miram.metrics.calibration import fit_scaling
+from miram.metrics.calibration import Activation, fit_scaling
 from miram.metrics.classification import ThresholdRule
 from miram.metrics.evaluation import choose_thresholds
-from miram.networks.classifier import read_scaling
+from miram.weights.classifier import read_scaling
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Calibration:
     def _fit_scaling(self, logits: np.ndarray, labels: np.ndarray, task: Task) -> None:
         known = int((~np.isnan(labels)).any(axis=1).sum())
         if known:
-            activation = "softmax" if task.type == "multiclass" else "sigmoid"
+            activation: Activation = "softmax" if task.type == "multiclass" else "sigmoid"
             expected = (np.array(self.scale), np.array(self.bias)) if self.scale else (1.0, 0.0)
             scale, bias = fit_scaling(logits.astype(float), labels, activation, *expected)
             self.scale, self.bias = scale.tolist(), bias.tolist()
@@ -173,7 +173,7 @@ def _from_json(content: Any) -> Calibration:
 
 
 def calibration_of_model(content: Mapping[str, Any], model_sha256: str) -> Calibration:
-    """What a model.pt itself holds of a calibration (:func:`miram.networks.classifier.load_classifier`)."""
+    """What a model.pt itself holds of a calibration (:func:`miram.weights.classifier.load_classifier`)."""
     calibration = Calibration(model_sha256=model_sha256)
     calibration.scale, calibration.bias = read_scaling(content)
     if calibration.scale:

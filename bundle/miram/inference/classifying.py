@@ -21,8 +21,9 @@ from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
-from miram.networks.classifier import ViTClassifier, load_classifier
+from miram.networks.classifier import ViTClassifier
 from miram.transforms.windows import center_windows, load_windows, scale_windows
+from miram.weights.classifier import load_classifier
 
 logger = logging.getLogger(__name__)
 

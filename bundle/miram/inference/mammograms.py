@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from miram.readers.image import reason
 from miram.readers.raster import read_pillow, read_tiff
 from miram.readers.volumes import image_io
 from miram.transforms.crops import breast_mask
+
+logger = logging.getLogger(__name__)
 
 NO_BREAST = "no breast was found: nothing stands out from the background"
 
@@ -122,6 +125,8 @@ class LoadMammogramd(MapTransform):
         for key in self.key_iterator(result):
             path = result[key]
             image = read_image(path, intensity=self.intensity)
+            for remark in image.remarks:
+                logger.warning("%s: %s", path, remark)
             check_pixels(path, image.pixels, spatial_dims=2, largest_crop=max(image.pixels.shape))
             shape, affine = source_grid(path, image.pixels.shape)
             meta = {

@@ -1,1 +1,1 @@
-"""From a prepared folder to batches in a seeded order."""
+"""Loading a prepared folder as batches in a seeded order."""

@@ -1,4 +1,4 @@
-"""Mixtures of two samples, which follow from (seed, epoch, sample) alone."""
+"""Mixtures of two samples, which depend only on (seed, epoch, sample)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from miram.loading.seeded import SeededDataset
 
 class MixupDataset(SeededDataset):
     """
-    Mix each sample with another one, images and targets alike (mixup, Zhang et al., arXiv 1710.09412).
+    Mix each sample with another one, both images and targets (mixup, Zhang et al., arXiv 1710.09412).
 
-    Partner and share follow from (seed, epoch, index), so that they do not depend on batches, processes or restarts.
+    Partner and share follow from (seed, epoch, index), so they do not depend on batches, processes or restarts.
 
     Args:
         data: items, dictionaries with "image" and "label".
         transform: MONAI transforms.
         seed: another seed gives other augmentations and mixtures.
         cache_rate: share of the items kept in memory, from 0 to 1.
-        alpha: of the beta distribution of the share; 0 does not mix.
+        alpha: parameter of the beta distribution of the share; 0 does not mix.
 
     Raises:
         ValueError: if `alpha` is negative.
@@ -46,7 +46,7 @@ class MixupDataset(SeededDataset):
         sample = super().__getitem__(key)
         if self.alpha == 0:
             return sample
-        # a stream of its own, beside that of the augmentation
+        # a separate stream from that of the augmentation
         random = np.random.default_rng((self.seed, sample["epoch"], sample["index"], 1))
         share = random.beta(self.alpha, self.alpha)
         other = super().__getitem__((sample["epoch"], int(random.integers(len(self)))))

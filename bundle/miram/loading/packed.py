@@ -1,8 +1,8 @@
 """
 A packed copy of a prepared folder's crops: a few memory-mapped arrays instead of many PNG files.
 
-A PNG is decoded at every visit, a packed crop is copied. The copy is derived: the folder stays the source, and a copy
-of another state of the folder is refused.
+A PNG is decoded each time it is read; a packed crop is only copied. The folder remains the source: a packed copy of
+another state of the folder is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from miram.cli import shell_path
 from miram.data.datalist import FILE_NAME, SPLITS, read_datalist
 from miram.errors import InputError
 from miram.files import atomic_write, write_text
@@ -33,12 +34,12 @@ REMEDY = "make it with: python scripts/pack.py --dataset_dir"
 @dataclass(frozen=True)
 class PackedStore:
     """
-    Crops in memory-mapped shards; a crop is found by its number in the order of packing.
+    Crops in memory-mapped shards, numbered in the order of packing.
 
     Args:
         shards: (n, H, W) uint16 each, in order.
-        sizes: (N, 2) height and width of each crop, which begins at the first row and column of its place.
-        numbers: a crop's number by its path, relative to the prepared folder.
+        sizes: (N, 2) height and width of each crop, which starts at the first row and column of its entry.
+        numbers: each crop's number by its path relative to the prepared folder.
     """
 
     shards: Sequence[np.ndarray]
@@ -47,7 +48,7 @@ class PackedStore:
 
     @property
     def shard_length(self) -> int:
-        """Crops of every shard but the last."""
+        """Number of crops in every shard except the last."""
         return len(self.shards[0])
 
     def crop(self, number: int) -> np.ndarray:
@@ -60,7 +61,7 @@ def pack_folder(dataset_dir: str | os.PathLike[str], shard_bytes: int = 4 << 30)
     """
     Pack the crops of all splits of a prepared folder into `packed/`, shard by shard; an older copy is replaced.
 
-    Shards that an interrupted run of the same data list left are kept.
+    Shards from an interrupted run with the same data list are kept.
 
     Args:
         dataset_dir: a prepared folder of 2D crops.
@@ -99,20 +100,22 @@ def pack_folder(dataset_dir: str | os.PathLike[str], shard_bytes: int = 4 << 30)
 
 def open_packed(dataset_dir: str | os.PathLike[str]) -> PackedStore:
     """
-    Open the packed copy of a prepared folder; nothing is read before a crop is.
+    Open the packed copy of a prepared folder; pixels are read only when a crop is used.
 
     Raises:
-        InputError: if there is none, or it belongs to another state of the folder, or a shard is missing or damaged.
+        InputError: if there is no copy, it belongs to another state of the folder, or a shard is missing or damaged.
     """
     folder = Path(dataset_dir)
     state = _read_index(folder / FOLDER / INDEX)
     if state is None or not state.get("finished"):
-        raise InputError(f"there is no packed copy in {folder / FOLDER}; {REMEDY} {folder}")
+        raise InputError(f"there is no packed copy in {folder / FOLDER}; {REMEDY} {shell_path(folder)}")
     if state["datalist_sha256"] != _hash(folder):
-        raise InputError(f"{folder / FOLDER} was packed from another {FILE_NAME}; {REMEDY} {folder}")
+        raise InputError(f"{folder / FOLDER} was packed from another {FILE_NAME}; {REMEDY} {shell_path(folder)}")
     shards = [_open_shard(folder / FOLDER / name, tuple(state["shape"])) for name in state["shards"]]
     if sum(map(len, shards)) != len(state["images"]):
-        raise InputError(f"the shards in {folder / FOLDER} do not hold {len(state['images'])} crops; {REMEDY} {folder}")
+        raise InputError(
+            f"the shards in {folder / FOLDER} do not have {len(state['images'])} crops; {REMEDY} {shell_path(folder)}"
+        )
     numbers = {path: number for number, path in enumerate(state["images"])}
     return PackedStore(shards, np.array(state["sizes"]), numbers)
 
@@ -124,7 +127,7 @@ def _image_paths(folder: Path) -> list[str]:
         raise InputError(f"{folder / FILE_NAME} has no images to pack")
     volumes = [path for path in paths if not path.lower().endswith(".png")]
     if volumes:
-        raise InputError(f"{folder / volumes[0]} is no PNG crop; only 2D crops are packed")
+        raise InputError(f"{folder / volumes[0]} is not a PNG crop; only 2D crops can be packed")
     return paths
 
 
@@ -142,7 +145,7 @@ def _hash(folder: Path) -> str:
 
 
 def _remove_stale(target: Path, state: dict[str, Any]) -> None:
-    """Begin anew unless what lies there is of the same state."""
+    """Remove earlier shards unless they belong to the same state."""
     found = _read_index(target / INDEX)
     if found is not None and {**found, "finished": False} == {**json.loads(json.dumps(state)), "finished": False}:
         return
@@ -152,7 +155,7 @@ def _remove_stale(target: Path, state: dict[str, Any]) -> None:
 
 
 def _read_index(path: Path) -> dict[str, Any] | None:
-    """The index, or None where there is none or another format."""
+    """The index, or None if there is none or it has another format."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -173,7 +176,7 @@ def _open_shard(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {REMEDY} {path.parents[1]}") from error
+        raise InputError(f"{path} cannot be read ({error}); {REMEDY} {shell_path(path.parents[1])}") from error
     if array.dtype != np.uint16 or array.shape[1:] != shape:
-        raise InputError(f"{path} is no shard of crops of {shape} pixels; {REMEDY} {path.parents[1]}")
+        raise InputError(f"{path} is not a shard of crops of {shape} pixels; {REMEDY} {shell_path(path.parents[1])}")
     return array

@@ -1,4 +1,4 @@
-"""Whole batches from a packed store: windows are gathered by a thread, everything else happens on the device."""
+"""Whole batches from a packed store: a thread gathers windows, everything else happens on the device."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ class PackedLoader:
     """
     A loader over this process's share of images, from the packed copy of a prepared folder.
 
-    It gives the batches that the MONAI transforms give: a random window of each crop, flipped and turned, in the
-    network's units; in validation the middle window. Which window, and which turn, follows from (seed, epoch, sample).
+    It yields the same batches as the MONAI transforms: a random window of each crop, flipped and rotated, in the
+    network's units; in validation the central window. Window and rotation follow from (seed, epoch, sample).
 
     Args:
         dataset_dir: a prepared folder, packed by `scripts/pack.py`.
-        items: what to load, of :func:`miram.data.datalist.load_split`.
+        items: what to load, from :func:`miram.data.datalist.load_split`.
         crop_size: the window, in pixels.
         batch_size: images of one process in a batch.
         preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
-        shuffle: for training: another order and other windows in each epoch, and batches of full size only.
+        shuffle: for training: another order and other windows in each epoch, and only full batches.
         device: where batches are made.
         seed: another seed gives other orders and augmentations.
-        shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, so many at a
-            time, and mixes the crops of these only. None mixes all.
-        prefetch: batches that are gathered ahead.
+        shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
+            a time, and mixes only the crops of these. None mixes all.
+        prefetch: number of batches gathered in advance.
 
     Raises:
-        InputError: if there is no packed copy of the folder as it is, or fewer images than one training batch.
+        InputError: if there is no packed copy of the folder's current state, or there are fewer images than one
+            training batch.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class PackedLoader:
             check_batch_size(len(self.numbers), batch_size, self.sampler.num_replicas)
 
     def __len__(self) -> int:
-        """Batches of an epoch, the same number in every process of a training."""
+        """Number of batches in an epoch; in training the same in every process."""
         if self.shuffle:
             return len(self.numbers) // self.sampler.num_replicas // self.batch_size
         return -(-len(self.sampler) // self.batch_size)
@@ -86,8 +87,8 @@ class PackedLoader:
         """
         Batches of "label" (B, 1, *crop_size) in float32 on the device, "index" (B,) and "epoch" (B,) on the CPU.
 
-        The copy to the device and what follows it are queued here, in the thread that trains: the thread that gathers
-        touches no device.
+        The copy to the device and the steps after it are queued here, in the training thread: the gathering thread
+        does not use the device.
         """
         for gathered in ThreadBuffer(_with_error(self.gathered()), self.prefetch):
             if isinstance(gathered, Exception):
@@ -98,8 +99,8 @@ class PackedLoader:
             yield {"label": self._scaled(pixels), "index": index, "epoch": torch.full_like(index, epoch)}
 
     def gathered(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
-        """What a CPU does for a GPU: windows (B, *crop_size) in uint16, their epoch, and their indices (B,)."""
-        samples = list(self.sampler)  # fewer than an epoch's, if a run goes on within it
+        """The CPU's share of the work: windows (B, *crop_size) in uint16, their epoch, and their indices (B,)."""
+        samples = list(self.sampler)  # fewer than in an epoch if a run resumes within it
         end = len(samples) - (len(samples) % self.batch_size if self.shuffle else 0)
         for first in range(0, end, self.batch_size):
             batch = samples[first : first + self.batch_size]
@@ -109,7 +110,7 @@ class PackedLoader:
 
     def _gather(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
         windows = torch.zeros(len(index), *self.crop_size, dtype=torch.uint16, pin_memory=self.device.type == "cuda")
-        # the first four numbers of the stream are those of flips and turns
+        # the first four numbers of the stream are used for flips and rotations
         draws = random_uniform(self.seed, epoch, index, 6, stream=Stream.AUGMENTATION)[:, 4:].tolist()
         places = draws if epoch else [(None, None)] * len(draws)
         for window, sample, place in zip(windows.numpy(), index.tolist(), places, strict=True):
@@ -150,13 +151,13 @@ class _ShardSampler(SeededSampler):
 
 def copy_window(store: PackedStore, number: int, window: np.ndarray, place: tuple[float | None, float | None]) -> None:
     """
-    Copy a part of a crop into `window` (h, w), whose zeros stay around a smaller crop, which lies in the middle.
+    Copy a part of a crop into `window` (h, w); a smaller crop is centred, and the zeros around it stay.
 
     Args:
-        store: where the crop is.
-        number: of the crop.
-        window: what to fill.
-        place: in [0, 1) along each axis, where the window lies within the crop; None is the middle.
+        store: the packed crops.
+        number: the crop's number.
+        window: the array to fill.
+        place: in [0, 1) along each axis, the window's place within the crop; None is the middle.
     """
     crop = store.crop(number)
     source, target = zip(*map(_overlap, crop.shape, window.shape, place), strict=True)
@@ -164,7 +165,7 @@ def copy_window(store: PackedStore, number: int, window: np.ndarray, place: tupl
 
 
 def _overlap(size: int, window: int, place: float | None) -> tuple[slice, slice]:
-    """What is copied along one axis, and where to; MONAI's crops and pads round the middle so."""
+    """Source and target of the copy along one axis; the middle is rounded as in MONAI's crops and pads."""
     if size <= window:
         first = (window - size) // 2
         return slice(0, size), slice(first, first + size)

@@ -1,4 +1,4 @@
-"""Classes drawn equally often, from (seed, epoch) alone; and batches that a small training set can fill."""
+"""Sampling that balances classes, from (seed, epoch) alone; and batch sizes for small training sets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 class BalancedSampler(SeededSampler):
     """
-    Draw samples with replacement, by weight, from (seed, epoch) alone; as many in an epoch as there are samples.
+    Draw samples with replacement, by weight, from (seed, epoch) alone; an epoch has as many draws as samples.
 
     Args:
-        weights: (N,) one a sample, proportional to how often it is drawn.
+        weights: (N,) one per sample, proportional to how often it is drawn.
         seed: another seed gives other draws.
-        num_replicas: number of processes; by default those of `torch.distributed`.
-        rank: number of this process, likewise.
+        num_replicas: number of processes; by default from `torch.distributed`.
+        rank: number of this process; by default from `torch.distributed`.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class BalancedSampler(SeededSampler):
 
 def sample_weights(labels: np.ndarray) -> np.ndarray:
     """
-    How often to draw each sample, so that each class (and the absence of all) is drawn equally often.
+    Weights with which each class (and the absence of all classes) is drawn equally often.
 
     Args:
         labels: (N, K) 1 or 0.
 
     Returns:
-        (N,): the weight of a sample's rarest class; a sample without any class is of a class of its own.
+        (N,): the weight of a sample's rarest class; samples without any class form a separate class.
     """
     table = np.concatenate([labels, (labels.sum(axis=1, keepdims=True) == 0)], axis=1)
     weights = 1 / np.maximum(table.sum(axis=0), 1)
@@ -61,9 +61,9 @@ def make_training_loader(
     Args:
         dataset: whose items have "label" (K,).
         batch_size: images of one process in a batch.
-        balanced: draw the classes equally often, instead of each sample once an epoch.
+        balanced: draw the classes equally often, instead of each sample once per epoch.
         num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into memory that a GPU copies from without waiting.
+        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
     """
     if not balanced:
         return make_loader(dataset, batch_size, True, num_workers, pin_memory)
@@ -73,13 +73,13 @@ def make_training_loader(
 
 
 def epochs_for(max_epochs: int, min_iterations: int, steps_per_epoch: int) -> int:
-    """`max_epochs`, or as many as `min_iterations` batches need: few labelled images are seen for more epochs."""
+    """`max_epochs`, or as many as `min_iterations` batches need: with few labelled images, training has more epochs."""
     return max(max_epochs, math.ceil(min_iterations / steps_per_epoch))
 
 
 def fitting_batch_size(batch_size: int, num_images: int, processes: int) -> int:
     """
-    The batch size of a process, made smaller where the training set has no full batch for each.
+    The batch size of a process, reduced if the training set does not fill one batch per process.
 
     Raises:
         InputError: if there are fewer images than processes.

@@ -1,8 +1,8 @@
 """
 Order and augmentation from (seed, epoch, sample) alone.
 
-What a sample looks like in an epoch, and when it comes, does not depend on how many processes or workers there are, nor
-on restarts: the sampler names the epoch with each index, and the data set seeds its random transforms from both.
+What a sample looks like in an epoch, and when it comes, does not depend on the number of processes or workers, or on
+restarts: the sampler yields the epoch with each index, and the data set seeds its random transforms from both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from miram.errors import InputError
 
 class SeededDataset(CacheDataset):
     """
-    MONAI's `CacheDataset` whose random transforms are seeded for each sample anew.
+    MONAI's `CacheDataset`, with random transforms that are seeded separately for each sample.
 
     Args:
         data: items, dictionaries.
@@ -61,7 +61,7 @@ class SeededDataset(CacheDataset):
             the transformed item, with its "epoch" and its "index".
 
         Raises:
-            InputError: naming the image, if it cannot be read or transformed.
+            InputError: if the image cannot be read or transformed; the message names it.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)
@@ -79,19 +79,19 @@ class SeededDataset(CacheDataset):
 
 @contextmanager
 def _naming(item: dict[str, Any]) -> Iterator[None]:
-    """Say which image an error is of: MONAI's names the transform only."""
+    """Add the image's name to an error: MONAI's message names only the transform."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        if isinstance(cause, InputError):  # says it all
+        if isinstance(cause, InputError):  # already names the image
             raise InputError(str(cause)) from error
-        name = item.get("image", item.get("label", item))  # pretraining's image is its label, too
+        name = item.get("image", item.get("label", item))  # in pretraining the image is stored as the label
         raise InputError(
             f"{name} cannot be read or transformed ({type(cause).__name__}: {cause}); if it is damaged, delete it and "
-            "run the prepare script again, which makes what is missing"
+            "run the prepare script again, which creates missing files"
         ) from error
 
 
@@ -99,21 +99,21 @@ class SeededSampler(DistributedSampler):
     """
     Indices of one process's share of a data set, each with its epoch.
 
-    The samples are dealt out in turn, so that the processes together see in each global batch just the samples that one
-    process would see. Nothing is repeated to fill up. In training, where batches are exchanged, every process has the
-    same number of samples: the last ones of the order that do not go round are left out. In validation a share may be
-    one sample shorter than another.
+    Samples are dealt out in turn, so that in each global batch the processes together see exactly the samples that one
+    process would see. No sample is repeated to fill up a share. In training, where gradients are exchanged, every
+    process has the same number of samples: left-over samples at the end of the order are dropped. In validation a share
+    may be one sample shorter than another.
 
     Args:
         num_samples: size of the data set.
         shuffle: for training: another order in each epoch; without it the epoch is always 0, so that masks and crops
             are fixed.
         seed: another seed gives other orders.
-        num_replicas: number of processes; by default those of `torch.distributed`.
-        rank: number of this process, likewise.
+        num_replicas: number of processes; by default from `torch.distributed`.
+        rank: number of this process; by default from `torch.distributed`.
 
     Raises:
-        InputError: if a process would have no image to validate on, and wait for the others in vain.
+        InputError: if a process would have no image to validate on, and would wait for the others forever.
     """
 
     def __init__(
@@ -129,19 +129,19 @@ class SeededSampler(DistributedSampler):
         rank = rank if rank is not None else (dist.get_rank() if distributed else 0)
         if not shuffle and 0 < num_samples < replicas:
             raise InputError(
-                f"there are {num_samples} validation images, fewer than the {replicas} processes, and each needs one: "
-                "hold out more images, or start fewer processes"
+                f"there are {num_samples} validation images, but {replicas} processes, and each needs at least one: "
+                "use more validation images, or start fewer processes"
             )
         super().__init__(range(num_samples), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
         self.position = (0, 0)
 
     def start_within(self, epoch: int, samples: int) -> None:
         """
-        Go on within an epoch, as a resumed run does: nothing before it is loaded.
+        Continue within an epoch, as a resumed run does: earlier samples are not loaded.
 
         Args:
-            epoch: the epoch; every other one is whole.
-            samples: how many of its samples this process has had.
+            epoch: this epoch only; all others are complete.
+            samples: how many of its samples this process has already processed.
         """
         self.position = (epoch, samples)
 
@@ -154,18 +154,18 @@ class SeededSampler(DistributedSampler):
         return iter([(self.epoch, int(index)) for index in share[samples if epoch == self.epoch else 0 :]])
 
     def order(self) -> np.ndarray:
-        """The indices of all processes in this epoch, in training."""
+        """The indices of all processes in this training epoch."""
         generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
         )
         return self.shuffled(generator).numpy()
 
     def shuffled(self, generator: torch.Generator) -> torch.Tensor:
-        """All indices in the order of an epoch, the same in every process."""
+        """All indices in the order of the epoch, the same in every process."""
         return torch.randperm(self._count(), generator=generator)
 
     def __len__(self) -> int:
-        """The number of samples of this process in a whole epoch."""
+        """The number of samples of this process in a complete epoch."""
         if self.shuffle:
             return self._count() // self.num_replicas
         return len(range(self.rank, self._count(), self.num_replicas))
@@ -187,9 +187,9 @@ def make_loader(
     Args:
         dataset: the data set.
         batch_size: images of one process in a batch.
-        shuffle: for training: another order in each epoch, and batches of full size only, equally many in each process.
+        shuffle: for training: another order in each epoch, and only full batches, equally many in each process.
         num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into memory that a GPU copies from without waiting.
+        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
 
     Returns:
         MONAI's `DataLoader`.
@@ -207,15 +207,15 @@ def loader_of(
     dataset: SeededDataset, sampler: SeededSampler, batch_size: int, num_workers: int = 0, pin_memory: bool = False
 ) -> DataLoader:
     """
-    MONAI's loader over a sampler's samples, which draws nothing from torch's global generator: what a network draws
-    from there does not depend on how often a loader was started.
+    MONAI's loader with a sampler. It does not use torch's global generator, so that a network's random numbers do not
+    depend on how often a loader was started.
 
     Args:
         dataset: the data set.
-        sampler: gives this process's samples; in training, batches are of full size only.
+        sampler: yields this process's samples; in training there are only full batches.
         batch_size: images of one process in a batch.
         num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into memory that a GPU copies from without waiting.
+        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
     """
     return DataLoader(
         dataset,
@@ -232,10 +232,10 @@ def loader_of(
 
 def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> None:
     """
-    Check that every process gets one training batch at least.
+    Check that every process gets at least one training batch.
 
     Raises:
-        InputError: if not.
+        InputError: if it does not.
     """
     smallest_share = num_images // num_replicas
     if smallest_share < batch_size:
@@ -247,11 +247,11 @@ def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> Non
 
 def _leave_signals_to_the_trainer(trainer: int, worker: int) -> None:
     """
-    Do not end by Ctrl-C or a batch queue's SIGTERM, which reach loader processes too: the trainer still needs batches
-    until its checkpoint is written. A loader process ends when the trainer says so, or has ended.
+    Ignore Ctrl-C and a batch queue's SIGTERM, which also reach loader processes: the trainer needs batches until its
+    checkpoint is written. A loader process ends when the trainer tells it to, or has ended itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # on Linux: it tells who sent a signal, which a handler does not know
+    if hasattr(signal, "sigwaitinfo"):  # on Linux: it says who sent a signal, which a handler does not know
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told_by, args=(trainer,), daemon=True).start()
 

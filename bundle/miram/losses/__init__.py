@@ -1,1 +1,1 @@
-"""What training minimises, and what an untrained guess would cost."""
+"""Training losses, and the loss of baselines without a network."""

@@ -1,4 +1,4 @@
-"""What a reconstruction costs that learned nothing: the figures that a trained network must beat."""
+"""The loss of reconstructions without learning: the figures that a trained network must beat."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from miram.networks.patches import patch_grid, patchify, unpatchify
 def interpolate_hidden(image: torch.Tensor, visible: torch.Tensor, sweeps: int = 10) -> torch.Tensor:
     """
     Fill the hidden pixels of an image smoothly: each becomes the mean of its neighbours (a membrane through the visible
-    ones).
+    pixels).
 
-    Solved from coarse to fine: a half-size image of the visible pixels' means is filled first and enlarged as the
-    start.
+    Solved from coarse to fine: a half-size image of the visible pixels' means is filled first; enlarged, it is the
+    initial value.
 
     Args:
         image: (B, C, *spatial)
         visible: (B, 1, *spatial), 1 where a pixel is visible, 0 where it is hidden.
-        sweeps: how often the neighbours' means are taken at each size; the enlarged start leaves little to do.
+        sweeps: averaging steps at each size; few are needed, because the initial value is close.
 
     Returns:
         (B, C, *spatial), unchanged where visible.
@@ -48,7 +48,7 @@ def interpolate_hidden(image: torch.Tensor, visible: torch.Tensor, sweeps: int =
 
 
 def _neighbours_mean(image: torch.Tensor) -> torch.Tensor:
-    """The mean over the 3 x 3 (x 3) pixels around each; at the border the image is continued by its last pixels."""
+    """The mean over the 3 x 3 (x 3) pixels around each; beyond the border the edge pixels are repeated."""
     padded = F.pad(image, [1] * (2 * (image.ndim - 2)), mode="replicate")
     return (F.avg_pool2d if image.ndim == 4 else F.avg_pool3d)(padded, 3, stride=1)
 
@@ -57,15 +57,15 @@ def baseline_per_image(
     loss_function: MultiScaleReconstructionLoss, label: torch.Tensor, masks: Sequence[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """
-    The loss of two reconstructions that need no network, against the same targets as the network's.
+    The loss of two reconstructions that need no network, compared with the same targets as the network's.
 
     Args:
-        loss_function: the loss, which knows the scales' sizes.
+        loss_function: the loss, which has the sizes of the scales.
         label: (B, C, *spatial), the image at the largest scale's size.
         masks: (B, N_s) bool per scale, True where hidden.
 
     Returns:
-        (B, S) each: "mean", every patch predicted as its own mean, which is what normalised targets give away; and
+        (B, S) each: "mean", every patch predicted as its own mean, which is trivial with normalised targets; and
         "interpolation", the hidden patches interpolated from the visible ones.
     """
     means, interpolations = [], []
@@ -77,13 +77,13 @@ def baseline_per_image(
 
 
 def _patch_means(loss: MultiScaleReconstructionLoss, label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each patch's own mean in the units of the targets: 0 where targets are normalised."""
+    """Each patch's own mean in the units of the targets: 0 if targets are normalised."""
     patches = patchify(downsample(label.float(), size), loss.patch_size)
     return torch.zeros_like(patches) if loss.normalize_targets else patches.mean(-1, keepdim=True).expand_as(patches)
 
 
 def _interpolated(loss: MultiScaleReconstructionLoss, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The patches of an image with hidden ones interpolated, in the units of the targets (target's own statistics)."""
+    """An image's patches, hidden ones interpolated, in the units of the targets (normalised by their statistics)."""
     pixels = patchify(image, loss.patch_size)
     grid = patch_grid(image.shape[2:], loss.patch_size)
     one_channel = pixels.shape[-1] // image.shape[1]

@@ -1,4 +1,4 @@
-"""The loss of classification: unknown labels left out, classes weighted, targets smoothed."""
+"""The classification loss: ignores unknown labels, weights classes, smooths targets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from miram.errors import InputError
 
 class ClassificationLoss(nn.Module):
     """
-    Cross entropy of a multi-class task; binary cross entropy of each class of a binary or multi-label one.
+    Cross entropy for a multi-class task; binary cross entropy of each class for a binary or multi-label task.
 
-    Targets may be shares between 0 and 1, as mixup makes them. A target that is NaN counts nothing.
+    Targets may be fractions between 0 and 1, as mixup makes them. Targets that are NaN are ignored.
 
     Args:
         task_type: "binary", "multiclass" or "multilabel".
         class_weights: (2, K), the weight of a negative and of a positive target of each class; a multi-class task uses
-            the second row only. None weighs all alike. See :func:`balanced_weights`.
-        label_smoothing: share of a target that is given to all classes alike (Szegedy et al., arXiv 1512.00567).
+            only the second row. None weights all equally. See :func:`balanced_weights`.
+        label_smoothing: share of a target that is spread over all classes (Szegedy et al., arXiv 1512.00567).
 
     Raises:
         ValueError: if the smoothing is not in [0, 1).
@@ -54,7 +54,7 @@ class ClassificationLoss(nn.Module):
             target: (B, K), NaN where unknown.
 
         Returns:
-            (B, K) in float32; of a multi-class task (B, 1), a row being known or not as a whole.
+            (B, K) in float32; (B, 1) for a multi-class task, where a row is known or unknown as a whole.
         """
         logits, target = logits.float(), target.float()
         known = ~target.isnan()
@@ -70,7 +70,7 @@ class ClassificationLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """
-        The mean loss of the known targets of a batch: logits (B, K) and targets (B, K) to {"loss"}.
+        The mean loss over the known targets of a batch, {"loss"}, from logits (B, K) and targets (B, K).
         """
         losses = self.per_entry(logits, target)
         known = ~target.isnan()
@@ -87,15 +87,15 @@ class ClassificationLoss(nn.Module):
 
 def balanced_weights(targets: np.ndarray, exclusive: bool) -> np.ndarray:
     """
-    Weights that let each class count the same in all, as scikit-learn's "balanced" does.
+    Weights that give each class the same total weight, like scikit-learn's "balanced".
 
     Args:
         targets: (N, K) 1, 0 or NaN, of the training set.
-        exclusive: whether the classes exclude each other (multi-class): K classes share the weight, instead of the
-            negatives and positives of each class.
+        exclusive: whether the classes exclude each other (multi-class). The K classes are then balanced against each
+            other, instead of the negatives and positives of each class.
 
     Returns:
-        (2, K) for :class:`ClassificationLoss`: of negatives and positives; 0 for what does not occur.
+        (2, K) for :class:`ClassificationLoss`: weights of negatives and positives; 0 for those that do not occur.
     """
     positive, negative = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     if exclusive:
@@ -119,13 +119,13 @@ def make_classification_loss(
     Args:
         task_type: "binary", "multiclass" or "multilabel".
         targets: (N, K) 1, 0 or NaN, of the training set.
-        balance: "weights" weighs the classes to count the same; "sampling" and "none" weigh all alike.
+        balance: "weights" balances the classes by weights; "sampling" and "none" weight all equally.
         label_smoothing: see :class:`ClassificationLoss`.
 
     Raises:
-        InputError: if `balance` is none of these.
+        InputError: if `balance` is not one of these.
     """
     if balance not in ("weights", "sampling", "none"):
-        raise InputError(f"balance {balance!r} is none of weights, sampling, none")
+        raise InputError(f"balance {balance!r} is not one of weights, sampling, none")
     weights = balanced_weights(targets, task_type == "multiclass") if balance == "weights" else None
     return ClassificationLoss(task_type, weights, label_smoothing)

@@ -1,4 +1,4 @@
-"""The reconstruction loss: masked patches only, per scale, against targets normalised patch by patch."""
+"""The reconstruction loss: per scale, masked patches only, with targets normalised patch by patch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class MultiScaleReconstructionLoss(nn.Module):
         patch_size: patch size in pixels, one per spatial dimension; the same at every scale.
         scales: the scales, in the decoders' order.
         weights: weight of each scale in the sum; equal weights of 1 by default.
-        normalize_targets: compare with pixels normalised by their own patch's mean and deviation (MAE's `norm_pix`).
-        patch_std_floor: deviation, in the image's units, that is added in quadrature to a patch's own. A patch of air
-            whose pixels differ by less than this is noise: without a floor it would be blown up to a target of unit
-            variance.
+        normalize_targets: compare with pixels normalised by their own patch's mean and standard deviation (MAE's
+            `norm_pix`).
+        patch_std_floor: standard deviation, in the image's units, that is added in quadrature to a patch's own. A
+            patch of air whose pixels vary by less than this is noise: without a floor it would be amplified to a
+            target of unit variance.
 
     Raises:
-        ValueError: if weights and scales differ in number, a weight is negative or all are zero, or the floor is not
-            positive.
+        ValueError: if the numbers of weights and scales differ, a weight is negative or all are zero, or the floor is
+            not positive.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class MultiScaleReconstructionLoss(nn.Module):
 
     def targets(self, label: torch.Tensor, places: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor]:
         """
-        The patches that each scale is compared with.
+        The target patches of each scale.
 
         Args:
             label: (B, C, *spatial), the image at the largest scale's size.
-            places: per scale, which patches are asked for, (B, n) on its grid; None for all.
+            places: per scale, the indices (B, n) of the wanted patches on its grid; None for all.
 
         Returns:
             (B, N_s, P) or (B, n, P) per scale, in float32.
@@ -77,7 +78,7 @@ class MultiScaleReconstructionLoss(nn.Module):
         return [self.normalize(patch) for patch in patches] if self.normalize_targets else patches
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
-        """Subtract each patch's mean and divide by its deviation, which has a floor: (..., P) to (..., P)."""
+        """Subtract each patch's mean and divide by its standard deviation with the floor: (..., P) to (..., P)."""
         mean, std = patch_statistics(patches, self.patch_std_floor)
         return (patches - mean) / std
 
@@ -86,7 +87,7 @@ class MultiScaleReconstructionLoss(nn.Module):
         The unweighted loss of each image at each scale.
 
         Args:
-            output: what :class:`miram.networks.miram.MIRAM` gives.
+            output: what :class:`miram.networks.miram.MIRAM` returns.
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:
@@ -104,11 +105,11 @@ class MultiScaleReconstructionLoss(nn.Module):
         The loss of a batch.
 
         Args:
-            output: what :class:`miram.networks.miram.MIRAM` gives.
+            output: what :class:`miram.networks.miram.MIRAM` returns.
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:
-            "loss", the weighted sum to minimise, and each scale's unweighted loss by its name ("loss_1x", "loss_2x").
+            "loss", the weighted sum to minimise, and each scale's unweighted loss by name ("loss_1x", "loss_2x").
         """
         per_scale = self.per_image(output, label).mean(dim=0).unbind()
         total = sum(weight * loss for weight, loss in zip(self.weights, per_scale, strict=True))
@@ -117,7 +118,7 @@ class MultiScaleReconstructionLoss(nn.Module):
 
 def masked_mean_squared_error(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
-    The mean squared error of the masked patches of each image; 0 for an image with none (coarse scales can have none).
+    The mean squared error of each image's masked patches; 0 if it has none, as can happen at coarse scales.
 
     Args:
         prediction: (B, N, P)
@@ -132,19 +133,19 @@ def masked_mean_squared_error(prediction: torch.Tensor, target: torch.Tensor, ma
 
 
 def patch_statistics(patches: torch.Tensor, std_floor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean (..., 1) and the floored deviation (..., 1) of patches (..., P): sqrt(variance + floor squared)."""
+    """Mean (..., 1) and standard deviation (..., 1) of patches (..., P); the latter is sqrt(variance + floor^2)."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
     return mean, (variance + std_floor**2).sqrt()
 
 
 def downsample(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """
-    Reduce an image (B, C, *spatial) to `size` pixels; each new pixel is the mean of those that it covers.
+    Downsample an image (B, C, *spatial) to `size` pixels; each new pixel is the mean of those that it covers.
 
-    Averaging over the area is anti-aliased, the same in 2D and 3D, and exact for whole factors.
+    Area averaging has no aliasing, is the same in 2D and 3D, and is exact for integer factors.
 
     Raises:
-        ValueError: if `size` is larger than the image: detail cannot be made up.
+        ValueError: if `size` is larger than the image: detail cannot be invented.
     """
     if tuple(image.shape[2:]) == tuple(size):
         return image

@@ -1,4 +1,4 @@
-"""The loss of methods that compare two views, with MONAI's own loss inside."""
+"""The loss of methods that compare two views; it wraps MONAI's own loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import nn
 
 class TwoViewLoss(nn.Module):
     """
-    Barlow Twins (arXiv 2103.03230): the two views of an image agree in every feature, and the features in nothing.
+    Barlow Twins (arXiv 2103.03230): both views of an image should agree in every feature, and different features
+    should not be correlated.
 
     Args:
         redundancy_weight: weight of the correlations between different features (lambda in the paper's equation 1).
@@ -27,8 +28,8 @@ class TwoViewLoss(nn.Module):
         The loss of a batch of at least two images.
 
         Args:
-            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two times (B, P).
-            label: not used; the views are each other's target.
+            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two tensors (B, P).
+            label: not used; each view is the other's target.
 
         Returns:
             "loss", to minimise, and the same as "loss_barlow_twins".
@@ -37,5 +38,5 @@ class TwoViewLoss(nn.Module):
         return {"loss": loss, self.names[0]: loss}
 
     def per_image(self, output: tuple[torch.Tensor, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """The loss of the batch for each of its images, (B, 1): correlations are a property of a batch."""
+        """The loss of the batch, repeated for each image, (B, 1): correlations are a property of the batch."""
         return self(output, label)["loss"].expand(len(output[0]), 1)

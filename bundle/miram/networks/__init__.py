@@ -1,1 +1,1 @@
-"""Networks: the ViT encoder, one decoder per scale, MIRAM, and the exchange with stock MONAI networks."""
+"""Networks: the ViT encoder, one decoder per scale, MIRAM, and the classifier."""

@@ -7,12 +7,12 @@ from torch import nn
 
 def initialize_mae_weights(network: nn.Module) -> None:
     """
-    Initialise as MAE does (arXiv 2111.06377, appendix A.1): Xavier-uniform linear layers, patch embeddings likewise as
-    the linear layers that they are, biases zero, layer norms one and zero, class and mask tokens normal with deviation
-    0.02.
+    Initialise as MAE does (arXiv 2111.06377, appendix A.1): Xavier-uniform for linear layers and for patch embeddings
+    (which are linear layers), zero biases, ones and zeros for layer norms, and class and mask tokens normal with
+    standard deviation 0.02.
 
     Args:
-        network: an encoder, a decoder or both; changed in place. Fixed position embeddings are left alone.
+        network: an encoder, a decoder or both; changed in place. Fixed position embeddings are not changed.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear):

@@ -22,8 +22,8 @@ class MIRAM(nn.Module):
 
     Args:
         encoder: the encoder that is pretrained.
-        decoders: one per scale; or the arguments of :func:`miram.networks.decoders.factory.make_decoder` each, without
-            `encoder`.
+        decoders: one per scale, each a decoder or the arguments of
+            :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
 
     Raises:
         ValueError: if there is no decoder, or two have the same scale.
@@ -42,7 +42,7 @@ class MIRAM(nn.Module):
 
     @property
     def scales(self) -> list[float]:
-        """The decoders' scales, in their order."""
+        """The scales, in the order of the decoders."""
         return [cast(Decoder, decoder).scale for decoder in self.decoders]
 
     def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[Any]]:
@@ -55,8 +55,8 @@ class MIRAM(nn.Module):
 
         Returns:
             lists in the decoders' order: "predictions", (B, n, P) patches, "masks", (B, n) bool, True where a patch
-            counts in the loss, and "places", (B, n) on the scale's grid, or None for the whole grid in row-major order;
-            see :class:`miram.networks.decoders.base.Decoded`.
+            counts in the loss, and "places", (B, n) indices on the scale's grid, or None for the whole grid in
+            row-major order; see :class:`miram.networks.decoders.base.Decoded`.
         """
         latent = self.encoder(image, keep)
         outputs: list[Decoded] = [decoder(latent, keep) for decoder in self.decoders]

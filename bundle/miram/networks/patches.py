@@ -21,14 +21,14 @@ def patch_grid(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[in
         the grid, one entry per spatial dimension.
 
     Raises:
-        ValueError: if the dimensions differ in number, or an image size is not a multiple of its patch size.
+        ValueError: if the numbers of dimensions differ, or an image size is not a multiple of its patch size.
     """
     if len(image_size) != len(patch_size):
         raise ValueError(f"image_size {tuple(image_size)} and patch_size {tuple(patch_size)} differ in dimensions.")
     if any(p < 1 or n < p or n % p for n, p in zip(image_size, patch_size, strict=True)):
         raise ValueError(
             f"image_size {tuple(image_size)} is not a multiple of patch_size {tuple(patch_size)}: "
-            "choose an image size that the patch size divides."
+            "choose an image size that is divisible by the patch size."
         )
     return tuple(n // p for n, p in zip(image_size, patch_size, strict=True))
 
@@ -38,12 +38,12 @@ def scaled_grid(grid: Sequence[int], scale: float) -> tuple[int, ...]:
     The grid of patches of an image `scale` times as large as the one whose grid is given.
 
     Raises:
-        ValueError: if the scale is not positive, or gives no whole number of patches.
+        ValueError: if the scale is not positive, or does not give a whole number of patches.
     """
     sizes = [n * scale for n in grid]
     if scale <= 0 or any(size < 1 or not math.isclose(size, round(size), abs_tol=1e-6) for size in sizes):
         raise ValueError(
-            f"scale {scale} gives no whole grid: {tuple(grid)} patches become {tuple(sizes)}. "
+            f"scale {scale} does not give a whole grid: {tuple(grid)} patches become {tuple(sizes)}. "
             "Choose a scale that keeps the number of patches whole, or another image size."
         )
     return tuple(round(size) for size in sizes)
@@ -73,9 +73,9 @@ def patchify(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
 
 def pick(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """
-    Take tokens or patches (B, N, D) at places (B, n): (B, n, D).
+    Select the tokens or patches (B, N, D) with indices (B, n): (B, n, D).
 
-    `gather` would do, but its backward pass keeps all of the tokens for their shape alone.
+    `gather` would do the same, but its backward pass keeps all tokens, only for their shape.
     """
     rows = places + torch.arange(len(places), device=places.device)[:, None] * tokens.shape[1]
     return tokens.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, places.shape)
@@ -83,7 +83,7 @@ def pick(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 def unpatchify(patches: torch.Tensor, patch_size: Sequence[int], grid: Sequence[int]) -> torch.Tensor:
     """
-    Put patches together again: the exact inverse of :func:`patchify`.
+    Reassemble patches into an image: the exact inverse of :func:`patchify`.
 
     Args:
         patches: (B, N, P), N = prod(grid).

@@ -1,4 +1,4 @@
-"""Positions of patches, on the grid of another image size."""
+"""Position embeddings for the grid of another image size."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def positions_on_grid(
     positions: torch.Tensor, pos_embed_type: str, grid: Sequence[int], new_grid: Sequence[int]
 ) -> torch.Tensor:
     """
-    Positions for another grid of patches: fixed ones are computed for it, learned ones are interpolated.
+    Position embeddings for another grid of patches: fixed ones are computed anew, learned ones are interpolated.
 
     Args:
-        positions: (1, N, D), N = prod(grid), in row-major order, without a class token's.
+        positions: (1, N, D), N = prod(grid), in row-major order, without that of a class token.
         pos_embed_type: "sincos", "learnable" or "none", as MONAI names them.
-        grid: patches along each spatial dimension, 2 or 3 of them.
-        new_grid: the same of the new grid.
+        grid: patches along each of the 2 or 3 spatial dimensions.
+        new_grid: the same for the new grid.
 
     Returns:
         (1, M, D), M = prod(new_grid).
@@ -42,9 +42,9 @@ def resize_position_embeddings(positions: torch.Tensor, grid: Sequence[int], new
     Interpolate learned positions for another grid of patches (Dosovitskiy et al., arXiv 2010.11929, section 3.2).
 
     Args:
-        positions: (1, N, D), N = prod(grid), in row-major order, without a class token's.
+        positions: (1, N, D), N = prod(grid), in row-major order, without that of a class token.
         grid: patches along each spatial dimension.
-        new_grid: the same of the new grid.
+        new_grid: the same for the new grid.
 
     Returns:
         (1, M, D), M = prod(new_grid).
@@ -61,6 +61,6 @@ def resize_position_embeddings(positions: torch.Tensor, grid: Sequence[int], new
 
 def _check_grids(positions: torch.Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> None:
     if positions.shape[1] != math.prod(grid):
-        raise ValueError(f"{positions.shape[1]} positions are no grid of {tuple(grid)} patches.")
+        raise ValueError(f"{positions.shape[1]} positions do not fit a grid of {tuple(grid)} patches.")
     if len(grid) != len(new_grid):
-        raise ValueError(f"a grid of {tuple(grid)} patches cannot become one of {tuple(new_grid)}.")
+        raise ValueError(f"a grid of {tuple(grid)} patches cannot be changed to one of {tuple(new_grid)}.")

@@ -1,4 +1,4 @@
-"""The encoder with a projector, for methods that compare two views of an image."""
+"""Encoder and projector, for methods that compare two views of an image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class TwoViewNetwork(nn.Module):
     Args:
         encoder: the encoder that is pretrained; it sees whole images.
         projection_sizes: widths of the projector's layers. All but the last are followed by batch normalisation and
-            ReLU. It is needed for training only and is not part of the backbone.
+            ReLU. The projector is needed only for training and is not part of the backbone.
 
     Raises:
-        ValueError: if the projector has no layer.
+        ValueError: if the projector has no layers.
     """
 
     def __init__(self, encoder: ViTEncoder, projection_sizes: Sequence[int] = (2048, 2048, 2048)) -> None:
@@ -44,10 +44,10 @@ class TwoViewNetwork(nn.Module):
             second: the same images in another view.
 
         Returns:
-            two times (B, P), P the projector's last width.
+            the embeddings of both views, each (B, P), P the projector's last width.
         """
         return self.embed(first), self.embed(second)
 
     def embed(self, view: torch.Tensor) -> torch.Tensor:
-        """The projected class token, or where there is none the projected mean of the patches, (B, P)."""
+        """The projected class token, or the projected mean of the patches if there is no class token, (B, P)."""
         return self.projector(self.encoder.pool(self.encoder(view)))

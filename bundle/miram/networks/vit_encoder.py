@@ -1,4 +1,4 @@
-"""The ViT encoder: MONAI's blocks under MONAI's names, for whole images or for their visible patches only."""
+"""The ViT encoder: MONAI's blocks and names, for whole images or only their visible patches."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ class EncoderBlock(TransformerBlock):
     def __init__(
         self, hidden_size: int, mlp_dim: int, num_heads: int, qkv_bias: bool = True, drop_path_rate: float = 0.0
     ) -> None:
-        # The fused kernel drops in evaluation too (MONAI 1.6.1 passes its rate regardless of the mode): its rate stays
-        # 0.
+        # MONAI 1.6.1 passes the dropout rate to the fused kernel in evaluation, too, so the rate stays 0.
         super().__init__(hidden_size, mlp_dim, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
-        # Never used without cross attention: with a gradient expected, DDP would wait for it in vain. The key stays.
+        # Not used without cross-attention: DDP would wait for its gradient forever. It stays for its key.
         self.norm_cross_attn.requires_grad_(False)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
@@ -50,12 +49,12 @@ class ViTEncoder(nn.Module):
     2111.06377).
 
     Its `state_dict` has the keys of `monai.networks.nets.ViT`: with `class_token` those of `ViT(classification=True)`
-    less the head, without it those of `ViT(classification=False)`.
+    without the head, otherwise those of `ViT(classification=False)`.
 
     Args:
         in_channels: channels of the image, C.
         img_size: image size in pixels, one number or one per spatial dimension; a multiple of the patch size.
-        patch_size: patch size in pixels, likewise.
+        patch_size: patch size in pixels, one number or one per spatial dimension.
         hidden_size: width of a token, D.
         mlp_dim: width of the feed-forward layers.
         num_layers: transformer blocks.
@@ -64,8 +63,8 @@ class ViTEncoder(nn.Module):
         pos_embed_type: "sincos" (fixed, MAE's), "learnable" or "none", as MONAI names them.
         spatial_dims: 2 or 3.
         class_token: prepend a learned class token, as MAE does; it has no position.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory.
+        drop_path_rate: stochastic depth of the last block; the rate grows linearly from 0 at the first.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory.
 
     Raises:
         ValueError: if an image size is not a multiple of its patch size, or the width does not fit heads or positions.
@@ -152,29 +151,29 @@ class ViTEncoder(nn.Module):
         return self.norm(tokens)
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
-        """One vector per image (B, D) of tokens (B, [1 +] N, D): the class token, or without one the patches' mean."""
+        """Reduce tokens (B, [1 +] N, D) to (B, D): the class token, or the mean of the patches without one."""
         return tokens.mean(dim=1) if self.cls_token is None else tokens[:, 0]
 
 
 def run_block(block: nn.Module, tokens: torch.Tensor, checkpointing: bool, *context: torch.Tensor) -> torch.Tensor:
-    """Run a block, or with `checkpointing` keep its inputs only and run it again in the backward pass."""
+    """Run a block; with `checkpointing` keep only its inputs and run it again in the backward pass."""
     return checkpoint(block, tokens, *context, use_reentrant=False) if checkpointing else block(tokens, *context)
 
 
 def check_sincos_width(hidden_size: int, spatial_dims: int, pos_embed_type: str = "sincos") -> None:
     """
-    Check that a width can hold sine-cosine positions: a sine and a cosine for each spatial dimension.
+    Check that sine-cosine positions fit the width: a sine and a cosine for each spatial dimension.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if they do not.
     """
     divisor = 2 * spatial_dims
     if pos_embed_type == "sincos" and hidden_size % divisor:
         raise ValueError(
-            f"sincos positions in {spatial_dims}D need a hidden_size that {divisor} divides, got {hidden_size}."
+            f"sincos positions in {spatial_dims}D need a hidden_size divisible by {divisor}, got {hidden_size}."
         )
 
 
 def _stock_arguments(**arguments: Any) -> dict[str, Any]:
-    """The arguments that make a stock `monai.networks.nets.ViT` of the same shape, as plain Python values."""
+    """The arguments of a stock `monai.networks.nets.ViT` of the same shape, as plain Python values."""
     return {**arguments, "proj_type": "conv", "classification": False, "save_attn": False}

@@ -1,1 +1,1 @@
-"""Bundles for other people's tools: what lies in them, how they are made, and what their configs call."""
+"""Bundles for other tools: what they contain, how they are made, and what their configs call."""

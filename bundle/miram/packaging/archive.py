@@ -1,4 +1,4 @@
-"""A bundle's files in place: the folder whole or not at all, and a zip of it that is the same for the same content."""
+"""Write a bundle's folder completely or not at all, and a zip that depends only on its content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from miram.errors import InputError
 from miram.files import atomic_write
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can store
 
 
 def write_zip(folder: Path, path: Path) -> None:
@@ -19,8 +19,8 @@ def write_zip(folder: Path, path: Path) -> None:
     Zip a folder under its own name: sorted, without times, owners and Python's caches.
 
     Args:
-        folder: what to zip.
-        path: the zip to write, whole or not at all.
+        folder: the folder to zip.
+        path: the zip to write, completely or not at all.
     """
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(files_of(folder)):
@@ -32,30 +32,30 @@ def write_zip(folder: Path, path: Path) -> None:
 
 def check_replaceable(folder: Path, archive: Path) -> None:
     """
-    Check that a folder may be replaced: it is not there, or it is what was packaged before and nothing else.
+    Check that a folder may be replaced: it does not exist, or contains only what was packaged before.
 
     Args:
-        folder: where a bundle is to lie.
-        archive: the zip beside it, which says what was packaged.
+        folder: the bundle's folder.
+        archive: the zip next to it, which says what was packaged.
 
     Raises:
-        InputError: naming files that were not packaged, or were changed since.
+        InputError: with the files that were not packaged, or were changed afterwards.
     """
     if not folder.exists():
         return
     remedy = "move the folder away, or give another --output_dir"
     if not (folder.is_dir() and archive.is_file()):
-        raise InputError(f"{folder} is there and was not packaged here (no {archive.name} beside it): {remedy}")
+        raise InputError(f"{folder} exists and was not packaged here (no {archive.name} next to it): {remedy}")
     packaged = _checksums(archive)
     here = {file.relative_to(folder.parent).as_posix(): file for file in files_of(folder)}
     changed = sorted(name for name, file in here.items() if packaged.get(name) != zlib.crc32(file.read_bytes()))
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        raise InputError(f"{folder} has files that were added or changed since it was packaged: {shown}. {remedy}")
+        raise InputError(f"{folder} has files that were added or changed after packaging: {shown}. {remedy}")
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`, by renaming; both lie in one file system."""
+    """Replace `folder` by `new`, by renaming; both must be in the same file system."""
     old = new.with_name(new.name + ".old")
     if folder.exists():
         folder.rename(old)
@@ -73,4 +73,4 @@ def _checksums(archive: Path) -> dict[str, int]:
         with zipfile.ZipFile(archive) as content:
             return {entry.filename: entry.CRC for entry in content.infolist()}
     except zipfile.BadZipFile as error:
-        raise InputError(f"{archive} is no zip: move it away, or give another --output_dir") from error
+        raise InputError(f"{archive} is not a zip: move it away, or give another --output_dir") from error

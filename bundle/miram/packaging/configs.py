@@ -1,4 +1,4 @@
-"""A packaged config: our YAML with its overlays, and what only the trained network knows, as one JSON."""
+"""Make a packaged config: our YAML with its overlays, and the trained network's values, as one JSON."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def make_config(
     Make a packaged config.
 
     Args:
-        folder: of our YAML.
-        names: of the files without their ending: a workflow, then overlays.
-        values: of ids, set last. Ids that the config does not have are left out.
-        without: top-level ids that mean nothing in a package.
+        folder: the folder of our YAML.
+        names: the files without suffix: a workflow, then overlays.
+        values: values of ids, set last. Ids that the config does not have are ignored.
+        without: top-level ids that a package does not need.
 
     Returns:
         the content, unresolved.
@@ -32,7 +32,7 @@ def make_config(
 
 def run_in_one_section(config: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put `initialize` at the head of `run`: MONAI finds the bundle's code only from `run` on.
+    Move `initialize` to the start of `run`: MONAI finds the bundle's code only after `run` starts.
 
     Args:
         config: unresolved content.
@@ -44,5 +44,5 @@ def run_in_one_section(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """As MONAI writes its configs: four spaces, in the given order."""
+    """JSON as in MONAI's configs: indented by four spaces, in the given order."""
     return json.dumps(content, indent=4) + "\n"

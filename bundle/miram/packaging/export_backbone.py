@@ -1,4 +1,4 @@
-"""A backbone as a folder that timm, Hugging Face or stock MONAI loads."""
+"""Export a backbone as a folder that timm, Hugging Face or stock MONAI loads."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ def export_backbone(
     image_size: Sequence[int] | None = None,
 ) -> Path:
     """
-    Write a backbone as a folder of config and weights, whole or not at all. An earlier export there is replaced.
+    Write a backbone as a folder with config and weights, completely or not at all. An earlier export is replaced.
 
     Args:
         path: the `backbone.pt` of a pretraining run.
         format: one of :data:`miram.weights.foreign_formats.FORMATS`.
         output_dir: the folder.
-        image_size: in pixels, one per spatial dimension; None is that of pretraining.
+        image_size: in pixels, one per spatial dimension; None for that of pretraining.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: if the file is no backbone, does not fit the format or the size, or the folder holds other things.
+        InputError: if the file is not a backbone, does not fit the format or the size, or the folder contains other
+            files.
     """
     folder = Path(output_dir)
     _check_replaceable(folder)
@@ -61,17 +62,17 @@ def export_backbone(
 
 def _check_replaceable(folder: Path) -> None:
     """
-    Check that a folder may be replaced: it is not there, or empty, or an earlier export and nothing else.
+    Check that a folder may be replaced: it does not exist, is empty, or contains only an earlier export.
 
     Raises:
-        InputError: saying why not.
+        InputError: if it may not.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     files = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if not files or files - _OURS or "miram" not in _config(folder / "config.json"):
         raise InputError(
-            f"{folder} is there and is no export of a backbone: move it away, or give another --output_dir"
+            f"{folder} exists and is not an export of a backbone: move it away, or give another --output_dir"
         )
 
 
@@ -84,11 +85,11 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _weights(state: Mapping[str, torch.Tensor], name: str) -> bytes:
-    """The content of a file of weights."""
+    """The content of a weights file."""
     if name.endswith(".pt"):
         return saved_bytes(state)
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise InputError("this format is written by the package safetensors: pip install safetensors") from error
+        raise InputError("this format needs the package safetensors: pip install safetensors") from error
     return save(dict(state), metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""The network in the formats of other runtimes, each compared with the network itself."""
+"""Export the network to the formats of other runtimes, and compare each with the network itself."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def check_formats(formats: Sequence[str]) -> None:
     Check that the formats are known and can be written here.
 
     Raises:
-        InputError: naming the format, or the package that it needs.
+        InputError: with the unknown format, or the missing package.
     """
     for name in formats:
         if name not in FORMATS:
-            raise InputError(f"--formats: {name!r} is none of {', '.join(FORMATS)}")
+            raise InputError(f"--formats: {name!r} is not one of {', '.join(FORMATS)}")
         missing = [package for package in _NEEDED.get(name, ()) if importlib.util.find_spec(package) is None]
         if missing:
             raise InputError(
-                f"--formats {name} needs what is not installed: {', '.join(missing)}; "
+                f"--formats {name} needs packages that are not installed: {', '.join(missing)}; "
                 "pip install -c constraints.txt -e '.[export]'"
             )
 
 
 def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequence[int] = (1, 3)) -> Path:
     """
-    Write a bundle's network in another format, by the functions behind MONAI's own commands, and compare the outputs.
+    Write a bundle's network in another format, with the functions behind MONAI's own commands, and compare the outputs.
 
     Args:
-        bundle: its folder.
+        bundle: the bundle's folder.
         name: "ts", "onnx" or "pt2".
-        tolerance: largest absolute difference of a logit.
-        batch_sizes: of the comparison; the batch is free in every format.
+        tolerance: largest allowed absolute difference of a logit.
+        batch_sizes: batch sizes of the comparison; the batch size is dynamic in every format.
 
     Returns:
         the file, `models/model.<name>`.
@@ -71,7 +71,7 @@ def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequen
         with torch.no_grad():
             difference = (run(image) - network(image)).abs().max().item()
         if not difference <= tolerance:
-            raise RuntimeError(f"{path.name} differs from the network by {difference:.2g} at a batch of {batch_size}")
+            raise RuntimeError(f"{path.name} differs from the network by {difference:.2g} at batch size {batch_size}")
     return path
 
 
@@ -84,7 +84,7 @@ def image_size(parser: ConfigParser, bundle: Path) -> list[int]:
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Without what these loggers inform of: their arguments, and a line for each node that they simplify."""
+    """Silence these loggers' INFO messages: their arguments, and a line for each node that they simplify."""
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -96,7 +96,7 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 def _of_bundle(bundle: Path) -> dict[str, Any]:
-    """What MONAI's export commands are told of a bundle."""
+    """The arguments of MONAI's export commands that describe a bundle."""
     return {
         "net_id": "network_def",
         "ckpt_file": str(bundle / "models/model.pt"),
@@ -115,7 +115,7 @@ def _write_onnx(bundle: Path, network: nn.Module, size: list[int], path: Path) -
         **_of_bundle(bundle),
         filepath=str(path),
         use_trace=True,
-        input_shape=[2, *size],  # of 1, the exporter would take the batch for fixed
+        input_shape=[2, *size],  # with a batch of 1, the exporter would fix the batch size
         converter_kwargs={**names, "verbose": False},
     )
 

@@ -14,18 +14,18 @@ LABEL_TASKS = ("deepedit", "deepgrow", "detection", "segmentation", "classificat
 @dataclass(frozen=True)
 class Kind:
     """
-    A bundle.
+    A kind of bundle.
 
     Args:
-        folder: its name, from which MONAI Label takes what it does.
-        label_task: what MONAI Label must take it for.
-        readme: of the bundle, in `docs/`.
-        configs: {name in the bundle: files in `configs/` that it is made of, the workflow first}.
-        without: {name in the bundle: top-level ids of these files that mean nothing in a package}.
-        metadata: what its metadata say otherwise than the repository's and than the classifier, by id.
+        folder: its name, from which MONAI Label infers its task.
+        label_task: the task that MONAI Label must infer.
+        readme: its README, in `docs/`.
+        configs: {name in the bundle: files in `configs/` from which it is made, the workflow first}.
+        without: {name in the bundle: top-level ids of these files that a package does not need}.
+        metadata: values, by id, that differ from the repository's metadata and from the classifier's.
 
     Raises:
-        ValueError: if MONAI Label would take the name for another task.
+        ValueError: if MONAI Label would infer another task from the name.
     """
 
     folder: str
@@ -39,14 +39,14 @@ class Kind:
         """Check the name."""
         taken = next((task for task in LABEL_TASKS if task in self.folder.lower()), "segmentation")
         if taken != self.label_task:
-            raise ValueError(f"MONAI Label would take {self.folder!r} for {taken}, not {self.label_task}.")
+            raise ValueError(f"MONAI Label would infer {taken} from {self.folder!r}, not {self.label_task}.")
 
 
 _TRAINING = {
     "train": ("finetune", "package_train", "label_training"),
     "multi_gpu_train": ("multi_gpu",),
 }
-# The packaged network is what it is: neither its sizes nor its task can be chosen.
+# The packaged network is fixed: neither its sizes nor its task can be chosen.
 _FIXED = """
     task model_content pool pretrained_num_heads image_size patch_size in_channels spatial_dims hidden_size mlp_dim
     num_layers num_heads class_token drop_path_rate activation_checkpointing
@@ -82,11 +82,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             without=_WITHOUT,
             metadata={
                 "name": "MIRAM breast lesion risk map",
-                "task": "A map of whole mammograms: what a classifier of lesions says of the window around each point",
+                "task": "A map of whole mammograms: the output of a lesion classifier for the window around each point",
                 "description": "A vision transformer, pretrained with MIRAM (arXiv 2503.07157), fine-tuned to classify "
                 "lesions and slid over whole mammograms. Research only: not a medical device, not for diagnosis.",
-                "image_classes": "whole single-channel mammogram, 16 bit, judged in windows scaled to [-2, 2]",
-                # of the network, which judges windows; the names are those that MONAI Label gives the label map
+                "image_classes": "whole single-channel mammogram, 16 bit, classified in windows scaled to [-2, 2]",
+                # of the network, which classifies windows; MONAI Label uses these names for the label map
                 "network_data_format#inputs#image#is_patch_data": True,
                 "network_data_format#outputs#pred#is_patch_data": True,
                 "network_data_format#outputs#pred#channel_def": {"0": "background", "1": "lesion risk"},

@@ -1,4 +1,4 @@
-"""What MONAI Label calls of the risk map's config when it serves it."""
+"""What MONAI Label calls when it serves the risk map."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from miram.inference.mammograms import LoadMammogramd, check_mammogram
 from miram.packaging.label_serving import Data, dicom_source
 from miram.visualize.html_report import INTENDED_USE
 
-# A label map in such a file would be lossy, or no valid DICOM: it is given as the other instead.
+# A label map in such a file would be lossy or not valid DICOM; it is returned in the other format instead.
 _RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".dicom": ".nii.gz", ".ima": ".nii.gz"}
 
 
 class LoadServedMammogramd(LoadMammogramd):
-    """Load whole mammograms; one that MONAI Label made a NIfTI of from its DICOM, which ITK puts on the same grid."""
+    """Load whole mammograms; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM (ITK's same grid)."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
         """
-        Replace paths by images, see :class:`miram.inference.mammograms.LoadMammogramd`.
+        Replace paths with images, see :class:`miram.inference.mammograms.LoadMammogramd`.
 
         Raises:
             InputError: if an image cannot be read, is a volume, or shows no breast.
@@ -36,17 +36,17 @@ class LoadServedMammogramd(LoadMammogramd):
 
 class AnswerMapd(Transform):
     """
-    Say with a label map what it is, and give it in a format that can hold it, unless the client named one.
+    Add a description to a label map, and choose a format that can store it, unless the client chose one.
 
     Args:
-        facts: told with each answer, besides the intended use.
+        facts: sent with each answer, in addition to the intended use.
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self.facts = {**facts, "intended_use": INTENDED_USE}
 
     def __call__(self, data: Data) -> Data:
-        """Answer."""
+        """Add description and format."""
         suffix = Path(str(data.get("image_path", ""))).suffix.lower()
         extension = data.get("result_extension") or _RESULT_SUFFIXES.get(suffix)
         return {**data, "result": {**(data.get("result") or {}), **self.facts}, "result_extension": extension}

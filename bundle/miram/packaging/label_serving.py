@@ -1,4 +1,4 @@
-"""What MONAI Label calls of a bundle's config when it serves it: images read, and answers that say what they are."""
+"""What MONAI Label calls when it serves a bundle: reading images, and answers that say what they are."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ Data = dict[Hashable, Any]
 
 @contextmanager
 def told_to_the_client() -> Iterator[None]:
-    """Let the server answer bad input with what is wrong: of other errors it tells its log alone."""
+    """Make the server tell the client what is wrong with bad input; other errors go only to its log."""
     try:
         yield
     except InputError as error:
-        from starlette.exceptions import HTTPException  # the server's own; elsewhere nothing is served
+        from starlette.exceptions import HTTPException  # installed with the server
 
         raise HTTPException(status_code=400, detail=str(error)) from error
 
 
 class ServedClassifier:
     """
-    The classifier that a bundle holds at the moment: training replaces it while the server runs.
+    The bundle's current classifier: training may replace it while the server runs.
 
     Args:
         path: the bundle's `model.pt`.
         facts: see :func:`miram.packaging.weights.classifier_facts`.
-        calibration_file: of an evaluation; used if it belongs to the weights.
+        calibration_file: calibration from an evaluation; used if it belongs to the weights.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class ServedClassifier:
 
     def probabilities(self) -> Probabilitiesd:
         """
-        What makes the logits under "pred" probabilities, with the calibration that belongs to the weights.
+        The transform of the logits under "pred" to probabilities, with the calibration that belongs to the weights.
 
         Raises:
-            InputError: if the file is missing or damaged, or holds another network's weights. The server itself would
-                load what fits and leave the rest random.
+            InputError: if the file is missing or damaged, or contains another network's weights. The server itself
+                would load the weights that fit and leave the rest random.
         """
         changed = self.path.stat().st_mtime_ns if self.path.is_file() else 0
         if self._read is None or self._read[0] != changed:
@@ -76,11 +76,11 @@ class ServedClassifier:
 
 class CheckServedd(Transform):
     """
-    Run transforms whose `InputError` the client shall see, if the bundle's weights are its network's.
+    Check that the bundle's weights fit its network, and run transforms; the client sees their `InputError`.
 
     Args:
-        transforms: what prepares an image.
-        classifier: what is served.
+        transforms: the transforms that prepare an image.
+        classifier: the served classifier.
     """
 
     def __init__(self, transforms: Sequence[Callable[[Data], Data]], classifier: ServedClassifier) -> None:
@@ -91,7 +91,7 @@ class CheckServedd(Transform):
         """Prepare the image."""
         with told_to_the_client():
             if not data["image"]:
-                raise InputError("there is no image of that name among the server's studies")
+                raise InputError("there is no image with that name among the server's studies")
             self.classifier.probabilities()
             for transform in self.transforms:
                 data = transform(data)
@@ -103,9 +103,9 @@ class LoadCropd(MapTransform):
     Load crops of lesions, in any supported format, as :class:`miram.inference.inputs.CropReader` reads them.
 
     Args:
-        keys: of paths.
-        crop_size: a larger image is reduced to this, in pixels.
-        largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
+        keys: keys of paths.
+        crop_size: size in pixels to which a larger image is downsampled.
+        largest_crop: an image with more pixels along its longest side counts as a whole mammogram.
         intensity: see :func:`miram.readers.formats.read_image`.
     """
 
@@ -123,10 +123,10 @@ class LoadCropd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
         """
-        Replace paths by images (1, H, W), float32 0..65535.
+        Replace paths with images (1, H, W), float32 0..65535.
 
         Raises:
-            InputError: if an image cannot be read, is a volume, is of one value, or looks like a whole mammogram.
+            InputError: if an image cannot be read, is a volume, is constant, or looks like a whole mammogram.
         """
         result = dict(data)
         for key in self.key_iterator(result):
@@ -138,37 +138,37 @@ class LoadCropd(MapTransform):
 
 class AnswerClassd(Transform):
     """
-    Make logits the answer of MONAI Label's classification: probabilities, as a 1-D `MetaTensor` under "pred".
+    Turn logits into the answer of a MONAI Label classification: probabilities, as a 1-D `MetaTensor` under "pred".
 
     Args:
-        classifier: what is served.
+        classifier: the served classifier.
     """
 
     def __init__(self, classifier: ServedClassifier) -> None:
         self.classifier = classifier
 
     def __call__(self, data: Data) -> Data:
-        """Answer; the image is left out, since MONAI Label would resize the answer to its size."""
+        """Make the answer; the image is left out, since MONAI Label would resize the answer to its size."""
         answered: Data = {key: value for key, value in data.items() if key not in ("image", "image_meta_dict")}
         answered.update(self.classifier.probabilities()(answered))
         answered["pred"] = MetaTensor(torch.as_tensor(answered["pred"]))
-        # the reply has no field for it but that of the times taken
+        # the reply has no better field for it than the latencies
         answered["latencies"] = dict(answered.get("latencies") or {}, intended_use=INTENDED_USE)
         return answered
 
 
 def dicom_source(path: str | os.PathLike[str]) -> Path:
     """
-    The DICOM file that MONAI Label made a NIfTI of, if it did.
+    The DICOM file from which MONAI Label made a NIfTI, if it did.
 
-    From a DICOMweb server it keeps a series as a folder, and beside it one volume of the same name, which does not tell
-    how many bits were stored, nor the window.
+    MONAI Label keeps a series from a DICOMweb server as a folder, and next to it a volume with the same name, which
+    does not say how many bits were stored, or which window applies.
 
     Args:
-        path: of an image.
+        path: path of an image.
 
     Returns:
-        the only file of that folder; `path` itself where there is no such folder, or it holds several files.
+        the only file of that folder; `path` itself if there is no such folder, or it contains several files.
     """
     path = Path(path)
     kept = _kept_copy(path)
@@ -178,7 +178,7 @@ def dicom_source(path: str | os.PathLike[str]) -> Path:
 
 
 def _kept_copy(path: Path) -> Path:
-    """What the server keeps of a temporary NIfTI: for a series that it has just fetched it names that one instead."""
+    """The server's copy of a temporary NIfTI, which it passes on for a series that it has just fetched."""
     if "monailabel" not in sys.modules or path.parent != Path(tempfile.gettempdir()):
         return path
     from monailabel.interfaces.utils.app import app_instance

@@ -1,4 +1,4 @@
-"""What MONAI Label calls of a bundle's config when it trains: images with finished labels made items of a task."""
+"""What MONAI Label calls when it trains a bundle: it turns images with finished labels into items of a task."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from miram.errors import InputError
 from miram.inference.inputs import check_pixels, reduce_to
 from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
-from miram.prepare.cbis_ddsm.lesions import cut_lesion
 from miram.readers.formats import read_image, without_suffix
+from miram.transforms.crops import cut_lesion
 
 
 def are_pairs(items: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether items are MONAI Label's: each the paths of an image and of its label, and nothing else."""
+    """Whether items are from MONAI Label: each has only the paths of an image and of its label."""
     return bool(items) and all(set(item) == {"image", "label"} for item in items)
 
 
@@ -32,22 +32,22 @@ def split_items(
     training: Sequence[Item], validation: Sequence[Item], task: Task, seed: int = 0
 ) -> dict[str, list[Item]]:
     """
-    Make items of what MONAI Label gives; a prepared folder's items stay as they are.
+    Turn MONAI Label's pairs into items; items of a prepared folder stay unchanged.
 
-    MONAI Label cuts its list in two, in the order of the files. The same share of validation is drawn anew: by patient,
-    with both classes.
+    MONAI Label splits its list in the order of the files. We split it again with the same validation share, by patient
+    and with both classes.
 
     Args:
         training: pairs, see :func:`are_pairs`, or items of a prepared folder.
-        validation: likewise.
-        task: whose classes the labels name.
-        seed: of the draw.
+        validation: pairs or items, as in `training`.
+        task: the task whose classes the labels name.
+        seed: seed of the split.
 
     Returns:
-        "training" and "validation"; items of pairs have the path of their label under "label_file".
+        "training" and "validation"; items from pairs have the path of their label under "label_file".
 
     Raises:
-        InputError: if a label is none, there is nothing to validate on, or a split has one class only.
+        InputError: if a label is not a class, there is nothing to validate on, or a split has only one class.
     """
     if not are_pairs(training):
         return {"training": list(training), "validation": list(validation)}
@@ -67,48 +67,48 @@ def read_label(path: str | os.PathLike[str]) -> np.ndarray:
     Read a label map.
 
     Args:
-        path: of any format that MONAI reads; its first axis are the columns.
+        path: a file in any format that MONAI reads; its first axis is the columns.
 
     Returns:
-        (H, W), the values as they are stored.
+        (H, W), the stored values.
 
     Raises:
         InputError: if it cannot be read, or is a volume.
     """
     try:
         values = np.asarray(LoadImage(image_only=True)(path))
-    except Exception as error:  # of whatever reader MONAI finds
+    except Exception as error:  # MONAI may choose any reader
         raise InputError(f"the label {path} cannot be read ({type(error).__name__}); save it again") from error
     plane = values.squeeze(axis=tuple(range(2, values.ndim))) if values.size == np.prod(values.shape[:2]) else values
     if plane.ndim != 2:
-        raise InputError(f"the label {path} has {'x'.join(map(str, values.shape))} values; give one a pixel")
+        raise InputError(f"the label {path} has {'x'.join(map(str, values.shape))} values; give one per pixel")
     return plane.T
 
 
 def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> str:
     """
-    The class that a label map names by its one value beside 0: 1 is the task's first class.
+    The class that a label map names by its only value other than 0; 1 is the task's first class.
 
     Raises:
-        InputError: if it names none or several.
+        InputError: if it names no class or several.
     """
     values = np.unique(label[label != 0]).tolist()
     if len(values) != 1 or values[0] not in range(1, len(task.classes) + 1):
         meaning = ", ".join(f"{number} {name}" for number, name in enumerate(task.classes, start=1))
         found = ", ".join(f"{value:g}" for value in values) or "none"
-        raise InputError(f"the label {path} has these values beside 0: {found}; give it one of {meaning}")
+        raise InputError(f"the label {path} has these values other than 0: {found}; give it one of {meaning}")
     return task.classes[int(values[0]) - 1]
 
 
 def validation_metrics(device: torch.device | str, key_metric: str) -> dict[str, Metric]:
     """
-    What validation measures: as in :func:`miram.engines.classification_metrics`, and of MONAI Label's items one more.
+    The validation metrics: those of :func:`miram.engines.classification_metrics`, and one more for MONAI Label's items.
 
-    Of the few images that are labelled, most epochs have the same AUC. So their best epoch is that of the least loss.
+    With few labelled images most epochs have the same AUC. Therefore the best epoch is the one with the lowest loss.
 
     Args:
         device: where the loss is summed.
-        key_metric: which of them comes first; of MONAI Label's items "val_negative_loss", which is there only then.
+        key_metric: the metric that comes first; "val_negative_loss" exists only for MONAI Label's items.
     """
     if key_metric != "val_negative_loss":
         return classification_metrics(torch.device(device), key_metric)
@@ -117,7 +117,7 @@ def validation_metrics(device: torch.device | str, key_metric: str) -> dict[str,
 
 
 def describe_data(from_label: bool, dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a model tells of the data that it was trained on: MONAI Label's labels, or a prepared folder."""
+    """How a model describes its training data: MONAI Label's labels, or a prepared folder."""
     return {"name": "labels of MONAI Label"} if from_label else describe(dataset_dir)
 
 
@@ -126,11 +126,11 @@ class LabelledDataset(MixupDataset):
     Crops and their targets.
 
     Args:
-        data: what was given to learn from; MONAI Label sets it. The items are made of it by :func:`split_items`.
+        data: the original training data, set by MONAI Label; :func:`split_items` makes the items from it.
         items: the split's items.
         task: the task.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
-        options: of :class:`miram.loading.mixup.MixupDataset`.
+        options: options of :class:`miram.loading.mixup.MixupDataset`.
     """
 
     def __init__(
@@ -146,17 +146,17 @@ class LabelledDataset(MixupDataset):
 
 class LoadLabelledCropd(MapTransform):
     """
-    Load crops: prepared ones as they are; of labelled images the marked lesion with its context.
+    Load crops: prepared crops unchanged; from labelled images the marked lesion with its context.
 
-    A label that marks all of its image says that the image is the crop.
+    If a label marks its whole image, the image is already a crop.
 
     Args:
-        keys: of paths.
-        crop_size: side of the crop of a lesion, in pixels; a larger image is reduced to it.
-        largest_crop: pixels along the longest side above which an image is no crop: its lesion must be marked.
+        keys: keys of paths.
+        crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
+        largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
-        label_file: key of the label map's path, which is left out then.
-        intensity: see :func:`miram.readers.formats.read_image`; of images that are not prepared.
+        label_file: key of the label map's path, which is removed.
+        intensity: see :func:`miram.readers.formats.read_image`; applies to images that were not prepared.
     """
 
     def __init__(
@@ -177,10 +177,10 @@ class LoadLabelledCropd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
-        Replace paths by crops (1, H, W), float32 0..65535.
+        Replace paths with crops (1, H, W), float32 0..65535.
 
         Raises:
-            InputError: if an image cannot be read or is none to learn from, or its label is of another size.
+            InputError: if an image cannot be read or is not suitable for training, or its label has another size.
         """
         result = dict(data)
         label = result.pop(self.label_file, None)
@@ -195,7 +195,9 @@ class LoadLabelledCropd(MapTransform):
         marked = read_label(label) != 0
         if marked.shape != pixels.shape:
             sizes = ["x".join(map(str, array.shape)) for array in (marked, pixels)]
-            raise InputError(f"the label {label} has {sizes[0]} pixels, its image {sizes[1]}; label the image itself")
+            raise InputError(
+                f"the label {label} has {sizes[0]} pixels, but its image {sizes[1]}; label the image itself"
+            )
         if not marked.all():
             check_pixels(path, pixels, len(self.crop_size), max(pixels.shape))
             return cut_lesion(pixels, marked, max(self.crop_size), self.context)[0]
@@ -205,7 +207,7 @@ class LoadLabelledCropd(MapTransform):
 
 def _item(pair: Mapping[str, str], task: Task) -> Item:
     if task.type == "multilabel":
-        raise InputError(f"the task {task.name!r} has several classes at a time: a label map cannot name them")
+        raise InputError(f"the task {task.name!r} has several classes at once, which a label map cannot name")
     patient = read_image(dicom_source(pair["image"])).patient or without_suffix(pair["image"]).name
     name = label_class(pair["label"], read_label(pair["label"]), task)
     return {"image": pair["image"], "label_file": pair["label"], "patient": patient, task.key: name}

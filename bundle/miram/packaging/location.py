@@ -1,4 +1,4 @@
-"""Where a packaged bundle lies."""
+"""The location of a packaged bundle."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def bundle_root() -> str:
     """
     The folder of the bundle whose config is being evaluated, so that it runs from any working directory.
 
-    MONAI gives a config's expressions no name for the file that they stand in: it is asked of the workflow that
+    MONAI does not give a config's expressions access to the path of their file, so we get it from the workflow that
     evaluates them. Tools that read a config without a workflow set the id `bundle_root` themselves.
 
     Returns:
-        the folder above the config's; "." where there is no workflow.
+        the folder above the config's; "." if there is no workflow.
     """
     objects = (frame.frame.f_locals.get("self") for frame in inspect.stack())
     workflow = next((found for found in objects if isinstance(found, ConfigWorkflow)), None)

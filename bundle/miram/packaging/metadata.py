@@ -1,4 +1,4 @@
-"""A bundle's metadata.json: the repository's, with what the trained network says of itself."""
+"""A bundle's metadata.json: the repository's, with the values of the trained network."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def make_metadata(base: Path, changes: Mapping[str, Any], trained: TrainedClassi
 
     Args:
         base: the repository's metadata.json: versions, changelog, authors, references.
-        changes: what the bundle says otherwise, by top-level or nested id.
-        trained: gives the size of the image, the classes, where the weights come from and how they validated.
+        changes: values of the bundle that differ, by top-level or nested id.
+        trained: the classifier, with the image size, the classes, the provenance and the validation metrics.
 
     Returns:
         the content.
@@ -44,14 +44,14 @@ def _of_classifier(trained: TrainedClassifier) -> dict[str, Any]:
         changes[f"{pred}#channel_def"] = {str(index): name for index, name in enumerate(task.scored)}
     validation = trained.provenance.get("validation")
     if validation:
-        changes["eval_metrics"] = {f"{name} of the epoch kept": round(value, 4) for name, value in validation.items()}
+        changes["eval_metrics"] = {f"{name} of the best epoch": round(value, 4) for name, value in validation.items()}
     return changes
 
 
 def _data_source(provenance: Mapping[str, Any]) -> str:
-    """What the weights were made from, as far as their file tells."""
+    """The training data, as far as the weights' file says."""
     images = provenance.get("training_images")
     labelled = "an unknown number of" if images is None else images
     pretraining = (provenance.get("pretrained_provenance") or {}).get("dataset") or {}
     unlabelled = pretraining.get("source") or pretraining.get("name") or "not recorded, or none"
-    return f"fine-tuned on {labelled} labelled images of who packaged it; data of pretraining: {unlabelled}"
+    return f"fine-tuned on {labelled} labelled images of whoever packaged it; pretraining data: {unlabelled}"

@@ -1,4 +1,4 @@
-"""Make a bundle: a folder and a zip that MONAI's tools take as they are."""
+"""Make a bundle: a folder and a zip that MONAI's tools can use directly."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def package_bundle(
     formats: Sequence[str] = (),
 ) -> Path:
     """
-    Write a bundle's folder and zip. The same inputs give the same bytes, exported networks aside.
+    Write a bundle's folder and zip. The same inputs give the same bytes, except for exported networks.
 
     Args:
-        repository: has `configs/`, `docs/` and `LICENSE`.
+        repository: the folder with `configs/`, `docs/` and `LICENSE`.
         kind: a key of `KINDS`.
         checkpoint: the `model.pt` of a fine-tuning run.
-        output_dir: where the folder and the zip go. What was packaged there before is replaced.
+        output_dir: where the folder and the zip go. A bundle that was packaged there before is replaced.
         calibration: the `calibration.json` of an evaluation of this checkpoint.
-        formats: further files of the network, see :data:`miram.packaging.exports.FORMATS`.
+        formats: formats to which the network is also exported, see :data:`miram.packaging.exports.FORMATS`.
 
     Returns:
-        the folder; the zip lies beside it.
+        the folder; the zip is next to it.
 
     Raises:
-        InputError: if the checkpoint is missing or no classifier of images, the calibration is another model's, a
-            format cannot be written, or the folder holds other things.
+        InputError: if the checkpoint is missing or not a classifier of 2D images, the calibration belongs to another
+            model, a format cannot be written, or the folder contains other files.
     """
     repository, output_dir = Path(repository), Path(output_dir)
     bundle = KINDS[kind]
@@ -70,7 +70,7 @@ def _read(
         raise InputError(f"there is no checkpoint {checkpoint}: give the model.pt of a fine-tuning run")
     trained = load_trained(checkpoint)
     if trained.network.encoder.spatial_dims != 2:
-        raise InputError(f"{checkpoint} classifies volumes; the bundles are of images")
+        raise InputError(f"{checkpoint} classifies volumes; the bundles are for 2D images")
     if calibration is None:
         return trained, trained.calibration
     if not Path(calibration).is_file():
@@ -84,7 +84,7 @@ def _read(
 
 
 def _write(folder: Path, repository: Path, kind: Kind, trained: TrainedClassifier, fitted: Calibration) -> None:
-    """All files of a bundle, exported networks aside."""
+    """Write all files of a bundle, except for exported networks."""
     weights = saved_bytes(packaged_state(trained.network))
     _put(folder / "models/model.pt", weights)
     values: dict[str, Any] = {

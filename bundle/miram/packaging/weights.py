@@ -1,4 +1,4 @@
-"""A classifier as a bundle holds it: a network that other tools build, its weights, and the facts that go with them."""
+"""A classifier in a bundle: a network that other tools can build, its weights, and facts about them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
 from miram.weights.backbone import load_weights_file
 
-# Names in a stock network, and in ours.
+# Names in a stock network and in ours.
 _STOCK_NAMES = {"features.": "encoder.", "fc.": "classification_head."}
 
 
 def network_definition(network: ViTClassifier) -> dict[str, Any]:
     """
-    The network as a config defines it, for tools that know nothing of this package where that is possible.
+    The network's definition in a config; if possible, it does not need this package.
 
-    A classifier that pools the class token is a stock ViT. That gives a tuple, of which MONAI's `NetAdapter` takes the
-    logits: verification and export want one tensor. Other pooling, and layer norms of public weights, need our class.
+    A classifier that pools the class token is a stock ViT. A stock ViT returns a tuple, but verification and export
+    expect one tensor, so MONAI's `NetAdapter` selects the logits. Other pooling, and layer norms of public weights,
+    need our class.
 
     Args:
         network: the classifier.
@@ -50,12 +51,12 @@ def network_definition(network: ViTClassifier) -> dict[str, Any]:
 
 
 def is_stock(network: ViTClassifier) -> bool:
-    """Whether :func:`network_definition` needs nothing of this package."""
+    """Whether :func:`network_definition` does not need this package."""
     return network.pool == "token" and network.network_def["layer_norm_eps"] == nn.LayerNorm(1).eps
 
 
 def packaged_state(network: ViTClassifier) -> dict[str, torch.Tensor]:
-    """The weights by the keys of what :func:`network_definition` defines."""
+    """The weights with the keys of the network that :func:`network_definition` defines."""
     if not is_stock(network):
         return dict(network.state_dict())
     state = stock_classifier(network).state_dict()
@@ -67,7 +68,7 @@ def packaged_state(network: ViTClassifier) -> dict[str, torch.Tensor]:
 
 
 def saved_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
-    """What `torch.save` writes of a plain state dictionary; the same weights give the same bytes."""
+    """The bytes that `torch.save` writes for a state dictionary; the same weights give the same bytes."""
     stream = io.BytesIO()  # a file's name would become part of the content
     torch.save({key: value.detach().cpu().clone() for key, value in state.items()}, stream)
     return stream.getvalue()
@@ -75,12 +76,12 @@ def saved_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
 
 def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weights: bytes) -> dict[str, Any]:
     """
-    What a packaged config says of its classifier besides the network, in plain values.
+    What a packaged config says about its classifier, apart from the network, in plain values.
 
     Args:
         trained: the classifier.
         calibration: its scale, bias and operating points.
-        weights: content of the packaged `model.pt`; for other weights the calibration does not hold.
+        weights: content of the packaged `model.pt`; the calibration is not valid for other weights.
     """
     definition = dict(trained.network.network_def)
     if is_stock(trained.network):
@@ -99,12 +100,12 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
 def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> TrainedClassifier:
     """
-    Load a bundle's classifier as :func:`miram.inference.classifying.load_trained` loads that of a run.
+    Load a bundle's classifier, as :func:`miram.inference.classifying.load_trained` loads that of a run.
 
     Args:
-        path: the bundle's `model.pt`, packaged or trained since.
-        facts: what :func:`classifier_facts` gave. The calibration is left out for other weights
-            than those that it was fitted for.
+        path: the bundle's `model.pt`, as packaged or trained further.
+        facts: what :func:`classifier_facts` returned. The calibration is used only for the weights that it was fitted
+            to.
 
     Raises:
         InputError: if the file is missing or damaged, or does not fit.
@@ -135,8 +136,8 @@ def load_weights(
 
     Args:
         network: changed in place.
-        path: of the file; None or "none" leaves the network as it is.
-        device: where the network goes; None leaves it where it is.
+        path: the file; None or "none" leaves the network unchanged.
+        device: where the network is moved; None does not move it.
 
     Returns:
         the network.
@@ -156,7 +157,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
 
 def _without_folders(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths of the machine that trained are nobody else's business: their last part is kept."""
+    """Keep only the last part of absolute paths, which are private to the machine that trained."""
     return {
         key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in provenance.items()
@@ -174,7 +175,7 @@ def _load_strictly(network: nn.Module, state: Mapping[str, Any], path: str | os.
     wrong = sorted((own.keys() | state.keys()) - fitting)
     if wrong:
         raise InputError(
-            f"{path} holds weights of another network than the bundle's config defines: {len(fitting)} of "
+            f"{path} contains weights of another network than the bundle's config defines: {len(fitting)} of "
             f"{len(own)} keys fit, {', '.join(wrong[:3])} and so on do not; give a model.pt of this bundle"
         )
     network.load_state_dict(state, strict=True)

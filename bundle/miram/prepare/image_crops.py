@@ -13,6 +13,7 @@ from miram.errors import InputError
 from miram.prepare.prepared import write_png16, write_volume
 from miram.prepare.records import Record, Records, hash_patient, source_digest
 from miram.readers.formats import read_image, without_suffix
+from miram.readers.header_notices import NOTICES, notices
 from miram.readers.image import Image, check_intensity
 from miram.transforms.crops import breast_mask, crop_at, resize_crop, tissue_centers
 
@@ -32,6 +33,7 @@ class CropSettings:
         spatial_dims: 2 or 3 keeps images or volumes only; None takes what comes.
         intensity: see :func:`miram.readers.formats.read_image`.
         max_pixels: larger images are refused.
+        leave_out: images whose headers have one of these :data:`miram.readers.header_notices.NOTICES` are skipped.
         seed: of the windows.
     """
 
@@ -42,12 +44,16 @@ class CropSettings:
     spatial_dims: int | None = None
     intensity: str = "stored"
     max_pixels: int = 400_000_000
+    leave_out: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_intensity(self.intensity)
         if self.crops not in CROPS:
             raise InputError(f"crops {self.crops!r} is none of {', '.join(CROPS)}")
+        unknown = [name for name in self.leave_out if name not in NOTICES]
+        if unknown:
+            raise InputError(f"leave_out {unknown[0]!r} is none of {', '.join(NOTICES)}")
         if self.spatial_dims not in (None, 2, 3):
             raise InputError(f"spatial_dims is {self.spatial_dims}; give 2 or 3")
         if self.crops_per_image < 1 or (self.crop_size is not None and self.crop_size < 1):
@@ -90,7 +96,7 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
         status.st_size,
         status.st_mtime_ns,
         outputs=_write(source, records.output_dir, windows, _crop_spacing(image, settings)),
-        reason=reason or "; ".join(filter(None, (_remark(len(drawn), image, settings), constant))),
+        reason=reason or "; ".join(filter(None, (_remark(len(drawn), image, settings), constant, *image.remarks))),
         scaling=image.scaling,
         spatial_dims=image.pixels.ndim,
         dark=int(image.pixels.max()) < 65536 // 4,
@@ -101,6 +107,8 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
             "hash": perceptual_hash(image.pixels),
         },
         patient=hash_patient(image.patient, key) if image.patient else None,
+        study=hash_patient(image.study, key) if image.study else None,
+        header=dict(image.header),
     )
     records.save(record)
     return record
@@ -133,6 +141,9 @@ def _reason_to_skip(image: Image, settings: CropSettings) -> str:
     kinds = {2: "a 2D image", 3: "a volume"}
     if settings.spatial_dims not in (None, image.pixels.ndim):
         return f"{kinds[image.pixels.ndim]}, while spatial_dims is {settings.spatial_dims}"
+    noticed = [notice for notice in notices(image.header) if notice in settings.leave_out]
+    if noticed:
+        return f"left out: {NOTICES[noticed[0]]}"
     return "constant: every pixel has one value" if image.pixels.min() == image.pixels.max() else ""
 
 

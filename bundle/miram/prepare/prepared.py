@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import nibabel
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from miram.errors import InputError
-from miram.files import atomic_write
+from miram.files import as_text, atomic_write
 
 STATUSES = ("crop", "skipped", "error")
 
@@ -30,6 +30,7 @@ class ReportRow:
         outputs: the files written, relative to the prepared folder.
         patient: the patient in the data list.
         scaling: how the stored values became 0..65535 (:class:`miram.readers.formats.Image`).
+        header: what a DICOM header says that may mislead a training, more columns.
     """
 
     source: str
@@ -38,6 +39,7 @@ class ReportRow:
     outputs: tuple[str, ...] = ()
     patient: str = ""
     scaling: str = ""
+    header: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -45,14 +47,24 @@ class ReportRow:
 
 
 def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> None:
-    """Write `report.csv`: a header and one line per row, several outputs joined by `;`."""
-    names = [field.name for field in fields(ReportRow)]
+    """Write `report.csv`: a header and one line per row, several outputs joined by `;`; no column that no row has."""
+    names = [field.name for field in fields(ReportRow) if field.name != "header"]
+    more = list(dict.fromkeys(name for row in rows for name in row.header))
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(names)
+        writer.writerow([*names, *more])
         for row in rows:
-            values = [getattr(row, name) for name in names]
-            writer.writerow([";".join(value) if isinstance(value, tuple) else value for value in values])
+            writer.writerow(
+                [
+                    _cell(value)
+                    for value in (*(getattr(row, name) for name in names), *(row.header.get(name, "") for name in more))
+                ]
+            )
+
+
+def _cell(value: object) -> object:
+    text = ";".join(value) if isinstance(value, tuple) else value
+    return as_text(text) if isinstance(text, str) else text
 
 
 def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:

@@ -33,6 +33,8 @@ class Record:
         dark: whether the brightest pixel is below a quarter of the range.
         facts: what the header says, for the data list ("laterality", "view", "spacing").
         patient: a keyed hash of the DICOM PatientID, where there is one.
+        study: a keyed hash of the DICOM StudyInstanceUID, where there is one.
+        header: what the header says that may mislead a training, for the report (:class:`miram.readers.image.Image`).
     """
 
     source: str
@@ -45,6 +47,8 @@ class Record:
     dark: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     patient: str | None = None
+    study: str | None = None
+    header: dict[str, str] = field(default_factory=dict)
 
 
 class Records:
@@ -78,10 +82,10 @@ class Records:
         if overwrite:
             self._forget()
         self.key()
-        path = self.folder / "settings.json"
+        path, text = self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True)
         if path.is_file():
-            _compare(self.output_dir, _read_settings(path), settings)
-        write_text(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
+            _compare(self.output_dir, _read_settings(path), json.loads(text))  # a tuple is written as a list
+        write_text(path, text + "\n")
 
     def load(self, source: str, path: Path) -> Record | None:
         """The record of a source, if it has not changed since and all of its crops are there."""
@@ -149,7 +153,7 @@ def _outputs(path: Path) -> list[str]:
 
 def source_digest(source: str) -> str:
     """Sixteen hexadecimal digits for a relative path: the same on every machine."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def hash_patient(patient: str, key: bytes) -> str:

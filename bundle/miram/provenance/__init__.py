@@ -1,4 +1,4 @@
-"""Where a file comes from: versions, commit, and the config that was executed."""
+"""Provenance of a file: versions, commit, and the executed config."""
 
 from miram.provenance.executed_config import save_executed_config
 from miram.provenance.versions import provenance

@@ -1,4 +1,4 @@
-"""What a file says of itself: a checkpoint, a backbone, a classifier, a packaged bundle's model, or metrics."""
+"""Describe a file: a checkpoint, a backbone, a classifier, a packaged bundle's model, or metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from miram.errors import InputError
 from miram.weights.backbone import load_weights_file
 
-# What a dictionary of each kind holds, the most telling first
+# Keys that each kind of dictionary has, the most specific kind first
 _KINDS = {
     "checkpoint of a run": {"network", "optimizer", "scheduler_step"},
     "classifier": {"network_def", "state_dict", "task"},
@@ -29,14 +29,14 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     Find out what a file is and where it comes from. Nothing in it is executed.
 
     Args:
-        path: a `.pt` file of ours, a packaged bundle's `model.pt` or its folder, or a JSON file with "provenance", such
+        path: one of our `.pt` files, a packaged bundle's `model.pt` or folder, or a JSON file with "provenance", such
             as metrics.json.
 
     Returns:
-        "file", "kind", "sha256" and "bytes"; "parameters" of weights; what the file says in plain values; "provenance".
+        "file", "kind", "sha256" and "bytes"; "parameters" of weights; the file's plain values; "provenance".
 
     Raises:
-        InputError: if there is no such file, it is damaged, or does not say where it comes from.
+        InputError: if there is no such file, it is damaged, or it does not say where it comes from.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,7 +47,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
     except (AttributeError, LookupError, RecursionError, TypeError) as error:
         raise InputError(
-            f"{path} is damaged: its parts are not what they are called ({type(error).__name__})"
+            f"{path} is damaged: its parts do not have the expected types ({type(error).__name__})"
         ) from error
     provenance = content.pop("provenance", None)
     if provenance is None:
@@ -62,7 +62,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def readable(description: Mapping[str, Any]) -> str:
-    """A description as text, one fact a line, nested facts indented."""
+    """A description as text, one fact per line, with nested facts indented."""
     return "\n".join(_lines(description))
 
 
@@ -82,19 +82,19 @@ def _nested(value: Any) -> bool:
 
 
 def _read_json(path: Path) -> tuple[str, dict[str, Any]]:
-    """What a report's JSON file says besides its figures."""
+    """What a report's JSON file contains besides its figures."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error})") from error
+        raise InputError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a description")
+        raise InputError(f"{path} contains a {type(content).__name__}, not a description")
     kept = ("task", "data", "model", "calibration", "notes", "provenance")
     return "results", {name: content[name] for name in kept if name in content}
 
 
 def _read_weights(path: Path) -> tuple[str, dict[str, Any]]:
-    """What a file of weights says besides them."""
+    """What a file of weights contains besides them."""
     content = load_weights_file(path)
     kind = next((kind for kind, keys in _KINDS.items() if keys <= content.keys()), None)
     if kind is None:
@@ -105,7 +105,7 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _of_bundle(path: Path, state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A packaged bundle keeps bare weights; what they are stands in its config."""
+    """A packaged bundle's file has only weights; its config describes them."""
     config = path.parent.parent / "configs/inference.json"
     facts = json.loads(config.read_text(encoding="utf-8")).get("facts") if config.is_file() else None
     if facts is None:

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit and config."""
+"""The provenance of a result: versions, commit and config."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from miram.provenance.executed_config import config_sha256
 
 def provenance(**facts: Any) -> dict[str, Any]:
     """
-    What made a file: this package's version and commit, the libraries, the config; with further facts of the run.
+    How a file was made: this package's version and commit, the libraries, the config, and other facts of the run.
 
     Args:
-        facts: plain values, such as the seed and what :func:`miram.data.datalist.describe` says of the data.
+        facts: plain values, such as the seed and what :func:`miram.data.datalist.describe` says about the data.
 
     Returns:
-        plain values. "commit" ends in "-dirty" where the checkout had changes; "config_sha256" is that of the run's
+        plain values. "commit" ends in "-dirty" if the checkout had changes; "config_sha256" is that of the run's
         executed_config.yaml.
     """
     return {
@@ -39,7 +39,7 @@ def _libraries() -> dict[str, str]:
     """The versions of the installed packages that this one requires."""
     try:
         required = metadata.requires("miram") or []
-    except metadata.PackageNotFoundError:  # its folder was put on the path
+    except metadata.PackageNotFoundError:  # used from a folder on the path, without installation
         required = ["torch", "monai", "pytorch-ignite", "numpy"]
     names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
     found = {}
@@ -52,7 +52,7 @@ def _libraries() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The git commit of this package's checkout, if it lies in one and is a part of it."""
+    """The git commit of this package's checkout, if the package is tracked in one."""
     folder = str(Path(miram.__file__).parent)
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")

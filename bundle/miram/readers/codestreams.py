@@ -29,10 +29,13 @@ def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> 
         wbits: of zlib, which tells whether there is a header.
 
     Raises:
-        zlib.error: if the data are damaged.
+        zlib.error: if the data are damaged, or end before their checksum.
     """
     decoder, size = zlib.decompressobj(wbits), 0
-    while size <= limit and not decoder.eof and (packed := decoder.unconsumed_tail or stream.read(2**16)):
+    while size <= limit and not decoder.eof:
+        packed = decoder.unconsumed_tail or stream.read(2**16)
+        if not packed:
+            raise zlib.error("incomplete data")
         size += len(decoder.decompress(packed, 2**20))
     return size
 

@@ -7,35 +7,24 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import EllipsisType
+from typing import Any
 
 import numpy as np
-import pydicom
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import FileDataset
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from miram.errors import InputError
-from miram.readers.codestreams import check_codestream, check_inflated
+from miram.readers.codestreams import check_codestream
+from miram.readers.dicom_display import rescaled, windowed
+from miram.readers.dicom_facts import identity, laterality, spacing, terms, view
+from miram.readers.dicom_file import TRANSCODE, read_header
+from miram.readers.dicom_padding import find_padding
+from miram.readers.dicom_tags import adopt_groups, complete
 from miram.readers.image import Image, check_intensity, check_size, gray_of_color, stretch, stretch_percentiles
-from miram.readers.pydicom_versions import apply_modality_lut, apply_voi_lut, stored_values
+from miram.readers.pydicom_versions import stored_values
 
-# All that is read of a header: names, dates and the like never enter memory.
-TAGS = (
-    *("TransferSyntaxUID", "SOPClassUID", "PatientID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit"),
-    *("PixelRepresentation", "PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
-    *("ExtendedOffsetTableLengths", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter"),
-    *("WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelSpacing", "ImagerPixelSpacing"),
-    *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
-)
-# SNOMED CT and the older SNOMED RT codes of the two screening views (DICOM PS3.16, CID 4014).
-VIEW_CODES = {"399162004": "CC", "R-10242": "CC", "399368009": "MLO", "R-10226": "MLO"}
-# Defined terms of ViewPosition: mammography's (CID 4014) and those of projection radiography (PS3.3, C.8.7.1.1).
-VIEWS = {
-    *("CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "ISO", "XCC", "XCCL", "XCCM", "XCCCL", "CV", "AT", "RL", "RM"),
-    *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
-}
-SIDES = {"L": "LEFT", "R": "RIGHT"}
+WINDOWED = "window of the header"
 
 
 def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
@@ -45,7 +34,9 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     Stored values go through the modality rescale and, where there is one, the first VOI LUT or window, since that is
     what its maker meant to be seen; its output range becomes 0..65535. Without a window, unsigned values without
     rescale keep their levels (`BitsStored` bits become 16), others are stretched between percentiles. MONOCHROME1 is
-    inverted; bits beyond `BitsStored` (old overlays) are masked off.
+    inverted; bits beyond `BitsStored` (old overlays) are masked off. Padding (`PixelPaddingValue`) becomes 0, and
+    does not count in percentiles. Optional elements that are empty count as absent; what cannot be used of a rescale,
+    a window or a padding value is left out, and `remarks` say so.
 
     Args:
         path: the file.
@@ -60,17 +51,14 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     """
     check_intensity(intensity)
     with quiet_pydicom():
-        header = _read_header(path, max_pixels)
+        header = read_header(path, max_pixels)
         try:
             _check(path, header, max_pixels)
-            pixels, scaling = _shown(path, _decode(header), header, intensity)
-            spacing, side, view = _spacing(header), _laterality(header), _view(header)
-            patient = str(header.get("PatientID") or "").strip() or None
+            return _image(path, header, intensity)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # Codecs and damaged headers raise whatever they like, and quote header values.
             raise InputError(f"{path} cannot be decoded ({type(error).__name__}); {_remedy(header)}") from None
-    return Image(pixels, spacing, side, view, scaling, patient)
 
 
 @contextmanager
@@ -87,38 +75,24 @@ def quiet_pydicom() -> Iterator[None]:
             logger.disabled = before
 
 
-def _read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
-    """The tags that are needed, pixel data included, still encoded."""
-    try:
-        check_inflated(path, 4 * max_pixels + 2**26)  # at most three bytes a pixel, and what else is in the header
-        return pydicom.dcmread(path, specific_tags=list(TAGS))
-    except (InputError, MemoryError):
-        raise
-    except InvalidDicomError:
-        raise InputError(f"{path} is no DICOM file; remove it or export it again") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
-            raise
-        raise InputError(
-            f"{path} is no readable DICOM file ({type(error).__name__}); copy or export it again"
-        ) from None
-
-
 def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -> None:
     """Refuse what is no complete, single-frame image of a known pixel format, before anything is decoded."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise InputError(f"{path} holds no image (a DICOM file without Rows and Columns); remove it")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
+    complete(path, header)
+    if header.NumberOfFrames > 1:
         raise InputError(
-            f"{path} has {frames} frames (tomosynthesis or a series); multi-frame DICOM is not supported: "
-            "give its synthesised 2D view, or convert it to NIfTI and prepare volumes"
+            f"{path} has {header.NumberOfFrames} frames (tomosynthesis or a series); multi-frame DICOM is not "
+            "supported: give its synthesised 2D view, or convert it to NIfTI and prepare volumes"
         )
     check_size(path, (header.Rows, header.Columns), max_pixels)
     if "PixelData" not in header:
         raise InputError(f"{path} has no complete pixel data (no image, or truncated); copy or export it again")
-    if header.PhotometricInterpretation == "PALETTE COLOR":
-        raise InputError(f"{path} is a color image (PALETTE COLOR); give gray images")
+    if header.SamplesPerPixel == 1 and header.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputError(
+            f"{path} is a color image, or does not say MONOCHROME1 or MONOCHROME2 (PhotometricInterpretation); "
+            "give gray images"
+        )
     allocated, stored = int(header.BitsAllocated), int(header.BitsStored)
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise InputError(f"{path} stores {stored} of {allocated} bits; 8 and 16 bit are supported, convert it")
@@ -129,8 +103,7 @@ def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -
 
 
 def _check_length(path: str | os.PathLike[str], header: FileDataset) -> None:
-    samples = int(header.get("SamplesPerPixel") or 1)
-    expected = header.Rows * header.Columns * samples * header.BitsAllocated // 8
+    expected = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
     if len(header.PixelData) < expected:
         raise InputError(
             f"{path} is truncated: {len(header.PixelData)} of {expected} bytes of pixel data; copy or export it again"
@@ -151,40 +124,70 @@ def _decode(header: FileDataset) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _shown(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset, intensity: str) -> tuple[np.ndarray, str]:
-    """The values as they are meant to be seen, through a table of all values that can be stored: 65,536 at most."""
+def _image(path: str | os.PathLike[str], header: FileDataset, intensity: str) -> Image:
+    adopt_groups(header)
+    facts: dict[str, Any] = {"spacing": spacing(header), "laterality": laterality(header), "view": view(header)}
+    facts |= {"patient": identity(header, "PatientID"), "study": identity(header, "StudyInstanceUID")}
+    facts["header"] = terms(header)
+    stored = _decode(header)
     if stored.ndim == 3:
-        return _gray(path, stored, header)
-    bits = int(header.BitsStored)
-    patterns = _bit_patterns(stored, bits, int(header.get("HighBit", bits - 1)))
-    levels = np.arange(2**bits)
-    signed = bool(header.get("PixelRepresentation", 0))
-    if signed:
-        levels = np.where(levels < 2 ** (bits - 1), levels, levels - 2**bits)
-    values = apply_modality_lut(levels, header)
-    windowed = intensity == "stored" and _has_window(header)
-    if windowed:
-        values = _windowed(path, values, header)
-    if windowed or (intensity == "stored" and not signed and np.array_equal(values, levels)):
-        table = stretch(values, float(values.min()), float(values.max()))
-        pixels, scaling = np.take(table, patterns), _name(bits, windowed)
+        pixels, scaling = _gray(path, stored)
+        return Image(pixels, scaling=scaling, **facts)
+    bits, high_bit = int(header.BitsStored), int(header.HighBit)
+    patterns, levels = _bit_patterns(stored, bits, high_bit), _levels(header)
+    padding, remarks = find_padding(stored, patterns, levels, header)
+    image = ... if padding is None else ~padding
+    pixels, scaling, left_out = _shown(path, levels, patterns, image, header, intensity)
+    if padding is not None:
+        pixels[padding] = 0
+    beyond = _share_beyond(stored[image], bits, high_bit) if bits < 8 * stored.dtype.itemsize else 0.0
+    facts["header"]["beyond_bits_stored"] = f"{beyond:.2%} of the pixels" if beyond else ""
+    return Image(pixels, scaling=scaling, remarks=(*remarks, *left_out), **facts)
+
+
+def _levels(header: FileDataset) -> np.ndarray:
+    """The value of each pattern of the stored bits: 65,536 at most."""
+    levels = np.arange(2**header.BitsStored)
+    return np.where(levels < len(levels) // 2, levels, levels - len(levels)) if header.PixelRepresentation else levels
+
+
+def _shown(
+    path: str | os.PathLike[str],
+    levels: np.ndarray,
+    patterns: np.ndarray,
+    image: np.ndarray | EllipsisType,
+    header: FileDataset,
+    intensity: str,
+) -> tuple[np.ndarray, str, list[str]]:
+    """
+    The pixels as they are meant to be seen, through a table of all levels.
+
+    Args:
+        path: named in errors.
+        levels: see :func:`_levels`.
+        patterns: (H, W), indices of them.
+        image: (H, W) bool, the pixels that are not padding; all by default.
+        header: of the image.
+        intensity: see :func:`read_dicom`.
+
+    Returns:
+        (H, W) uint16, how they came about, and what of the header was left out.
+    """
+    values, remarks = rescaled(levels, header)
+    shown = None
+    if intensity == "stored":
+        shown, left_out = windowed(values, header, patterns[image])
+        remarks += left_out
+    if shown is not None:
+        pixels, scaling = np.take(stretch(shown, float(shown.min()), float(shown.max())), patterns), WINDOWED
+    elif intensity == "stored" and not header.PixelRepresentation and np.array_equal(values, levels):
+        pixels, scaling = np.take(stretch(levels, 0, len(levels) - 1), patterns), _name(header.BitsStored)
     else:
-        pixels, scaling = stretch_percentiles(path, np.take(values, patterns))
-    return (65535 - pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels), scaling
+        pixels, scaling = stretch_percentiles(path, np.take(values, patterns), image)
+    return (65535 - pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels), scaling, remarks
 
 
-def _windowed(path: str | os.PathLike[str], values: np.ndarray, header: Dataset) -> np.ndarray:
-    """The values through the header's lookup table or window."""
-    try:
-        # pydicom looks up integers only, while a rescale gives floats.
-        return apply_voi_lut(np.rint(values).astype(int) if header.get("VOILUTSequence") else values, header)
-    except Exception:
-        raise InputError(
-            f"{path} has a Window Width or a VOI LUT that cannot be applied; --intensity percentiles leaves it aside"
-        ) from None
-
-
-def _gray(path: str | os.PathLike[str], stored: np.ndarray, header: Dataset) -> tuple[np.ndarray, str]:
+def _gray(path: str | os.PathLike[str], stored: np.ndarray) -> tuple[np.ndarray, str]:
     if stored.shape[-1] != 3 or stored.dtype != np.uint8:
         raise InputError(f"{path} is a color image or has several frames; give gray images")
     return gray_of_color(path, stored).astype(np.uint16) * 257, "8 bit x 257, from RGB"
@@ -198,35 +201,19 @@ def _bit_patterns(stored: np.ndarray, bits: int, high_bit: int) -> np.ndarray:
     return (unsigned >> max(high_bit + 1 - bits, 0)) & (2**bits - 1)
 
 
-def _has_window(header: Dataset) -> bool:
-    window = header.get("WindowWidth") is not None and header.get("WindowCenter") is not None
-    return bool(header.get("VOILUTSequence")) or window
+def _share_beyond(stored: np.ndarray, bits: int, high_bit: int) -> float:
+    """The share of values with bits outside of those stored; a sign that is repeated in the bits above is not one."""
+    above = stored >> (high_bit + 1) if high_bit + 1 < 8 * stored.dtype.itemsize else np.zeros_like(stored)
+    below = stored & (2 ** max(high_bit + 1 - bits, 0) - 1)
+    is_sign = above == -1 if stored.dtype.kind == "i" else False
+    return float(np.mean(((above != 0) & ~np.asarray(is_sign)) | (below != 0))) if stored.size else 0.0
 
 
-def _name(bits: int, windowed: bool) -> str:
-    if windowed:
-        return "window of the header"
+def _name(bits: int) -> str:
     return {8: "8 bit x 257", 16: "16 bit as stored"}.get(bits, f"{bits} bit x 65535/{2**bits - 1}")
-
-
-def _spacing(header: Dataset) -> tuple[float, ...] | None:
-    values = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
-    spacing = tuple(float(value) for value in values) if values else ()
-    return spacing if len(spacing) == 2 and min(spacing) > 0 else None
-
-
-def _laterality(header: Dataset) -> str | None:
-    return SIDES.get(str(header.get("ImageLaterality") or header.get("Laterality") or "").strip().upper())
-
-
-def _view(header: Dataset) -> str | None:
-    position = str(header.get("ViewPosition") or "").strip().upper()
-    codes = [VIEW_CODES.get(str(item.get("CodeValue"))) for item in header.get("ViewCodeSequence") or []]
-    # Only known terms: whatever else a header holds in this place is not copied into the data list.
-    return position if position in VIEWS else next((code for code in codes if code), None)
 
 
 def _remedy(header: FileDataset) -> str:
     if header.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit:
-        return "12-bit lossy JPEG has no free decoder here: export it uncompressed, or as JPEG 2000"
+        return f"12-bit lossy JPEG has no free decoder here: {TRANSCODE}"
     return "it may be truncated or damaged: copy or export it again"

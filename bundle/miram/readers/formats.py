@@ -12,17 +12,30 @@ from miram.readers.image import Image
 from miram.readers.raster import read_pillow, read_tiff
 from miram.readers.volumes import read_itk, read_nifti
 
-__all__ = ["Image", "is_image_file", "read_image", "without_suffix"]
+__all__ = ["Image", "format_names", "is_image_file", "read_image", "without_suffix"]
 
 Reader = Callable[[str | os.PathLike[str], int, str], Image]
 
 READERS: dict[str, Reader] = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), read_dicom),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), read_pillow),
+    ".png": read_pillow,
     **dict.fromkeys((".tif", ".tiff"), read_tiff),
+    **dict.fromkeys((".jpg", ".jpeg"), read_pillow),
     **dict.fromkeys((".nii", ".nii.gz"), read_nifti),
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), read_itk),
 }
+
+# The names of formats whose suffixes are others: messages, configs and docs list the formats as `format_names` does.
+NAMES = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
+    **{".tif": "TIFF", ".jpg": "JPEG", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mhd": "MHA", ".nhdr": "NRRD"},
+}
+
+
+def format_names(last: str = ", ") -> str:
+    """The formats that are read, in words; `last` joins the last one, such as " or "."""
+    *names, final = dict.fromkeys(NAMES.get(suffix, suffix[1:].upper()) for suffix in READERS)
+    return ", ".join(names) + last + final
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, intensity: str = "stored") -> Image:
@@ -30,7 +43,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, inte
     Read an image, by its suffix; a file of another or no suffix is read as DICOM if it begins as one.
 
     Args:
-        path: DICOM, PNG, JPEG, TIFF, NIfTI, MHA, MHD or NRRD.
+        path: in a format of `READERS`.
         max_pixels: a larger image is refused by its header, before memory is taken for it.
         intensity: "stored" keeps the levels of unsigned 8 and 16 bit and applies a DICOM window; "percentiles"
             stretches every image between its percentiles 0.5 and 99.5.
@@ -56,7 +69,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if path.name.upper() == "DICOMDIR":
         return False
-    return _suffix(path) in READERS or _has_preamble(path)
+    return _suffix(path) in READERS or _may_be_dicom(path)
 
 
 def without_suffix(path: str | os.PathLike[str]) -> Path:
@@ -72,7 +85,7 @@ def _find_reader(path: Path) -> Reader:
         raise InputError(f"{path} is empty (0 bytes); copy or export it again")
     reader = READERS.get(_suffix(path)) or (read_dicom if _has_preamble(path) else None)
     if reader is None:
-        raise InputError(f"{path} is in no supported format; give DICOM, {', '.join(sorted(READERS))}")
+        raise InputError(f"{path} is in no supported format; give {format_names(' or ')}")
     return reader
 
 
@@ -84,3 +97,10 @@ def _suffix(path: Path) -> str:
 def _has_preamble(path: Path) -> bool:
     with open(path, "rb") as stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return _has_preamble(path)
+    except OSError:
+        return True  # it may not be read: whoever reads it is told so

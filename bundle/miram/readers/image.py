@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class Image:
         view: "CC", "MLO" or another DICOM view position.
         scaling: how the stored values became 0..65535.
         patient: the DICOM PatientID. It serves to keep a patient's images together and is never written anywhere.
+        study: the DICOM StudyInstanceUID, likewise.
+        header: what a DICOM header says that may mislead a training, see :data:`miram.readers.header_notices.NOTICES`.
+        remarks: what of the header could not be used and was left out.
     """
 
     pixels: np.ndarray
@@ -36,6 +40,9 @@ class Image:
     view: str | None = None
     scaling: str = ""
     patient: str | None = field(default=None, repr=False)
+    study: str | None = field(default=None, repr=False)
+    header: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:
@@ -106,22 +113,36 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
 
 
 def stretch_percentiles(
-    path: str | os.PathLike[str], values: np.ndarray, lower: float = 0.5, upper: float = 99.5
+    path: str | os.PathLike[str],
+    values: np.ndarray,
+    counted: np.ndarray | EllipsisType = ...,
+    lower: float = 0.5,
+    upper: float = 99.5,
 ) -> tuple[np.ndarray, str]:
     """
     Stretch values between two of their percentiles to 0..65535, and clip the rest.
 
     Where both percentiles are one value (nearly all of the image is background) its extremes take their place.
 
+    Args:
+        path: named in errors.
+        values: any shape.
+        counted: bool, of the values that the percentiles are of, at least one; all by default.
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 65535.
+
+    Returns:
+        uint16 values, and what they were stretched between.
+
     Raises:
         InputError: if `values` hold a value that is not finite.
     """
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds values that are not finite (NaN or infinity); replace them")
-    low, high = np.percentile(values, [lower, upper])
+    low, high = np.percentile(values[counted], [lower, upper])
     name = f"percentiles {lower:g}-{upper:g}"
     if low == high:
-        low, high, name = values.min(), values.max(), "extremes"
+        low, high, name = values[counted].min(), values[counted].max(), "extremes"
     return stretch(values, float(low), float(high)), name
 
 

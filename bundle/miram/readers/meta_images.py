@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from pathlib import Path
 
 from miram.errors import InputError
@@ -12,15 +13,18 @@ from miram.readers.codestreams import inflated_size
 
 FIELDS = {
     "data": re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]*)\r?\n", re.MULTILINE | re.IGNORECASE),
-    "packed": re.compile(rb"^CompressedData\s*=\s*true", re.MULTILINE | re.IGNORECASE),
+    "packed": re.compile(rb"^(?:CompressedData\s*=\s*true|encoding:[ \t]*gz)", re.MULTILINE | re.IGNORECASE),
+    "skip": re.compile(rb"^(?:line|byte) ?skip:[ \t]*[^0\s]", re.MULTILINE | re.IGNORECASE),
 }
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+ZLIB, GZIP = zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 
 
 def check_data_file(path: str | os.PathLike[str], size: int) -> None:
     """
-    Check that the pixels lie in the header's folder, and that deflated ones of MHA and MHD are all there.
+    Check that the pixels lie in the header's folder, and that deflated ones are all there and as they were written.
 
-    itk leaves what is missing of them as it finds the memory; NRRD it checks itself.
+    itk leaves what is missing of them as it finds the memory, and does not look at the checksum of NRRD.
 
     Args:
         path: MHA, MHD, NRRD or NHDR.
@@ -32,18 +36,23 @@ def check_data_file(path: str | os.PathLike[str], size: int) -> None:
     path = Path(path)
     with open(path, "rb") as stream:
         head = stream.read(2**16)
+    is_nrrd = head.startswith(b"NRRD")
+    end = NRRD_END.search(head) if is_nrrd else FIELDS["data"].search(head)
+    head = head[: end.end()] if end else head
     found = FIELDS["data"].search(head)
     name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own
     if name.upper() == "LOCAL":
-        data, offset = path, found.end() if found else 0
+        data, offset = path, len(head) if end else 0
     elif name.upper().startswith("LIST") or "%" in name:
         raise InputError(f"{path} has its pixels in several files; convert it to one .mha or .nrrd")
     else:
         data, offset = _beside(path, name), 0
     if size > 1032 * data.stat().st_size:  # the most that deflate makes of a byte
         raise InputError(f"{path} is truncated: {data.stat().st_size} bytes cannot hold the {size} that it claims")
-    if found and FIELDS["packed"].search(head[: found.start()]):
-        _check_inflated(path, data, offset, size)
+    if FIELDS["packed"].search(head):
+        if FIELDS["skip"].search(head):
+            raise InputError(f"{path} skips a part of its packed pixels; convert it to .mha or .nii.gz")
+        _check_inflated(path, data, offset, size, GZIP if is_nrrd else ZLIB)
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -53,9 +62,9 @@ def _beside(path: Path, name: str) -> Path:
         raise InputError(f"{path} names pixels outside: {error}") from error
 
 
-def _check_inflated(path: Path, data: Path, offset: int, size: int) -> None:
+def _check_inflated(path: Path, data: Path, offset: int, size: int, wbits: int) -> None:
     with open(data, "rb") as stream:
         stream.seek(offset)
-        inflated = inflated_size(stream, size)
+        inflated = inflated_size(stream, size, wbits)
     if inflated != size:
         raise InputError(f"{path} holds {inflated} of {size} bytes of pixels; it is damaged, copy or convert it")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 IS_VERSION_2 = pydicom.__version__.startswith("2.")
 
@@ -17,7 +18,17 @@ else:
     from pydicom.encaps import generate_fragments
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-__all__ = ["apply_modality_lut", "apply_voi_lut", "pixel_fragments", "stored_values"]
+__all__ = ["apply_modality_lut", "apply_voi_lut", "original_syntax", "pixel_fragments", "stored_values"]
+
+
+def original_syntax(header: FileDataset) -> UID:
+    """The uncompressed transfer syntax that a data set was found to be in, where its file does not say it."""
+    implicit, little = (
+        (header.read_implicit_vr, header.read_little_endian) if IS_VERSION_2 else header.original_encoding
+    )
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def pixel_fragments(pixel_data: bytes) -> list[bytes]:

@@ -1,13 +1,12 @@
-"""PNG, JPEG and TIFF."""
+"""PNG, JPEG and other images of pixels through Pillow; TIFF."""
 
 from __future__ import annotations
 
-import math
+import enum
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -15,30 +14,40 @@ import tifffile
 from PIL import ImageOps
 
 from miram.errors import InputError
-from miram.readers.codestreams import inflated_size
 from miram.readers.image import Image, check_content, check_size, drop_alpha, gray_of_color, reason, to_uint16
+from miram.readers.tiff_segments import PACKED, check_segments, is_plain, read_segments
 from miram.readers.volumes import itk_array
 
 GRAY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
 COLOR_MODES = {"LA", "RGB", "RGBA", "P", "PA"}
-DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
+# The most pixels that a byte can hold, where there is a bound: deflate makes at most 1,032 bytes of one; Huffman coding
+# takes a bit or more for 64 pixels (a DC term).
+PIXELS_PER_BYTE = {"PNG": 1032 * 8, "JPEG": 512, "MPO": 512}
+SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits, which older versions of Pillow open as 32
+GRAY_TIFF = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+ORIENTATION = 274
 
 
 def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
     """
-    Read a PNG or JPEG; an EXIF orientation is applied.
+    Read an image that Pillow knows, such as a PNG or JPEG; an EXIF orientation is applied.
 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, animated, colored or partly transparent.
     """
     try:
         with _without_pillows_limit(), PIL.Image.open(path) as image:
+            if image.format == "TIFF":  # whatever the file is called: Pillow reads fewer kinds of it
+                return read_tiff(path, max_pixels, intensity)
             check_size(path, (image.height, image.width), max_pixels)
-            # Deflate makes at most 1,032 bytes of one; Huffman coding takes a bit or more for 64 pixels (a DC term).
-            check_content(path, (image.height, image.width), 1032 * 8 if image.format == "PNG" else 512)
-            if getattr(image, "n_frames", 1) > 1 and image.format == "PNG":
-                raise InputError(f"{path} is animated; give one image a file")
-            values = itk_array(path) if _is_wide_png(path) else _values(path, ImageOps.exif_transpose(image))
+            if image.format in PIXELS_PER_BYTE:
+                check_content(path, (image.height, image.width), PIXELS_PER_BYTE[image.format])
+            # The second picture of a JPEG (MPO) is a preview or a map of its brightness.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise InputError(f"{path} is animated or has several pages; give one image a file")
+            _check_sums(path)
+            wide = _is_wide_png(path)
+            values = _turned(itk_array(path), image.getexif().get(ORIENTATION, 1)) if wide else _values(path, image)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error for damaged files.
@@ -51,20 +60,20 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
 
 def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
     """
-    Read a TIFF of one page, striped or tiled, also with a pyramid (its largest level).
+    Read a TIFF of one page, striped or tiled, also with a pyramid (its largest level), in its own type of values.
+
+    Its orientation is applied, as that of other formats is.
 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, of several pages, colored or partly transparent.
     """
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with _without_pillows_limit(), tifffile.TiffFile(path) as tiff:
             page = _only_page(path, tiff)
             check_size(path, (page.imagelength, page.imagewidth), max_pixels)
-            white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-            if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-                raise InputError(f"{path} is a color image (palette); give gray images")
-            _check_segments(path, page, max_pixels)
-            values = _tiff_values(path, page)
+            _check_colors(path, page)
+            check_segments(path, page, max_pixels)
+            values, white_is_zero = _tiff_values(path, page)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds for damaged files.
@@ -104,46 +113,50 @@ def _check_directories(path: str | os.PathLike[str], tiff: tifffile.TiffFile, mo
     raise InputError(f"{path} is damaged: the list of its pages is empty or has no end; export it again")
 
 
-def _check_segments(path: str | os.PathLike[str], page: tifffile.TiffPage, max_pixels: int) -> None:
-    """
-    Check the strips or tiles: tifffile fills missing ones with zeros, and inflates one to whatever it holds.
-
-    Raises:
-        InputError: if some are missing or cut off, or hold more than they claim.
-    """
-    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    inside = all(count > 0 and offset + count <= Path(path).stat().st_size for offset, count in segments)
-    if len(segments) < math.prod(page.chunked) or not inside:
-        raise InputError(f"{path} is truncated: not all of its strips or tiles are there; copy or export it again")
-    if page.is_tiled:
-        check_size(path, page.chunks[:2], max_pixels)
-    if page.compression not in DEFLATE:
-        return
-    # A strip may claim 2^32 - 1 rows, which says that it is the whole image.
-    values = math.prod(page.chunks) if page.is_tiled else min(math.prod(page.chunks), math.prod(page.shape))
-    size = values * (page.dtype.itemsize if page.dtype else 1)
-    with open(path, "rb") as stream:
-        for offset, _ in segments:
-            stream.seek(offset)
-            if inflated_size(stream, size) > size:
-                raise InputError(f"{path} holds more in a strip or tile than it claims; it is damaged, export it again")
+def _check_colors(path: str | os.PathLike[str], page: tifffile.TiffPage) -> None:
+    """Refuse by name what is neither gray nor RGB, and pixels in three axes."""
+    names = (*GRAY_TIFF, tifffile.PHOTOMETRIC.RGB)
+    jpeg = page.compression in (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
+    if page.photometric not in names and not (jpeg and page.photometric == tifffile.PHOTOMETRIC.YCBCR):
+        raise InputError(f"{path} is a color image ({_name(page.photometric)}); give gray images")
+    if page.imagedepth != 1:
+        raise InputError(f"{path} holds a volume; convert it to NIfTI")
 
 
-def _tiff_values(path: str | os.PathLike[str], page: tifffile.TiffPage) -> np.ndarray:
-    """(H, W) or (H, W, channels)."""
-    if page.compression not in (tifffile.COMPRESSION.NONE, *DEFLATE):
-        # LZW, JPEG and the like: tifffile needs one more package for them, itk brings libtiff.
-        return itk_array(path)
-    values = page.asarray()
-    planar = values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-    return np.moveaxis(values, 0, -1) if planar else values
+def _tiff_values(path: str | os.PathLike[str], page: tifffile.TiffPage) -> tuple[np.ndarray, bool]:
+    """(H, W) or (H, W, channels), and whether low values are bright."""
+    if is_plain(page):
+        white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        return _turned(read_segments(path, page), page.tags.valueof(ORIENTATION, 1)), white_is_zero
+    # Codings of pixels rather than bytes, such as JPEG and those of fax: Pillow knows them for 8 bits and for one.
+    if page.dtype in (np.uint8, bool) and page.bitspersample in (1, 8) and page.compression not in PACKED:
+        with PIL.Image.open(path, formats=("TIFF",)) as image:
+            return _values(path, image), False
+    raise InputError(
+        f"{path} is a TIFF of {page.bitspersample}-bit values ({_name(page.sampleformat)}) in the coding "
+        f"{_name(page.compression)}, predictor {_name(page.predictor)}, which is not read here; "
+        "save it uncompressed, or as LZW or deflate, with 8, 16 or 32 bits a value"
+    )
+
+
+def _name(value: int) -> str:
+    return value.name if isinstance(value, enum.Enum) else str(value)
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W[, channels]) as it is to be seen by its tag Orientation (TIFF 6.0, EXIF)."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    down, across = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if across else 1])
 
 
 def _values(path: str | os.PathLike[str], image: PIL.Image.Image) -> np.ndarray:
+    sixteen_bits = image.format in SIXTEEN_BITS
+    image = ImageOps.exif_transpose(image)
     if image.mode in GRAY_MODES:
         values = np.asarray(image)
-        # Older Pillow opens a 16-bit PNG as 32 bit.
-        return values.astype(np.uint16) if image.mode == "I" and image.format in ("PNG", None) else values
+        return values.astype(np.uint16) if image.mode == "I" and sixteen_bits else values
     if image.mode not in COLOR_MODES:
         raise InputError(f"{path} is a color image ({image.mode}); give gray images")
     transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
@@ -152,11 +165,20 @@ def _values(path: str | os.PathLike[str], image: PIL.Image.Image) -> np.ndarray:
 
 def _gray(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 1 to 4) -> (H, W)."""
-    if values.ndim == 3 and values.shape[-1] in (2, 4):
+    channels = values.shape[-1] if values.ndim == 3 else 1
+    if channels > 4 or (channels > 1 and values.dtype.kind != "u"):
+        raise InputError(f"{path} has {channels} channels of {values.dtype}; give gray images")
+    if channels in (2, 4):
         values = drop_alpha(path, values)
-    if values.ndim == 3 and values.shape[-1] == 3:
+    if channels in (3, 4):
         return gray_of_color(path, values)
-    return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+    return values[..., 0] if values.ndim == 3 else values
+
+
+def _check_sums(path: str | os.PathLike[str]) -> None:
+    """Let Pillow check the checksums of a PNG, which it leaves alone when it reads the pixels."""
+    with PIL.Image.open(path) as image:
+        image.verify()
 
 
 def _is_wide_png(path: str | os.PathLike[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from miram.errors import InputError
+from miram.files import as_text
 from miram.readers.image import Image, check_content, check_size, reason, to_uint16
 from miram.readers.meta_images import check_data_file
 
@@ -31,9 +33,7 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
         header = _nifti_header(path)
         check_size(path, header.get_data_shape(), max_pixels)
         _check_nifti_data(path, header)
-        proxy = ArrayProxy(os.fspath(path), header, mmap=False)
-        scaled = (proxy.slope, proxy.inter) != (1, 0)
-        values = np.asarray(proxy) if scaled else np.asarray(proxy.get_unscaled())
+        values = _nifti_values(path, header)
         return _image(path, values, header.get_best_affine(), intensity)
     except (InputError, MemoryError):
         raise
@@ -98,6 +98,32 @@ def _nifti_header(path: str | os.PathLike[str]) -> nibabel.Nifti1Header:
     return kind.from_fileobj(io.BytesIO(start[:size]))
 
 
+def _nifti_values(path: str | os.PathLike[str], header: nibabel.Nifti1Header, spare: int = 2**26) -> np.ndarray:
+    """
+    The voxels, scaled where the header says so.
+
+    A gzip file is read to its end, since its checksum and length stand there.
+
+    Args:
+        path: the file.
+        header: of it.
+        spare: bytes that may follow the voxels in a gzip file.
+    """
+    with gzip.open(path) if _is_gzip(path) else open(path, "rb") as stream:
+        proxy = ArrayProxy(stream, header, mmap=False)
+        scaled = (proxy.slope, proxy.inter) != (1, 0)
+        values = np.asarray(proxy if scaled else proxy.get_unscaled())
+        while _is_gzip(path) and (more := len(stream.read(2**20))):
+            spare -= more
+            if spare < 0:
+                raise InputError(f"{path} goes on far behind its voxels; it is damaged, copy it again")
+    return values
+
+
+def _is_gzip(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(".gz")
+
+
 def _check_nifti_data(path: str | os.PathLike[str], header: nibabel.Nifti1Header) -> None:
     """Refuse values that are no gray levels, and a file that is too short for what it claims."""
     dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
@@ -105,14 +131,15 @@ def _check_nifti_data(path: str | os.PathLike[str], header: nibabel.Nifti1Header
         raise InputError(f"{path} holds values of type {dtype}, which are no gray levels; convert it")
     if not 0 <= offset <= 2**28:  # a compressed file would be unpacked up to there
         raise InputError(f"{path} claims {offset} bytes before its voxels; it is damaged, copy it again")
-    packed = os.fspath(path).lower().endswith(".gz")
-    check_content(path, header.get_data_shape(), (1032 if packed else 1) / dtype.itemsize)
+    check_content(path, header.get_data_shape(), (1032 if _is_gzip(path) else 1) / dtype.itemsize)
 
 
 def image_io(path: str | os.PathLike[str]) -> Any:
     """itk's reader of the file's format, with the header read."""
     import itk
 
+    if as_text(path) != os.fspath(path):
+        raise InputError(f"{path} has a name that is not UTF-8, which itk does not open; rename the file")
     io = itk.ImageIOFactory.CreateImageIO(os.fspath(path), itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
         raise InputError(f"{path} is in no format that itk reads; convert it")

@@ -1,1 +1,1 @@
-"""Transforms of whole batches on their device."""
+"""Crops of images, and augmentation of whole batches on their device."""

@@ -1,4 +1,4 @@
-"""The augmentation of pretraining for whole batches, on their device."""
+"""The augmentation of pretraining, for whole batches on their device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from miram.counter_random import Stream, random_uniform
 
 class RandomFlipRotate90:
     """
-    Flip along each axis and turn by quarter turns, each image with probabilities of its own.
+    Flip each image along each axis and rotate it by quarter turns, at random.
 
-    The same distribution as MONAI's `RandFlip` along both axes followed by `RandRotate90`. What is drawn follows from
-    (seed, epoch, index) alone; the draws lie on the CPU, so that nothing waits for the device.
+    The distribution is that of MONAI's `RandFlip` along both axes followed by `RandRotate90`. The draws depend only on
+    (seed, epoch, index). They are made on the CPU, so that nothing waits for the device.
 
     Args:
         seed: another seed gives other draws.
@@ -31,7 +31,7 @@ class RandomFlipRotate90:
 
         Args:
             image: (B, C, S, S), square.
-            epoch: the epoch; 0, of validation, changes nothing.
+            epoch: the epoch; 0, the epoch of validation, changes nothing.
             index: (B,) the samples' indices in their data set, on the CPU.
 
         Returns:
@@ -54,7 +54,7 @@ class RandomFlipRotate90:
         return result
 
     def _kinds(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
-        """(B,) two bits of flips and, above them, the number of quarter turns."""
+        """(B,) two bits for flips and, above them, the number of quarter turns."""
         draws = random_uniform(self.seed, epoch, index, 4, "cpu", Stream.AUGMENTATION)
         flips = (draws[:, :2] < self.flip_prob).long()
         turns = (draws[:, 2] < self.rotate_prob) * (1 + (3 * draws[:, 3]).long())

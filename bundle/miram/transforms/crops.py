@@ -15,8 +15,8 @@ def crop_at(image: np.ndarray, center: Sequence[float], size: int | Sequence[int
     """
     Cut a window around a point.
 
-    A window that would reach over an edge is shifted inside; along an axis on which the image is smaller than the
-    window, the image lies in the middle of zeros.
+    A window that would extend over an edge is shifted inside. Along an axis on which the image is smaller than the
+    window, the image is padded with zeros on both sides.
 
     Args:
         image: any number of axes.
@@ -36,6 +36,31 @@ def crop_at(image: np.ndarray, center: Sequence[float], size: int | Sequence[int
     return np.pad(window, [(short // 2, short - short // 2) for short in missing])
 
 
+def cut_lesion(
+    image: np.ndarray, mask: np.ndarray, crop_size: int, context: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """
+    Cut a square with context around a lesion: at native resolution if it fits, otherwise downsampled.
+
+    Args:
+        image: (H, W) uint16.
+        mask: (H, W) bool, True in the lesion; not empty.
+        crop_size: side of the returned crop.
+        context: smallest side of the square, in bounding boxes of the lesion.
+
+    Returns:
+        the crop and its mask (0 and 65535), both (crop_size, crop_size) uint16, and crop pixels per original pixel.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0])
+    center = ((rows[0] + rows[-1] + 1) / 2, (columns[0] + columns[-1] + 1) / 2)
+    side = max(crop_size, math.ceil(context * max(box)))
+    crop, crop_mask = crop_at(image, center, side), crop_at(mask.astype(np.uint16) * 65535, center, side)
+    if side > crop_size:
+        crop, crop_mask = resize_crop(crop, crop_size), resize_crop(crop_mask, crop_size)
+    return crop, np.where(crop_mask > 32767, 65535, 0).astype(np.uint16), crop_size / side
+
+
 def scaled_size(size: Sequence[int], scale: float) -> list[int]:
     """A size in pixels times a scale, rounded along each axis."""
     return [round(length * scale) for length in size]
@@ -43,7 +68,7 @@ def scaled_size(size: Sequence[int], scale: float) -> list[int]:
 
 def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     """
-    Resize with linear interpolation, anti-aliased where it shrinks.
+    Resize with linear interpolation, with anti-aliasing if it shrinks.
 
     Args:
         crop: (H, W) or (H, W, D), any real dtype with values 0..65535.
@@ -59,7 +84,7 @@ def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     if crop.ndim == 2:
         resized = _resize_planes(values[None], sizes)[0]
     else:
-        # PyTorch anti-aliases two axes only; the filter is separable, so the third follows in a second pass.
+        # PyTorch anti-aliases only two axes; the filter is separable, so the third follows in a second pass.
         planes = _resize_planes(values.permute(2, 0, 1), sizes[:2])
         resized = _resize_planes(planes.permute(1, 2, 0), (sizes[1], sizes[2]))
     return resized.round().clamp(0, 65535).numpy().astype(np.uint16)
@@ -67,10 +92,10 @@ def resize_crop(crop: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
 def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
     """
-    The breast (or body) against the air around it: Otsu's threshold on a small copy, then the largest component.
+    Separate the breast (or body) from the air: Otsu's threshold on a small copy, then the largest component.
 
-    Burned-in labels are components of their own and fall away. The threshold (Otsu, IEEE Trans. SMC 1979) is taken on
-    square roots, where fat lies nearer to gland than to air. An image of one value has an empty mask.
+    Burned-in labels are separate components and are dropped. The threshold (Otsu, IEEE Trans. SMC 1979) is applied to
+    square roots of the values, in which fat is closer to gland than to air. A constant image has an empty mask.
 
     Args:
         image: (H, W) or (H, W, D), high = bright.
@@ -100,19 +125,20 @@ def tissue_centers(
     mask: np.ndarray, count: int, size: int | Sequence[int], rng: np.random.Generator, min_tissue: float = 0.5
 ) -> list[tuple[int, ...]]:
     """
-    Draw windows of tissue, each a different one, uniformly among all that hold enough of it.
+    Draw different windows of tissue, uniformly from all that contain enough of it.
 
-    Where no window holds `min_tissue` (a breast narrower than the window), the windows that hold most are drawn from.
+    If no window contains `min_tissue` (a breast narrower than the window), those with the most tissue are used.
 
     Args:
         mask: (H, W) or (H, W, D), bool: the tissue.
         count: how many windows are wanted.
         size: of the windows, in pixels, one for all axes or one per axis.
-        rng: decides the draw.
-        min_tissue: share of a window that is tissue, of the part of it that lies in the image where that is smaller.
+        rng: the random generator.
+        min_tissue: smallest share of a window that is tissue; of a window larger than the image, only the part inside
+            the image counts.
 
     Returns:
-        up to `count` centres (row, column[, slice]) for :func:`crop_at`; none where the mask is empty.
+        up to `count` centres (row, column[, slice]) for :func:`crop_at`; none if the mask is empty.
     """
     sizes = _per_axis(size, mask.ndim)
     starts = [_window_starts(length, width) for length, width in zip(mask.shape, sizes, strict=True)]
@@ -128,13 +154,13 @@ def tissue_centers(
 
 
 def _window_starts(length: int, width: int, steps: int = 32) -> np.ndarray:
-    """Where windows begin along an axis: `steps` positions a window, and the last that fits."""
+    """Where windows start along an axis: `steps` positions per window, and the last that fits."""
     last = max(length - width, 0)
     return np.unique(np.append(np.arange(0, last, max(width // steps, 1)), last))
 
 
 def _window_shares(mask: np.ndarray, starts: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
-    """Each window's share of tissue, without its padding, from cumulative sums along one axis after the other."""
+    """Each window's share of tissue, without its padding, from cumulative sums along each axis in turn."""
     sums = mask.astype(np.int32)
     for axis, (start, width) in enumerate(zip(starts, sizes, strict=True)):
         edges = [(1, 0) if other == axis else (0, 0) for other in range(mask.ndim)]
@@ -145,7 +171,7 @@ def _window_shares(mask: np.ndarray, starts: Sequence[np.ndarray], sizes: Sequen
 
 
 def _otsu(values: np.ndarray, bins: int = 256) -> float:
-    """The threshold that separates `values` into the two classes of the largest between-class variance."""
+    """The threshold that splits `values` into two classes with the largest between-class variance."""
     histogram, edges = np.histogram(values, bins)
     centers = (edges[:-1] + edges[1:]) / 2
     below = histogram.cumsum()[:-1]

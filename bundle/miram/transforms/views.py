@@ -1,4 +1,4 @@
-"""Distorted views of an image, for methods that compare two of them."""
+"""Distorted views of an image, for methods that compare two views."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from miram.counter_random import Stream, random_uniform
 
 class RandomView:
     """
-    A random part of each image, mirrored, enlarged to the image's size, with other contrast and brightness, and noise.
+    A random part of each image, mirrored and enlarged to the full size, with changed contrast, brightness and noise.
 
-    What a sample's view looks like follows from (seed, epoch, index) alone.
+    A sample's view depends only on (seed, epoch, index).
 
     Args:
         seed: another seed gives other views.
         min_side: smallest side of the part, as a share of the image's; the largest is 1.
         contrast_range: pixels are multiplied by 1 plus or minus up to this.
-        brightness_range: up to this is added to or taken from pixels, in the image's units.
+        brightness_range: up to this is added to or subtracted from pixels, in the image's units.
         noise_std: largest standard deviation of Gaussian noise, in the image's units.
 
     Raises:
@@ -66,7 +66,7 @@ class RandomView:
 
 
 def _part(image: torch.Tensor, draws: torch.Tensor, min_side: float) -> torch.Tensor:
-    """Cut out, mirror and enlarge; `draws` (B, 2 x dims + 1) gives the side, the place and the mirroring."""
+    """Crop, mirror and enlarge; `draws` (B, 2 x dims + 1) determine the side, the place and the mirroring."""
     dims = image.ndim - 2
     side = min_side + (1 - min_side) * draws[:, :1]
     place = (1 - side) * (2 * draws[:, 1 : dims + 1] - 1)
@@ -77,7 +77,7 @@ def _part(image: torch.Tensor, draws: torch.Tensor, min_side: float) -> torch.Te
 
 
 def _normal(image: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
-    """Gaussian noise of the image's shape that follows from a number in [0, 1) per image (Box and Muller 1958)."""
+    """Gaussian noise of the image's shape, determined by a number in [0, 1) per image (Box and Muller 1958)."""
     pixels = image[0].numel()
     sample = (number * 2**24).to(torch.int64)  # all the bits that the number has
     first, second = random_uniform(0, 0, sample, 2 * pixels, image.device).chunk(2, dim=1)

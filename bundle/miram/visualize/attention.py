@@ -1,8 +1,8 @@
 """
-Where a ViT looked: maps of attention and of relevance on its grid of patches.
+What a ViT attended to: maps of attention and of relevance on its grid of patches.
 
-The encoder's blocks use the fused kernel, which never forms the attention matrix; while a map is made they take MONAI's
-other path, which does.
+The encoder's blocks use the fused kernel, which never forms the attention matrix. While a map is made they use MONAI's
+other implementation, which does.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ def attention_maps(
     from_class_token: bool = True,
 ) -> torch.Tensor:
     """
-    How much each patch had to do with an output.
+    How much each patch contributed to an output.
 
-    - "attention", whatever the output: rollout (Abnar and Zuidema, arXiv 2005.00928), the product over the blocks of
-      the heads' mean attention, averaged with the identity for the residual stream.
-    - "relevance", for the output: the same, with each attention weighted by its positive gradient first (after Chefer,
-      Gur and Wolf, arXiv 2012.09838) and each row brought back to a sum of 1, so that no block outweighs the others.
+    - "attention" does not depend on the output: rollout (Abnar and Zuidema, arXiv 2005.00928), the product over blocks
+      of the heads' mean attention, averaged with the identity for the residual stream.
+    - "relevance" depends on the output: the same, but each attention is first weighted by its positive gradient (as in
+      Chefer, Gur and Wolf, arXiv 2012.09838) and each row is normalised to a sum of 1, so that no block outweighs the
+      others.
 
     Args:
         network: a classifier, image -> (B, K).
         encoder: its encoder.
         image: (B, C, *spatial).
-        output: (B, K), how much each output counts, such as +1 for the class that was called and 0 for the others.
+        output: (B, K), the weight of each output, such as +1 for the predicted class and 0 for the others.
         kind: "relevance" or "attention".
         from_class_token: whether the classifier reads the class token; otherwise it pools all patches.
 
     Returns:
-        (B, *grid) from 0 upwards, on the CPU; comparable within an image only.
+        (B, *grid), not negative, on the CPU; comparable only within an image.
 
     Raises:
         InputError: for another kind.
@@ -69,10 +70,10 @@ def attention_maps(
 @contextmanager
 def explicit_attention(encoder: ViTEncoder) -> Iterator[list[torch.Tensor]]:
     """
-    Let the blocks form their attention matrices, and keep them.
+    Make the blocks form their attention matrices, and keep them.
 
     Yields:
-        a list that a forward pass fills with (B, heads, N, N) per block, part of the graph.
+        a list to which a forward pass adds (B, heads, N, N) per block, part of the graph.
     """
     kept: list[torch.Tensor] = []
     layers = [layer for layer in encoder.modules() if isinstance(layer, SABlock)]
@@ -89,12 +90,12 @@ def explicit_attention(encoder: ViTEncoder) -> Iterator[list[torch.Tensor]]:
 
 
 def _keep(kept: list[torch.Tensor], layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    """Keep what a dropout layer returns, which is what the values are then weighted by."""
+    """Keep the output of a dropout layer: the weights of the values."""
     kept.append(output)
 
 
 def _roll_out(joint: torch.Tensor | None, mixing: torch.Tensor) -> torch.Tensor:
-    """One block more: what each token (B, N, N) drew from the image's tokens, by its mixing (B, N, N) and itself."""
+    """Add one block's mixing of tokens (B, N, N), and the identity, to that of the earlier blocks (B, N, N)."""
     mixing = mixing / mixing.sum(dim=-1, keepdim=True).clamp(min=1e-12)
     identity = torch.eye(mixing.shape[-1], device=mixing.device)
     step = (mixing + identity) / 2
@@ -102,12 +103,12 @@ def _roll_out(joint: torch.Tensor | None, mixing: torch.Tensor) -> torch.Tensor:
 
 
 def _read(joint: torch.Tensor, encoder: ViTEncoder, from_class_token: bool) -> torch.Tensor:
-    """What the classifier reads drew from each patch: the class token's row, or the mean row of the patches."""
+    """Each patch's contribution to what the classifier reads: the class token's row, or the patches' mean row."""
     first = 0 if encoder.cls_token is None else 1
     if from_class_token and first:
         rows = joint[:, 0, 1:]
     else:
-        # A patch's own identity says nothing about where the evidence is: it is the same for all.
+        # The identity contributes the same to every patch and says nothing about where the evidence is.
         rows = joint[:, first:, first:].mean(dim=1)
         rows = rows - rows.amin(dim=1, keepdim=True)
     return rows.reshape(-1, *encoder.grid)

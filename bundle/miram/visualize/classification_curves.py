@@ -27,10 +27,10 @@ def plot_roc(
     Draw a ROC curve with its band for each class.
 
     Args:
-        bands: what :func:`miram.metrics.curves.roc_band` gives, by class; an empty one is said to be undefined, and
+        bands: what :func:`miram.metrics.curves.roc_band` returns, by class; an empty one is shown as undefined, and
             one whose `low` and `high` are NaN has no band.
         path: the PNG to write.
-        title: written above.
+        title: written at the top.
         legends: by class, the curve's text in the legend.
         marks: by class, the operating point (false-positive rate, sensitivity).
     """
@@ -55,10 +55,10 @@ def plot_precision_recall(
     Draw a precision-recall curve with its band for each class; arguments as for :func:`plot_roc`.
 
     Args:
-        bands: what :func:`miram.metrics.curves.precision_recall_band` gives, by class.
+        bands: what :func:`miram.metrics.curves.precision_recall_band` returns, by class.
         path: the PNG to write.
-        title: written above.
-        prevalences: by class, the share of positives, which is the precision of chance.
+        title: written at the top.
+        prevalences: by class, the share of positives, which is the precision at chance level.
         legends: by class, the curve's text in the legend.
         marks: by class, the operating point (recall, precision).
     """
@@ -80,14 +80,14 @@ def plot_reliability(
     outcome: str = "frequency of the class",
 ) -> None:
     """
-    Draw reliability diagrams: how often a probability comes true, and beneath how many samples have it.
+    Draw reliability diagrams: the observed frequency for each probability, and below it the share of samples.
 
     Args:
-        curves: what :func:`miram.metrics.calibration.reliability_curve` gives, by class.
+        curves: what :func:`miram.metrics.calibration.reliability_curve` returns, by class.
         path: the PNG to write.
-        title: written above.
+        title: written at the top.
         legends: by class, the curve's text in the legend.
-        outcome: the vertical axis: what comes true.
+        outcome: label of the vertical axis.
     """
     figure, panels = _panels(list(curves), title)
     for (name, curve), axis in zip(curves.items(), panels, strict=True):
@@ -96,7 +96,7 @@ def plot_reliability(
             total = curve["count"].sum()
             axis.bar(curve["confidence"], curve["count"] / total, width=0.04, color="lightsteelblue", label="share")
             label = (legends or {}).get(name, "frequency")
-            # A bin of few samples weighs little in the calibration error: its dot is small.
+            # A bin with few samples has little weight in the calibration error, so its dot is small.
             axis.plot(curve["confidence"], curve["frequency"], color="tab:blue", linewidth=1.2, label=label)
             sizes = 12 + 140 * curve["count"] / total
             axis.scatter(curve["confidence"], curve["frequency"], s=sizes, color="tab:blue", zorder=3)
@@ -117,10 +117,10 @@ def plot_confusion(
     Draw confusion matrices: counts, coloured by their share of the row.
 
     Args:
-        matrices: by title, counts (rows: labels, columns: calls).
-        names: by the same titles, the rows' and columns' names.
+        matrices: by title, counts (rows: labels, columns: predictions).
+        names: by the same titles, the names of rows and columns.
         path: the PNG to write.
-        title: written above.
+        title: written at the top.
     """
     largest = max(len(matrix) for matrix in matrices.values())
     figure, panels = _panels(list(matrices), title, side=max(3.9, 0.75 * largest + 1.6), unit_axes=False)
@@ -143,7 +143,7 @@ def plot_confusion(
 def _panels(
     names: Sequence[str], title: str, side: float = 3.9, columns: int = 3, unit_axes: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a square panel for each name, which is its title where there are several."""
+    """A figure with a square panel for each name; with several panels the name is the panel's title."""
     columns = min(columns, len(names))
     rows = math.ceil(len(names) / columns)
     scale = 1.15 if len(names) == 1 else 1.0

@@ -1,4 +1,4 @@
-"""Cases side by side: an image, and beneath it where the network looked."""
+"""Cases side by side: an image, and below it what the network attended to."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Case:
     One image of a sheet.
 
     Args:
-        image: (H, W); of volumes a slice.
-        heat: (h, w) on the grid of patches, from 0 upwards, or None.
-        title: what to know at first sight.
+        image: (H, W); one slice of a volume.
+        heat: (h, w) on the grid of patches, not negative, or None.
+        title: the most important facts.
         caption: which image it is.
     """
 
@@ -38,13 +38,13 @@ def plot_contact_sheet(
     cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
     """
-    Draw cases in rows: each image, and beneath it the same image under its heat.
+    Draw cases in rows: each image, and below it the same image with its heat map.
 
     Args:
         cases: in reading order, at least one.
         path: the PNG to write.
-        title: written above.
-        note: written below.
+        title: written at the top.
+        note: written at the bottom.
         columns: cases in a row.
     """
     columns = min(columns, len(cases))
@@ -66,7 +66,7 @@ def plot_contact_sheet(
 
 
 def plot_case(case: Case, path: str | os.PathLike[str], note: str = "") -> None:
-    """Draw one case: the image, and beside it the same image under its heat."""
+    """Draw one case: the image, and next to it the same image with its heat map."""
     figure = Figure(figsize=(8, 4.7), layout="constrained")
     figure.suptitle(f"{case.caption}\n{case.title}", fontsize="medium")
     figure.supxlabel(note, fontsize="small")
@@ -79,11 +79,11 @@ def plot_case(case: Case, path: str | os.PathLike[str], note: str = "") -> None:
 
 def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
     """
-    Lay a heat map over an image, the more opaque the hotter.
+    Overlay a heat map on an image; hotter places are more opaque.
 
     Args:
         image: (H, W), any range.
-        heat: (h, w) from 0 upwards; its maximum becomes the hottest colour.
+        heat: (h, w), not negative; its maximum gets the hottest colour.
         strength: the opacity of the hottest place.
 
     Returns:
@@ -107,7 +107,7 @@ def _draw_overlay(axis: Axes, case: Case) -> None:
 
 
 def _unit(values: np.ndarray, low: float | None = None) -> np.ndarray:
-    """Stretch values to 0..1; all zero where they are one value."""
+    """Stretch values to 0..1; all zero if they are constant."""
     low = float(values.min()) if low is None else low
     span = float(values.max()) - low
     return (values - low).clip(0) / (span if span > 0 else 1.0)

@@ -1,4 +1,4 @@
-"""How every picture is made: without a display, and written whole or not at all."""
+"""Saving pictures: without a display, and completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from miram.files import atomic_write
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
     """
-    Write a figure as PNG. No global state of matplotlib is touched.
+    Write a figure as PNG, without changing global state of matplotlib.
 
     Args:
         figure: the figure.
-        path: the file to make or replace.
+        path: the file to create or replace.
         dpi: dots per inch.
     """
     FigureCanvasAgg(figure)

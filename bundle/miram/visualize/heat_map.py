@@ -30,18 +30,18 @@ def plot_risk_map(
     largest: int = 1000,
 ) -> None:
     """
-    Draw a mammogram, and beside it the same under its map, on a scale from 0 to 1 that is the same in every picture.
+    Draw a mammogram, and next to it the same with its map, on a scale from 0 to 1 that is the same in every picture.
 
     Args:
         image: (H, W), any range.
         probability: (H, W) from 0 to 1, on the same pixels.
         places: rows and columns, numbered in this order.
         path: the PNG to write.
-        title: written above.
-        quantity: what the map is the probability of, beside the scale.
+        title: written at the top.
+        quantity: what the map is the probability of; written next to the scale.
         threshold: outlined in the map.
-        note: written below.
-        largest: pixels along the longest side of each panel; a larger image is reduced.
+        note: written at the bottom.
+        largest: pixels along the longest side of each panel; a larger image is downsampled.
     """
     scale = min(1.0, largest / max(image.shape))
     height, width = image.shape
@@ -74,7 +74,7 @@ def _number(axis: Axes, places: Sequence[tuple[int, int]]) -> None:
 
 
 def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
-    """The mean over the covered area, where an image is to become smaller."""
+    """Downsample by area averaging; a scale of 1 or more changes nothing."""
     if scale >= 1:
         return image
     size = [max(1, round(length * scale)) for length in image.shape]

@@ -1,4 +1,4 @@
-"""One self-contained page that tells an evaluation to people: tables, pictures, where it all comes from."""
+"""A self-contained page about an evaluation: tables, pictures and provenance."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Picture:
     A picture of the report.
 
     Args:
-        path: a PNG; its bytes go into the page.
+        path: a PNG, which is embedded in the page.
         caption: what it shows.
-        wide: whether it takes the whole width.
+        wide: whether it takes the full width.
     """
 
     path: Path
@@ -78,17 +78,17 @@ def write_report(
     banner: str = "",
 ) -> None:
     """
-    Write a page that needs nothing but itself.
+    Write a self-contained page.
 
     Args:
         path: the HTML file.
         title: the heading.
-        subtitle: below it: what was evaluated on what.
-        metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` gives.
+        subtitle: below the heading: what was evaluated on which data.
+        metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` returns.
         pictures: in this order.
         facts: by heading, names and values: the data, the model, the versions.
         notes: what the reader must know to judge the numbers.
-        banner: a warning above everything else, such as that the data are generated.
+        banner: a warning at the top, such as that the data are generated.
     """
     parts = [
         f"<h1>{escape(title)}</h1><p class='subtitle'>{escape(subtitle)}</p>",
@@ -109,7 +109,7 @@ def write_report(
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
-    """Overall metrics (rows) of each level (columns), each with its interval or the reason why it has none."""
+    """Overall metrics (rows) at each level (columns), each with its interval or the reason why it has none."""
     levels = metrics["levels"]
     head = "".join(f"<th>per {escape(level)}</th>" for level in levels)
     counts = "".join(f"<td>{_count_text(level, report)}</td>" for level, report in levels.items())
@@ -123,7 +123,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _class_tables(metrics: Mapping[str, Any]) -> str:
-    """For several classes: a table a level, a row a class."""
+    """For several classes: one table per level, one row per class."""
     if metrics["task_type"] == "binary":
         return ""
     parts = ["<h2>Each class</h2>"]
@@ -174,10 +174,10 @@ def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
 
 class Reasons:
     """
-    The cells of a table, and why some have no value or no interval: told once each, below the table.
+    The cells of a table, and the reasons why some have no value or no interval, each listed once below the table.
 
     Args:
-        too_small: stands for all reasons of that kind, which name classes; empty keeps them apart.
+        too_small: replaces all reasons of that kind, which name classes; if empty, they are listed separately.
     """
 
     def __init__(self, too_small: str = "") -> None:
@@ -185,7 +185,7 @@ class Reasons:
         self.too_small = too_small
 
     def cell(self, estimate: Mapping[str, Any]) -> str:
-        """A cell with a value and its interval, or a mark for the reason why there is none."""
+        """A cell with a value and its interval, or a mark that refers to the reason why there is none."""
         value = "" if estimate["value"] is None else f"<b>{estimate['value']:.3f}</b> "
         if estimate["low"] is not None:
             return f"<td>{value}<span class='interval'>[{estimate['low']:.3f}, {estimate['high']:.3f}]</span></td>"

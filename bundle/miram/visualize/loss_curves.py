@@ -16,8 +16,8 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     Draw the losses of a run and its learning rate over the epochs.
 
     Args:
-        history: a row an epoch, as `history.csv` holds it: "epoch", "learning_rate", "train_loss..." and "val_loss..."
-            per scale, and what untrained reconstructions cost, "val_mean..." and "val_interpolation...".
+        history: one row per epoch, as in `history.csv`: "epoch", "learning_rate", "train_loss..." and "val_loss..."
+            per scale, and the baselines "val_mean..." and "val_interpolation...".
         path: the PNG to write.
     """
     scales = [name.removeprefix("train_loss_") for name in history.columns if name.startswith("train_loss_")]
@@ -50,9 +50,9 @@ def _plot_scale(axis: Axes, history: pd.DataFrame, scale: str) -> None:
 
 def _loss_limits(history: pd.DataFrame, scale: str) -> tuple[float, float]:
     """
-    What to show of the losses: the later two thirds of the run and each patch's mean, which is the line to fall below.
+    The limits of the loss axis: they cover the last two thirds of the run, and the baseline of each patch's mean.
 
-    The first epochs and the interpolated baseline can be many times as high and would flatten everything else.
+    The first epochs and the interpolated baseline can be many times higher and would flatten everything else.
     """
     names = [f"{kind}_{scale}" for kind in ("train_loss", "val_loss", "val_mean")]
     later = history[[name for name in names if name in history]].iloc[len(history) // 3 :]

@@ -1,4 +1,4 @@
-"""What a masked autoencoder sees and what it makes of it."""
+"""What a masked autoencoder sees and what it reconstructs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reconstruction_columns(
     The images of a panel.
 
     Args:
-        loss_function: tells sizes, and whether predictions are normalised.
+        loss_function: gives the sizes, and whether predictions are normalised.
         image: (B, C, *spatial) of the encoder's size.
         label: (B, C, *spatial), the image at the largest scale's size.
         output: of the network.

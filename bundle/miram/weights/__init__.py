@@ -1,1 +1,1 @@
-"""Exchange of weights: our files, stock MONAI, timm and Hugging Face."""
+"""Reading and writing weights: our files, stock MONAI, timm and Hugging Face."""

@@ -32,14 +32,14 @@ def backbone_from_encoder(
 
     Args:
         encoder: the trained encoder.
-        preprocessing: how pixels became the encoder's input (what a user must do to new images).
+        preprocessing: how pixels are turned into the encoder's input (what a user must do to new images).
         provenance: where the weights come from: versions, seed, epochs, data set.
-        state_dict: of the encoder, gathered, where several processes hold shares of it.
+        state_dict: the encoder's gathered state, if it is sharded over several processes.
 
     Returns:
         "network_def", the arguments of a stock `monai.networks.nets.ViT`; "state_dict", exactly its keys; "cls_token",
-        (1, 1, D) or None, kept apart since a stock ViT without a classification head has none; "preprocessing";
-        "provenance".
+        (1, 1, D) or None, stored separately because a stock ViT without a classification head has none;
+        "preprocessing"; "provenance".
     """
     state_dict = encoder.state_dict() if state_dict is None else state_dict
     state = {key: value.detach().cpu().clone() for key, value in state_dict.items()}
@@ -53,7 +53,7 @@ def backbone_from_encoder(
 
 
 def save_backbone(path: str | os.PathLike[str], backbone: Mapping[str, Any]) -> None:
-    """Write a backbone, whole or not at all."""
+    """Write a backbone, completely or not at all."""
     with atomic_write(path) as temporary:
         torch.save(dict(backbone), temporary)
 
@@ -63,12 +63,12 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
     Read a backbone file on the CPU. Nothing in the file is executed.
 
     Raises:
-        InputError: if the file is missing, damaged or no backbone.
+        InputError: if the file is missing, damaged or not a backbone.
     """
     backbone = load_weights_file(path)
     if not backbone.keys() >= _KEYS:
         raise InputError(
-            f"{path} is no backbone: it lacks {sorted(_KEYS - backbone.keys())}. "
+            f"{path} is not a backbone: it lacks {sorted(_KEYS - backbone.keys())}. "
             "Give the backbone.pt of a pretraining run."
         )
     check_kinds(path, backbone, {"network_def": dict, "state_dict": dict, "preprocessing": dict, "provenance": dict})
@@ -82,10 +82,10 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def check_kinds(path: str | os.PathLike[str], content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
     """
-    Check the kinds of a file's parts.
+    Check the types of a file's parts.
 
     Raises:
-        InputError: naming the first that is of another kind.
+        InputError: with the first part that has another type.
     """
     for key, kind in kinds.items():
         if not isinstance(content[key], kind):
@@ -99,7 +99,7 @@ def check_fits(
     state: Mapping[str, Any],
 ) -> None:
     """
-    Check that a file's weights are those of the network that it describes, taking no memory for what it claims.
+    Check that a file's weights are those of the network that it describes, without allocating the claimed memory.
 
     Args:
         path: named in errors.
@@ -108,45 +108,49 @@ def check_fits(
         state: the weights.
 
     Raises:
-        InputError: if no network can be built, its weights have other names or shapes, or the file is too small for it.
+        InputError: if the network cannot be built, its weights have other names or shapes, or the file is too small.
     """
     check_held(path, state.values())
     layers = network_def.get("num_layers", 0)
-    if type(layers) is not int or layers > len(state):  # each would be built, before shapes are compared
-        raise InputError(f"{path} is damaged: it has {len(state)} weights, and claims {layers!r} layers")
+    if type(layers) is not int or layers > len(state):  # all would be built before shapes are compared
+        raise InputError(f"{path} is damaged: it has {len(state)} weights, but claims {layers!r} layers")
     try:
         with torch.device("meta"):
             shapes = {key: value.shape for key, value in make().state_dict().items()}
     except Exception as error:
-        raise InputError(f"{path} describes no network that can be built ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path} describes a network that cannot be built ({type(error).__name__}: {error})"
+        ) from error
     given = {key: value.shape for key, value in state.items() if isinstance(value, torch.Tensor)}
     wrong = sorted(map(str, {key for key in shapes.keys() | state.keys() if shapes.get(key) != given.get(key)}))
     if wrong:
-        raise InputError(f"{path} is damaged: its weights are not of the network that it describes, such as {wrong[0]}")
+        raise InputError(f"{path} is damaged: some weights do not fit the network that it describes, e.g. {wrong[0]}")
 
 
 def check_held(path: str | os.PathLike[str], values: Iterable[Any]) -> None:
     """
-    Check that a file is as large as the tensors that came out of it: one number can be claimed to stand everywhere.
+    Check that a file is at least as large as the tensors that it claims to contain.
+
+    A tensor can store one number and claim, by strides of 0, to repeat it billions of times.
 
     Raises:
-        InputError: if it is smaller.
+        InputError: if the file is smaller.
     """
     claimed = sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))
     size = Path(path).stat().st_size
     if claimed > size:
-        raise InputError(f"{path} is damaged: it claims {claimed} bytes of weights, and has {size}")
+        raise InputError(f"{path} is damaged: it claims {claimed} bytes of weights, but has {size}")
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    Read a dictionary that `torch.save` wrote, on the CPU, allowing tensors and plain values only.
+    Read a dictionary written by `torch.save`, on the CPU, allowing only tensors and plain values.
 
-    The file holds a checksum of each tensor, which torch itself does not look at: here they must be right, so that a
-    flipped bit is no other network.
+    The file contains a checksum of each tensor, which torch itself does not check. We do, so that a flipped bit is
+    noticed.
 
     Raises:
-        InputError: if the file is missing, damaged, holds code, or is no dictionary.
+        InputError: if the file is missing, damaged, contains code, or is not a dictionary.
     """
     try:
         damaged = _damaged_part(path)
@@ -157,21 +161,21 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
-    except Exception as error:  # torch reports damage by many kinds of exception, all of them the user's to mend
+    except Exception as error:  # torch reports damage by many kinds of exceptions, and the user can fix all of them
         raise InputError(f"{path} cannot be read as weights ({type(error).__name__}): damaged, or not ours") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+        raise InputError(f"{path} contains a {type(content).__name__}, not a dictionary of weights")
     return content
 
 
 def _damaged_part(path: str | os.PathLike[str]) -> str | None:
-    """The first part of an archive whose checksum is wrong; None of one that is whole, or of another format."""
+    """The first part of an archive whose checksum is wrong; None for an intact archive or another format."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
         packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
-        if packed:  # torch writes none; a few bytes could become gigabytes
-            raise InputError(f"{path} is no file of torch.save: its part {packed[0]} is compressed")
+        if packed:  # torch does not compress; a few bytes could become gigabytes
+            raise InputError(f"{path} was not written by torch.save: its part {packed[0]} is compressed")
         return archive.testzip()
 
 
@@ -179,19 +183,19 @@ def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dic
     """
     Make a backbone for images of another size: only its positions change.
 
-    Fixed (sincos) positions are computed for the new grid of patches, so that neighbours stay as far apart;
+    Fixed (sincos) positions are computed for the new grid of patches, so that neighbours stay equally far apart;
     learned ones are interpolated (:func:`miram.networks.positions.positions_on_grid`).
 
     Args:
-        backbone: what :func:`load_backbone` gives; it is left as it is.
+        backbone: what :func:`load_backbone` returns; it is not changed.
         img_size: in pixels, one per spatial dimension, each a multiple of its patch size.
 
     Returns:
-        a backbone whose `network_def` and `state_dict` are of that size.
+        a backbone whose `network_def` and `state_dict` have that size.
 
     Raises:
-        InputError: if the size does not fit the patches or the dimensions, or the positions are not those of the
-            backbone's own size.
+        InputError: if the size does not fit the patches or the dimensions, or the positions do not fit the backbone's
+            own size.
     """
     definition, state = backbone["network_def"], dict(backbone["state_dict"])
     try:
@@ -208,15 +212,16 @@ def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = Non
     Build a stock MONAI ViT with the trained weights.
 
     Args:
-        backbone: what :func:`load_backbone` gives.
-        num_classes: with a number, a classifier on the class token: trained encoder and class token, a new linear head.
+        backbone: what :func:`load_backbone` returns.
+        num_classes: if given, the result is a classifier on the class token: trained encoder and class token, and a
+            new linear head.
 
     Returns:
         `ViT(classification=False)`, or with `num_classes` `ViT(classification=True)` without a final activation.
 
     Raises:
-        InputError: if the weights are not those of its `network_def`, or a classifier is wanted of a backbone that was
-            trained without a class token.
+        InputError: if the weights do not fit its `network_def`, or `num_classes` is given and the backbone was trained
+            without a class token.
     """
     if num_classes is None:
         return _load(ViT(**backbone["network_def"]), backbone["state_dict"])
@@ -233,5 +238,5 @@ def _load(network: ViT, state: Mapping[str, torch.Tensor]) -> ViT:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"the backbone's weights are not those of its network_def: {reason}") from error
+        raise InputError(f"the backbone's weights do not fit its network_def: {reason}") from error
     return network

@@ -1,4 +1,4 @@
-"""The encoder in the words of other libraries: a config and weights for timm, Hugging Face or stock MONAI."""
+"""The encoder in the formats of other libraries: a config and weights for timm, Hugging Face or stock MONAI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAYER_NORM_EPS = 1e-5  # MONAI's; timm's default is 1e-6, Hugging Face's 1e-12
 
 
 class Exported(NamedTuple):
-    """The files' names with their content as JSON, and the weights."""
+    """The configs by file name, and the weights."""
 
     configs: dict[str, dict[str, Any]]
     state_dict: dict[str, torch.Tensor]
@@ -29,21 +29,21 @@ def convert_backbone(backbone: Mapping[str, Any], format: str) -> Exported:
     Convert a backbone for another library, which then computes the same tokens.
 
     Args:
-        backbone: what :func:`miram.weights.backbone.load_backbone` gives.
+        backbone: what :func:`miram.weights.backbone.load_backbone` returns.
         format: "timm", a `VisionTransformer` without head; "huggingface", a `ViTModel`; "monai", a stock `ViT` without
             class token.
 
     Returns:
-        configs and weights. `config.json` holds the backbone's preprocessing and provenance under "miram".
+        configs and weights. `config.json` contains the backbone's preprocessing and provenance under "miram".
 
     Raises:
-        InputError: if the format is unknown, the weights do not belong to the backbone's `network_def`, or the library
-            has no such network.
+        InputError: if the format is unknown, the weights do not fit the backbone's `network_def`, or the library does
+            not have such a network.
     """
     converters = {"timm": _to_timm, "huggingface": _to_hugging_face, "monai": _to_monai}
     if format not in converters:
-        raise InputError(f"format {format!r} is none of {', '.join(FORMATS)}")
-    vit_from_backbone(backbone)  # raises if the weights are not those of a stock ViT
+        raise InputError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    vit_from_backbone(backbone)  # raises if the weights do not fit a stock ViT
     configs, state = converters[format](backbone)
     facts = {"preprocessing": backbone["preprocessing"], "provenance": backbone["provenance"]}
     configs["config.json"]["miram"] = facts
@@ -64,8 +64,8 @@ def _to_timm(backbone: Mapping[str, Any]) -> Exported:
     width, channels = definition["hidden_size"], definition["in_channels"]
     mean, std = _normalisation(backbone["preprocessing"])
     config = {
-        # Of timm's names for a ViT, those of the CLIP family have norms with MONAI's epsilon; pre_norm, the one other
-        # thing that they have of their own, is switched off below. All sizes are arguments.
+        # Of timm's plain ViTs, those of the CLIP family have layer norms with MONAI's epsilon. Their only other
+        # difference, pre_norm, is switched off below. All sizes are arguments.
         "architecture": "vit_base_patch16_clip_224",
         "num_classes": 0,
         "num_features": width,
@@ -101,7 +101,7 @@ def _to_hugging_face(backbone: Mapping[str, Any]) -> Exported:
     definition = _of_images(backbone, "Hugging Face")
     if backbone["cls_token"] is None:
         raise InputError(
-            "a ViT of Hugging Face always has a class token, and this backbone was trained without one: "
+            "a ViT of Hugging Face always has a class token, but this backbone was trained without one: "
             "choose the format timm or monai"
         )
     state = _renamed(backbone, HUGGING_FACE)
@@ -125,20 +125,20 @@ def _to_hugging_face(backbone: Mapping[str, Any]) -> Exported:
 
 
 def _of_images(backbone: Mapping[str, Any], library: str) -> dict[str, Any]:
-    """The arguments of a network of images."""
+    """The arguments of a network for 2D images."""
     definition = dict(backbone["network_def"])
     if definition["spatial_dims"] != 2:
         raise InputError(
-            f"this backbone is of {definition['spatial_dims']}D volumes, and the ViT of {library} of images: "
+            f"this backbone is for {definition['spatial_dims']}D volumes, but the ViT of {library} is for 2D images: "
             "choose the format monai"
         )
     return definition
 
 
 def _renamed(backbone: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """The layers by their other names; query, key and value are parted where the format parts them."""
+    """Rename the layers; query, key and value are split if the format has separate layers for them."""
     theirs = {ours: name for name, ours in names.items()}
-    # Positions are added by the caller; without cross attention its norm is never used.
+    # The caller adds the positions. The norm of cross-attention is never used.
     state = {k: v for k, v in backbone["state_dict"].items() if k != POSITIONS and ".norm_cross_attn." not in k}
     if "blocks.*.attn.qkv" not in theirs:
         state = _part_query_key_value(state)
@@ -153,7 +153,7 @@ def _renamed(backbone: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
 
 
 def _part_query_key_value(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Three layers for query, key and value, where there was one."""
+    """Split the one layer for query, key and value into three."""
     parted: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         if ".attn.qkv." in key:
@@ -165,19 +165,19 @@ def _part_query_key_value(state: Mapping[str, torch.Tensor]) -> dict[str, torch.
 
 
 def _positions(backbone: Mapping[str, Any]) -> torch.Tensor:
-    """(1, [1 +] N, D): the class token has none, so its position is zero."""
+    """Positions (1, [1 +] N, D): the class token has none, so its position is zero."""
     positions, token = backbone["state_dict"][POSITIONS], backbone["cls_token"]
     return positions if token is None else torch.cat((torch.zeros_like(token), positions), dim=1)
 
 
 def _mlp_ratio(mlp_dim: int, hidden_size: int) -> float:
-    """The ratio of which timm makes `int(hidden_size * ratio)`."""
+    """The ratio from which timm computes `int(hidden_size * ratio)`."""
     ratio = mlp_dim / hidden_size
     return ratio if int(hidden_size * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
 
 
 def _normalisation(preprocessing: Mapping[str, Any]) -> tuple[float, float]:
-    """Mean and deviation that bring stored values, divided by their range, into the encoder's range."""
+    """Mean and standard deviation that scale stored values, divided by their range, to the encoder's range."""
     names = ("b_min", "b_max", "a_min", "a_max")
     missing = [name for name in names if name not in preprocessing]
     if missing:
@@ -188,7 +188,7 @@ def _normalisation(preprocessing: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _image_processor(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """What `ViTImageProcessor` needs to give the encoder what it was trained on."""
+    """The config of a `ViTImageProcessor` that preprocesses images as in training."""
     definition, preprocessing = backbone["network_def"], backbone["preprocessing"]
     mean, std = _normalisation(preprocessing)
     channels = definition["in_channels"]
@@ -196,7 +196,7 @@ def _image_processor(backbone: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_convert_rgb": False,
-        "do_resize": False,  # Pillow would make 8 bits of 16
+        "do_resize": False,  # Pillow would reduce 16 bits to 8
         "size": {"height": height, "width": width},
         "do_rescale": True,
         "rescale_factor": 1 / (preprocessing["a_max"] - preprocessing["a_min"]),

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 Mode = Literal["finetune", "linear_probe", "attentive_probe"]
 
-# Arguments of a stock ViT that our encoder has built in.
+# Arguments of a stock ViT that are fixed in our encoder.
 _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
 
 
@@ -36,9 +36,9 @@ class Pretrained:
         source: the file.
         format: "miram", "timm" or "huggingface".
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights.
-        state_dict: by the encoder's keys.
-        preprocessing: how pixels became the encoder's input, where the file says it.
-        provenance: where the weights come from, where the file says it.
+        state_dict: the weights.
+        preprocessing: how pixels are turned into the encoder's input, if the file says so.
+        provenance: where the weights come from, if the file says so.
         layer_norm_eps: what the layer norms add to the variance.
     """
 
@@ -56,19 +56,19 @@ def read_pretrained(path: str | os.PathLike[str] | None, num_heads: int | None =
     Read weights to start from.
 
     Args:
-        path: a `backbone.pt` of a pretraining run; a file of weights of timm or Hugging Face (`.pth`, `.pt`, `.bin` or
+        path: a `backbone.pt` of a pretraining run; weights of timm or Hugging Face (`.pth`, `.pt`, `.bin` or
             `.safetensors`); or None or "none" for no pretraining.
-        num_heads: attention heads of public weights, which do not tell them; by default one for 64 of the width.
+        num_heads: attention heads of public weights, which do not contain this number; by default width / 64.
 
     Raises:
-        InputError: if the file is missing, damaged or of no known format.
+        InputError: if the file is missing or damaged, or its format is unknown.
     """
     if path is None or str(path).strip().lower() in ("none", ""):
         return None
     if not Path(path).is_file():
         raise InputError(
             f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --pretrained, "
-            "or start from nothing with --pretrained none"
+            "or start from random weights with --pretrained none"
         )
     content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
     if "network_def" in content:
@@ -85,15 +85,15 @@ def encoder_arguments(
     activation_checkpointing: bool = False,
 ) -> dict[str, Any]:
     """
-    The arguments of the encoder: its sizes are the pretrained one's, so that nobody needs to repeat them.
+    The arguments of the encoder. Its sizes are those of the pretrained encoder, so users need not repeat them.
 
     Args:
         pretrained: what to start from.
         image_size: in pixels; None is the size of pretraining.
-        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from nothing; where their
+        defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from random weights; if their
             `img_size` is None, it is 224 along each axis.
         drop_path_rate: stochastic depth of the last block.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory.
 
     Returns:
         plain values.
@@ -120,21 +120,21 @@ def pretrained_classifier(
     mode: Mode = "finetune",
 ) -> ViTClassifier:
     """
-    Build a classifier and load what it starts from.
+    Build a classifier and load its initial weights.
 
     Args:
-        encoder: what :func:`encoder_arguments` gives.
+        encoder: what :func:`encoder_arguments` returns.
         num_classes: logits, K.
-        pretrained: what to start from; None is random weights.
+        pretrained: what to start from; None for random weights.
         pool: see :class:`miram.networks.classifier.ViTClassifier`.
-        mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder;
-            "attentive_probe" attentive pooling (whatever `pool` says) and a head on the frozen encoder.
+        mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder; "attentive_probe"
+            attentive pooling (`pool` is ignored) and a head on the frozen encoder.
 
     Raises:
         InputError: if the mode is unknown, or the weights do not fit.
     """
     if mode not in get_args(Mode):
-        raise InputError(f"mode {mode!r} is none of {', '.join(get_args(Mode))}")
+        raise InputError(f"mode {mode!r} is not one of {', '.join(get_args(Mode))}")
     network = ViTClassifier(
         encoder,
         num_classes,
@@ -155,7 +155,7 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
     """
     Load pretrained weights into an encoder, and log which keys were loaded and which were not.
 
-    Positions are made for the encoder's own grid, where that of pretraining differs
+    If the grid of pretraining differs from the encoder's, positions are made for the encoder's grid
     (:func:`miram.networks.positions.positions_on_grid`).
 
     Args:
@@ -164,13 +164,13 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
         min_matched: smallest share of the encoder's keys that must be loaded.
 
     Raises:
-        InputError: if fewer of the encoder's keys have a weight of their shape; the message shows which do not.
+        InputError: if fewer of the encoder's keys have a weight of their shape; the message lists those that do not.
     """
     own = encoder.state_dict()
     given = dict(pretrained.state_dict)
     if POSITIONS in given:
         given[POSITIONS] = _positions_of_grid(encoder, pretrained)
-    # Never used without cross attention: a public ViT does not have it.
+    # Never used without cross-attention; public ViTs do not have it.
     optional = {key for key in own if ".norm_cross_attn." in key}
     matched = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
     failed = sorted(own.keys() - matched.keys() - optional)
@@ -178,8 +178,8 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
     if required - len(failed) < min_matched * required:
         raise InputError(
             f"{pretrained.source} fits {required - len(failed)} of the encoder's {required} keys, fewer than "
-            f"{min_matched:.0%}; these do not fit: {_describe(failed, own, given)}. Give weights of an encoder of the "
-            "same sizes, or --pretrained none"
+            f"{min_matched:.0%}; these do not fit: {_describe(failed, own, given)}. Give weights of an encoder with "
+            "the same sizes, or --pretrained none"
         )
     encoder.load_state_dict(matched, strict=False)
     unused = sorted(given.keys() - matched.keys())
@@ -195,19 +195,19 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float
 
 
 def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[str, Any]) -> None:
-    """Warn if the pretrained encoder was given pixels in another range than this run gives; show both."""
+    """Warn if the encoder was pretrained on pixels in another range than this run's; show both."""
     if pretrained is None:
         return
     if pretrained.preprocessing is None:
         logger.info(
-            "%s does not say how its pixels were normalised; this run gives %s, close to the range of images "
-            "normalised as ImageNet",
+            "%s does not say how its pixels were normalised; this run uses %s, close to the range of images with "
+            "ImageNet normalisation",
             pretrained.source,
             dict(preprocessing),
         )
     elif dict(pretrained.preprocessing) != dict(preprocessing):
         logger.warning(
-            "preprocessing differs: %s was trained with %s, this run gives %s. Set preprocessing as in pretraining",
+            "preprocessing differs: %s was trained with %s, this run uses %s. Set preprocessing as in pretraining",
             pretrained.source,
             pretrained.preprocessing,
             dict(preprocessing),
@@ -217,7 +217,7 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
 def compare_field_of_view(
     pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
 ) -> None:
-    """Warn if an image covers another part of a crop than in pretraining: its pixels are of another size then."""
+    """Warn if an image covers another part of a crop than in pretraining: its pixels then have another size."""
     scales = None if pretrained is None else pretrained.provenance.get("scales")
     if pretrained is None or not scales:
         return
@@ -227,8 +227,8 @@ def compare_field_of_view(
     ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
     if ratios[0] != ratios[1]:
         logger.warning(
-            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set field_of_view to see "
-            "pixels of the same size",
+            "an image of %s pixels shows %s pixels of a crop; in pretraining %s showed %s. Set field_of_view so that "
+            "pixels have the same size",
             list(image_size),
             list(field_of_view),
             list(size),
@@ -260,7 +260,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
 
 def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:
-    """The pretrained positions on the encoder's grid; unchanged where they cannot be its positions at all."""
+    """The pretrained positions on the encoder's grid; unchanged if they cannot be converted to it."""
     own, given = encoder.get_parameter(POSITIONS), pretrained.state_dict[POSITIONS]
     grid = patch_grid(pretrained.encoder["img_size"], pretrained.encoder["patch_size"])
     if grid == encoder.grid or own.shape[2] != given.shape[2] or len(grid) != len(encoder.grid):
@@ -271,7 +271,7 @@ def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Ten
 
 
 def _describe(keys: Sequence[str], own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str:
-    """Some keys that do not fit, with the shapes that do not."""
+    """The first keys that do not fit, with their shapes."""
     shapes = {key: tuple(given[key].shape) if key in given else "absent" for key in keys}
     shown = ", ".join(f"{key} ({shapes[key]} in the file, {tuple(own[key].shape)} here)" for key in keys[:5])
     return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

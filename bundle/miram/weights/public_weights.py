@@ -1,4 +1,4 @@
-"""ViT and MAE weights in the format of timm (and of MAE's authors) or of Hugging Face, under our encoder's keys."""
+"""Convert ViT and MAE weights in the format of timm (and MAE's authors) or Hugging Face to our encoder's keys."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from miram.errors import InputError
 from miram.networks.positions import POSITIONS
 
-# What stands before the encoder's keys in networks that hold it, and what a file wraps its weights in.
+# Prefixes of the encoder's keys in networks that contain it, and keys under which files wrap their weights.
 _PREFIXES = ("module.", "vit.", "model.", "encoder_model.")
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
-# Their layers, and ours; * is a block's number.
+# Their layers and ours; * is a block's number.
 TIMM = {
     "patch_embed.proj": "patch_embedding.patch_embeddings",
     "blocks.*.norm1": "blocks.*.norm1",
@@ -27,7 +27,7 @@ TIMM = {
     "blocks.*.mlp.fc2": "blocks.*.mlp.linear2",
     "norm": "norm",
 }
-# As in files on the hub; q, k and v are the three parts of our layer qkv, in this order.
+# As in files on the hub; q, k and v are the three parts of our layer qkv, in that order.
 HUGGING_FACE = {
     "embeddings.patch_embeddings.projection": "patch_embedding.patch_embeddings",
     "encoder.layer.*.layernorm_before": "blocks.*.norm1",
@@ -40,7 +40,7 @@ HUGGING_FACE = {
     "encoder.layer.*.output.dense": "blocks.*.mlp.linear2",
     "layernorm": "norm",
 }
-# Version 5 of transformers has other names in its networks, and writes and reads those of the hub.
+# Version 5 of transformers uses other names in its networks, but reads and writes those of the hub.
 _HUGGING_FACE_5 = {
     "layers.*.layernorm_before": "blocks.*.norm1",
     "layers.*.attention.q_proj": "blocks.*.attn.q",
@@ -54,7 +54,7 @@ _HUGGING_FACE_5 = {
 
 
 class PublicWeights(NamedTuple):
-    """The format, the arguments of an encoder that fits, its state, and what its layer norms add to the variance."""
+    """The format, arguments of a fitting encoder, its state, and what its layer norms add to the variance."""
 
     format: str
     encoder: dict[str, Any]
@@ -66,24 +66,24 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
     """
     Convert a file of public weights; the keys of heads and decoders are left out.
 
-    The three colors of the first layer are summed: a gray image is the same in all three. A position of the class token
-    is added to the token. Layer norms add 1e-6 (timm, MAE) or 1e-12 (Hugging Face) to the variance, where MONAI's add
-    1e-5. That matters for tokens that vary little, such as an untrained class token: with MONAI's, features of randomly
-    initialised networks differ by up to 0.6; with the format's own by less than 1e-5.
+    The three colors of the first layer are summed, since a gray image is the same in all three. The position of the
+    class token is added to the token. Layer norms add 1e-6 (timm, MAE) or 1e-12 (Hugging Face) to the variance, whereas
+    MONAI's add 1e-5. This matters for tokens that vary little, such as an untrained class token: with MONAI's epsilon,
+    features of randomly initialised networks differ by up to 0.6; with the format's own, by less than 1e-5.
 
     Args:
         source: the file, for messages.
-        content: what it holds.
-        num_heads: attention heads, which weights do not tell; by default one for 64 of the width, as public ViTs have.
+        content: its content.
+        num_heads: attention heads, which weights do not show; by default width / 64, as in public ViTs.
 
     Raises:
-        InputError: if the file is of neither format.
+        InputError: if the file has neither format.
     """
     weights = _unwrap(content)
     hugging_face = "embeddings.patch_embeddings.projection.weight" in weights
     if not hugging_face and "patch_embed.proj.weight" not in weights:
         raise InputError(
-            f"{source} is neither a backbone.pt of ours nor a ViT of timm or Hugging Face; its keys begin with "
+            f"{source} is neither our backbone.pt nor a ViT of timm or Hugging Face; its first keys are "
             f"{', '.join(map(str, list(content)[:3]))}"
         )
     names = {**HUGGING_FACE, **_HUGGING_FACE_5} if hugging_face else TIMM
@@ -112,11 +112,11 @@ def _unwrap(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def rename_layers(weights: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """
-    Give weights and biases their layers' other names; what has none is left out.
+    Rename the layers of weights and biases; layers without a new name are left out.
 
     Args:
         weights: a state dictionary.
-        names: layer by layer, * for a block's number, such as :data:`TIMM`.
+        names: new names by old names, with * for a block's number, such as :data:`TIMM`.
     """
     state = {}
     for key, value in weights.items():
@@ -129,7 +129,7 @@ def rename_layers(weights: Mapping[str, torch.Tensor], names: Mapping[str, str])
 
 
 def _join_query_key_value(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One layer for query, key and value, in this order, where there were three."""
+    """Join the three layers for query, key and value, in this order, into one."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     joined = {}
     for key, value in state.items():
@@ -150,14 +150,14 @@ def _gray(state: dict[str, torch.Tensor]) -> None:
 def _add_positions(
     source: str, state: dict[str, torch.Tensor], positions: torch.Tensor, token: torch.Tensor | None
 ) -> int:
-    """Split positions into those of the patches and that of the class token; the side of the square grid."""
+    """Split positions into those of the patches and that of the class token; returns the side of the square grid."""
     positions = positions.detach().float()
     if token is not None:
         state["cls_token"] = token.detach().float() + positions[:, :1]
         positions = positions[:, 1:]
     side = math.isqrt(positions.shape[1])
     if side * side != positions.shape[1]:
-        raise InputError(f"{source} has {positions.shape[1]} positions, no square of patches")
+        raise InputError(f"{source} has {positions.shape[1]} positions, which do not form a square of patches")
     state[POSITIONS] = positions.clone()
     return side
 
@@ -165,7 +165,7 @@ def _add_positions(
 def _arguments(
     state: Mapping[str, torch.Tensor], grid: int, num_heads: int | None, class_token: bool
 ) -> dict[str, Any]:
-    """Arguments of an encoder that has these weights; positions are learned ones, since their kind is not known."""
+    """Arguments of an encoder with these weights; positions count as learned, since their kind is not known."""
     hidden_size, _, *patch_size = state["patch_embedding.patch_embeddings.weight"].shape
     return {
         "in_channels": 1,

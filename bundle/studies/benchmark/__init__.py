@@ -1,4 +1,4 @@
-"""What a training step costs: operations and memory by exact counts, time by interleaved measurement."""
+"""The cost of a training step: operations and memory counted exactly, times measured in turn."""
 
 from studies.benchmark.step_cost import StepCost, training_step_cost
 

@@ -1,4 +1,4 @@
-"""Reconstruction errors apart for coarse and fine detail."""
+"""Reconstruction errors, separately for coarse and fine detail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def band_energies(patches: torch.Tensor, patch_size: Sequence[int]) -> torch.Ten
     """
     Split the mean square of each patch into that of its means over 2 x 2 (x 2) pixels, and the rest.
 
-    The two parts are orthogonal (a Haar transform of one level), so that they add up to the mean square.
+    The two parts are orthogonal (a one-level Haar transform), so they add up to the mean square.
 
     Args:
         patches: (B, N, P)
@@ -41,7 +41,7 @@ def band_sums(
         patch_size: in pixels, even numbers.
 
     Returns:
-        errors (2,) and what an error would be if every hidden patch were predicted as 0, its mean: low, high.
+        the errors (2,), low and high, and the same if every hidden patch were predicted as 0, its mean.
     """
     error = band_energies(prediction.float() - target, patch_size)
     energy = band_energies(target, patch_size)

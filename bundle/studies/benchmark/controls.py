@@ -1,7 +1,7 @@
 """
-Controls: pretrainings that lack one thing of MIRAM's, to tell what its gain comes from.
+Controls: pretrainings without one feature of MIRAM, to find out where its gain comes from.
 
-Each is a variant of `scripts/study_decoders.py` and an overlay (`configs/control_*.yaml`), for `scripts/compare.py`.
+Each is a variant of `scripts/study_decoders.py` and an overlay (`configs/control_*.yaml`) for `scripts/compare.py`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from miram.networks.vit_encoder import ViTEncoder
 
 def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
     """
-    MIRAM with any decoders, also several at one scale.
+    MIRAM with any decoders, including several at the same scale.
 
     Args:
         encoder: the encoder.
-        decoders: the arguments of :func:`miram.networks.decoders.factory.make_decoder` each, `encoder` left out.
+        decoders: for each, the arguments of :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
     """
     first, *others = [make_decoder(encoder, **decoder) for decoder in decoders]
     network = MIRAM(encoder, [first])
-    network.decoders.extend(others)  # behind the check that scales differ
+    network.decoders.extend(others)  # after the check that scales differ
     return network
 
 
@@ -40,32 +40,32 @@ def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIR
 
 
 def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
-    """The decoder of the encoder's own scale alone."""
+    """Only the decoder at the encoder's own scale."""
     return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1])
 
 
 def without_detail(label: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:
-    """Reduce an image (B, C, *spatial) to `image_size` and enlarge it again: the pixels of 2x, the detail of 1x."""
+    """Downsample an image (B, C, *spatial) to `image_size` and enlarge it again: 2x pixels with the detail of 1x."""
     mode = "bicubic" if label.ndim == 4 else "trilinear"
     return F.interpolate(downsample(label, image_size), size=label.shape[2:], mode=mode)
 
 
 class PrepareWithoutDetail(PreparePretrainingBatch):
-    """As :class:`miram.engines.PreparePretrainingBatch`, with targets as poor in detail as the encoder's image."""
+    """Like :class:`miram.engines.PreparePretrainingBatch`, but targets have no more detail than the encoder's image."""
 
     def __call__(
         self, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor], dict[str, Any]]:
-        """As the base class, the label enlarged from the image."""
+        """Like the base class, with the label enlarged from the image."""
         image, label, keep, options = super().__call__(*args, **kwargs)
         return image, without_detail(label, self.image_size), keep, options
 
 
 class QuarterLoss(MultiScaleReconstructionLoss):
-    """Targets normalised over each half of a patch along each dimension: as finely as a 2x decoder's."""
+    """Targets normalised over the halves of a patch along each dimension: as finely as those of a 2x decoder."""
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
-        """Subtract each part's mean and divide by its floored deviation: (B, N, P) to (B, N, P)."""
+        """Subtract each part's mean and divide by its floored standard deviation: (B, N, P) to (B, N, P)."""
         dims = len(self.patch_size)
         halves = [part for size in self.patch_size for part in (2, size // 2)]
         order = [0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2), 2 + 2 * dims]

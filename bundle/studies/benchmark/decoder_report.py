@@ -1,4 +1,4 @@
-"""The study's table and figure: quality beside cost, with the spread over seeds."""
+"""The study's table and figure: quality and cost, with the spread over seeds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MOMENTS = {"same_epochs": "After the same epochs", "same_time": "After the same 
 
 def study_table(records: Sequence[dict[str, Any]], moment: str) -> pd.DataFrame:
     """
-    One row a variant and seed: cost relative to MAE's, and what the network was worth.
+    One row per variant and seed: cost relative to MAE's, and the quality of the network.
 
     Args:
-        records: of :func:`studies.benchmark.decoder_study.run_study`.
+        records: what :func:`studies.benchmark.decoder_study.run_study` returns.
         moment: "same_epochs" or "same_time".
     """
     table = pd.DataFrame(
@@ -53,7 +53,7 @@ def write_study(records: Sequence[dict[str, Any]], output_dir: Path) -> list[Pat
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """Means over seeds and, behind them, the range."""
+    """Means over seeds, followed by half of the range."""
     columns = [name for name in table.columns if name not in ("variant", "seed", "moment")]
     lines = [" | ".join(["variant", *columns]), " | ".join(["---"] * (1 + len(columns)))]
     for name, rows in table.groupby("variant", sort=False):
@@ -62,7 +62,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _spread(values: pd.Series) -> str:
-    """Mean, and half of the range over seeds."""
+    """Mean and half of the range over seeds."""
     if values.isna().all():
         return ""
     half = (values.max() - values.min()) / 2
@@ -71,10 +71,10 @@ def _spread(values: pd.Series) -> str:
 
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
-    """A panel a figure of quality, over the operations of a step; a point a seed."""
+    """One panel per measure of quality, over the operations of a step; one point per seed."""
     panels = [name for name in ("error_1x", "error_2x", "rank", "knn_auc") if name in table]
     figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
-    figure.suptitle(f"{MOMENTS['same_epochs']}; a point a seed")
+    figure.suptitle(f"{MOMENTS['same_epochs']}; one point per seed")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         for number, (name, rows) in enumerate(table.groupby("variant", sort=False)):

@@ -1,17 +1,22 @@
-"""One run of the study: a variant trained with one seed, and judged on the validation images."""
+"""One run of the study: a variant trained with one seed, and evaluated on the validation images."""
 
 from __future__ import annotations
 
-import itertools
+import sys
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser
+from monai.engines import SupervisedTrainer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from miram.engines.steps import TrainingStep
 from miram.errors import InputError
+from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.representation import NeighborProbe
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.metrics.rank import effective_rank
@@ -27,15 +32,15 @@ class StudyRun:
     """
     A variant with a network, data and an optimizer.
 
-    The learning rate is constant after its warm-up, so that a run cut at some moment is no half-finished schedule.
+    The learning rate is constant after its warm-up, so that stopping a run at any time does not cut off a schedule.
 
     Args:
-        config: of pretraining, seeded.
+        config: the config of pretraining, seeded.
         variant: the form of MIRAM.
-        task: of the data list, whose labels a k-NN asks for; None for none.
+        task: a task of the data list for a k-NN; None for no k-NN.
 
     Raises:
-        InputError: if there are no validation images, or the data list lacks the task.
+        InputError: if there are no validation images, or the data list does not have the task.
     """
 
     def __init__(self, config: ConfigParser, variant: Variant, task: str | None) -> None:
@@ -49,10 +54,11 @@ class StudyRun:
         kind = QuarterLoss if variant.targets == "quarter" else MultiScaleReconstructionLoss
         floor: float = get("patch_std_floor")
         self.loss_function = kind(self.image_size, get("patch_size"), self.network.scales, patch_std_floor=floor)
-        self.rate: float = get("learning_rate")
         groups = weight_decay_groups(self.network, get("weight_decay"))
-        self.optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=get("betas"))
+        self.optimizer = torch.optim.AdamW(groups, lr=get("learning_rate"), betas=get("betas"))
         self.loader: DataLoader[Any] = get("train#dataloader")
+        self.finite_loss: FiniteLossHandler = get("finite_loss")
+        self.step, self.spent, self.started = TrainingStep(), 0.0, 0.0
         self.warmup_steps = get("warmup_epochs") * len(self.loader)
         self.prepare_batch = get("prepare_batch")
         self.held_out: DataLoader[Any] = get("validate#dataloader")
@@ -62,54 +68,84 @@ class StudyRun:
 
     def train(self, epochs: int, seconds: float | None) -> dict[str, Any]:
         """
-        Train until both the epochs and the time are over, and judge when each is.
+        Train until both the epochs and the time have passed, and evaluate at the end of each.
 
         Args:
-            epochs: how many.
-            seconds: of training steps alone, on a CPU those of the processor; None for as long as the epochs take.
+            epochs: number of epochs.
+            seconds: time of the training steps alone (CPU time on a CPU); None for as long as the epochs take.
 
         Returns:
-            the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` gives.
+            the counted cost of an image, and under "same_epochs" and "same_time" what :meth:`judge` returns.
+
+        Raises:
+            InputError: if a loss or a gradient is not finite, unless the config says to skip such steps.
         """
         judged: dict[str, Any] = {}
-        spent, step = 0.0, 0
-        for epoch in itertools.count():
-            self.loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            for batch in self.loader:
-                spent += self._step(batch, step)
-                step += 1
-                if seconds is not None and spent >= seconds and "same_time" not in judged:
-                    judged["same_time"] = {"steps": step, "seconds": spent, **self.judge()}
-            if epoch + 1 == epochs:
-                judged["same_epochs"] = {"steps": step, "seconds": spent, **self.judge()}
-            if epoch + 1 >= epochs and (seconds is None or "same_time" in judged):
-                break
+        trainer = self._trainer()
+
+        def judge(name: str) -> None:
+            judged[name] = {"steps": trainer.state.iteration, "seconds": self.spent, **self.judge()}
+
+        def after_step() -> None:
+            if seconds is not None and self.spent >= seconds and "same_time" not in judged:
+                judge("same_time")
+
+        def after_epoch() -> None:
+            if trainer.state.epoch == epochs:
+                judge("same_epochs")
+            if trainer.state.epoch >= epochs and (seconds is None or "same_time" in judged):
+                trainer.terminate()
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, after_step)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, after_epoch)
+        trainer.run()
         judged.setdefault("same_time", judged["same_epochs"])
         cost = training_step_cost(self.network, self.loss_function, self.label_shape, self.mask_ratio)
         return {**asdict(cost), **judged}
 
-    def _step(self, batch: dict[str, torch.Tensor], step: int) -> float:
-        """Train on a batch; the seconds that it took, loading left out."""
-        image, label, (keep,), _ = self.prepare_batch(batch, self.device)
+    def _trainer(self) -> SupervisedTrainer:
+        """The trainer of pretraining, with no last epoch: the handlers of :meth:`train` end it."""
+        warmup = LambdaLR(self.optimizer, lambda step: min(1.0, (step + 1) / max(self.warmup_steps, 1)))
+        trainer = SupervisedTrainer(
+            device=self.device,
+            max_epochs=sys.maxsize,
+            train_data_loader=self.loader,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=self.loss_function,
+            prepare_batch=self._prepare,
+            iteration_update=self._timed_step,
+            train_handlers=[self.finite_loss],
+            decollate=False,
+        )
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: warmup.step())
+        # epochs count from 0 here, so that figures stay comparable with those of earlier studies
+        sampler: Any = self.loader.sampler
+        trainer.add_event_handler(Events.EPOCH_STARTED, lambda: sampler.set_epoch(trainer.state.epoch - 1))
+        return trainer
+
+    def _timed_step(self, engine: Any, batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        losses = self.step(engine, batch)
+        self.spent += step_clock(self.device) - self.started
+        return losses
+
+    def _prepare(self, *args: Any) -> tuple[Any, ...]:
+        """A batch with its masks and targets; the step's time begins after it, so that loading is left out."""
+        image, label, keep, options = self.prepare_batch(*args)
         if self.variant.targets == "enlarged":
             label = without_detail(label, self.image_size)
-        started = step_clock(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        self.optimizer.zero_grad()
-        self.loss_function(self.network.train()(image, keep), label)["loss"].backward()
-        self.optimizer.step()
-        return step_clock(self.device) - started
+        self.started = step_clock(self.device)
+        return image, label, keep, options
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
         """
-        What the network is worth now.
+        Evaluate the network's current quality.
 
         Returns:
-            "rank" (RankMe) of the validation images, "knn_auc" if there is a task, and of every scale with real
-            targets the error on hidden patches as a share of that of predicting each patch's mean: "error_1x", and of
-            its bands "low_1x" (what is left after averaging 2 x 2 pixels) and "high_1x".
+            "rank" (RankMe) on the validation images, "knn_auc" if there is a task, and for every scale with real
+            targets the error on hidden patches as a share of that of predicting each patch's mean: "error_1x", and for
+            its bands "low_1x" (means over 2 x 2 pixels) and "high_1x" (the rest).
         """
         self.network.eval()
         features = self._encode(self.held_out)
@@ -127,11 +163,11 @@ class StudyRun:
         return np.concatenate(batches)
 
     def _errors(self) -> dict[str, float]:
-        """Errors by scale and band; a scale that learns other targets than real pixels has none."""
+        """Errors by scale and band, only for scales whose targets are real pixels."""
         loss, scales = self.loss_function, self.network.scales
         known: dict[str, list[float]] = {"real": scales, "enlarged": [1], "quarter": []}
         real = known[self.variant.targets]
-        places = {scale: scales.index(scale) for scale in real}  # of two decoders at one scale the first is judged
+        places = {scale: scales.index(scale) for scale in real}  # with two decoders at one scale, the first one counts
         sums = {scale: torch.zeros(2, 2, device=self.device) for scale in real}
         for batch in self.held_out:
             image, label, (keep,), _ = self.prepare_batch(batch, self.device)

@@ -1,5 +1,6 @@
 """
-Quality per cost: forms of MIRAM pretrained alike on the same data, judged after the same epochs and the same time.
+Quality per cost: forms of MIRAM, pretrained in the same way on the same data, and evaluated after the same epochs and
+the same time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json
 from studies.benchmark.decoder_runs import StudyRun
 from studies.benchmark.variants import make_variants
 
 logger = logging.getLogger(__name__)
 
-BASELINE = "mae"  # its time for the epochs asked for is the time that all others get
+BASELINE = "mae"  # the others get the time that it takes for the epochs
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class StudySettings:
     Args:
         config_files: configs/pretrain.yaml and overlays: encoder, data, batch size, learning rate.
         dataset_dir: a prepared folder with a validation split.
-        output_dir: gets a JSON file a run.
-        variants: names of :func:`studies.benchmark.variants.make_variants`; "mae" comes first in any case.
-        seeds: of weights, order, augmentation and masks.
-        epochs: after which variants are judged.
-        task: of the data list, whose labels a k-NN asks for; None for none.
-        overrides: config values over those of the files.
+        output_dir: where a JSON file per run is written.
+        variants: names from :func:`studies.benchmark.variants.make_variants`; "mae" always runs first.
+        seeds: seeds of weights, order, augmentation and masks.
+        epochs: number of epochs after which variants are evaluated.
+        task: a task of the data list for a k-NN; None for no k-NN.
+        overrides: config values that replace those of the files.
     """
 
     config_files: Sequence[Path]
@@ -53,13 +54,13 @@ class StudySettings:
 
 def run_study(settings: StudySettings) -> list[dict[str, Any]]:
     """
-    Run what is not finished.
+    Run the unfinished runs.
 
     Returns:
-        one record a variant and seed, in the order of the runs.
+        one record per variant and seed, in the order of the runs.
 
     Raises:
-        InputError: if a variant is unknown, a config file or its value is, or there are no validation images.
+        InputError: if a variant, a config file or a config value is unknown, or there are no validation images.
     """
     names = [BASELINE, *(name for name in settings.variants if name != BASELINE)]
     records: list[dict[str, Any]] = []
@@ -71,17 +72,17 @@ def run_study(settings: StudySettings) -> list[dict[str, Any]]:
         else:
             logger.info("%d/%d %s, seed %d", number, total, name, seed)
             seconds = None if name == BASELINE else _find(records, BASELINE, seed)["same_epochs"]["seconds"]
-            write_text(path, json.dumps(_run(settings, name, seed, seconds), indent=1) + "\n")
+            write_json(path, _run(settings, name, seed, seconds))
         records.append(json.loads(path.read_text(encoding="utf-8")))
     return records
 
 
 def read_config(settings: StudySettings, seed: int) -> ConfigParser:
     """
-    The configs with the study's values over them.
+    The merged configs with the study's values.
 
     Raises:
-        InputError: if a file is missing, or an override is of no value of theirs.
+        InputError: if a file is missing, or an override sets a value that they do not have.
     """
     missing = [path for path in settings.config_files if not path.is_file()]
     if missing:
@@ -89,7 +90,7 @@ def read_config(settings: StudySettings, seed: int) -> ConfigParser:
     config = dict(ConfigParser.load_config_files([str(path) for path in settings.config_files]))
     unknown = [name for name in settings.overrides if name not in config]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no option of the configs; options are their top-level ids")
+        raise InputError(f"{unknown[0]!r} is not an option of the configs; options are their top-level ids")
     own = {"dataset_dir": str(settings.dataset_dir), "seed": seed, "num_workers": 0, "cache_rate": 1.0}
     return ConfigParser({**config, **own, **settings.overrides})
 

@@ -1,4 +1,4 @@
-"""How the cost of an image grows: with scales, image size and dimensions, in exact counts."""
+"""How the cost of an image grows with scales, image size and dimensions, in exact counts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ FORMS = ("mae", "paper", "full", "cross_attention", "three_scales")
 
 def count_growth(encoder: str, precision: str = "bfloat16") -> list[dict[str, Any]]:
     """
-    Count forms of one, two and three scales, in patches of 16.
+    Count forms with one, two and three scales, with patches of 16.
 
     Args:
         encoder: "tiny", "small" or "base".
         precision: "float32" or "bfloat16".
 
     Returns:
-        rows of "image", "name", "scales", "flops", "saved_bytes" and both relative to MAE on the smallest image.
+        rows with "image", "name", "scales", "flops", "saved_bytes", and the latter two relative to MAE on the smallest
+        image.
     """
     rows: list[dict[str, Any]] = []
     for image_size, name in itertools.product(IMAGE_SIZES, FORMS):

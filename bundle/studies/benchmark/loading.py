@@ -1,4 +1,4 @@
-"""How fast crops are read: from the packed copy, and by MONAI's transforms from the prepared folder."""
+"""How fast crops are read from the packed copy, and from the prepared folder with MONAI's transforms."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def measure_loading(
     dataset_dir: str | os.PathLike[str], crop_size: int = 448, batch_size: int = 64, batches: int = 8, repeats: int = 5
 ) -> pd.DataFrame:
     """
-    Time the loaders of training in turn, again and again, in one process and one thread of torch.
+    Time the training loaders in turn, repeatedly, in one process with one torch thread.
 
     Args:
         dataset_dir: a prepared and packed folder of 2D crops.
         crop_size: side of the window that is read, in pixels.
         batch_size: images in a batch; fewer if the training split has fewer.
-        batches: of each loader in each round, at most an epoch.
+        batches: batches per loader and round, at most an epoch.
         repeats: rounds; one more is run first and not counted.
 
     Returns:
-        a row a loader: "loader", "crops_per_cpu_second" (median over rounds; a busy machine hardly changes it), "low"
-        and "high" (its extremes), "crops_per_second" (median, by the clock).
+        one row per loader: "loader", "crops_per_cpu_second" (median over rounds; hardly affected by other work), "low"
+        and "high" (its range), "crops_per_second" (median, wall time).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def measure_loading(
 def _loaders(
     dataset_dir: str | os.PathLike[str], crop_size: int, batch_size: int
 ) -> Mapping[str, Callable[[], Iterable[int]]]:
-    """What is timed: each gives the numbers of crops in its batches."""
+    """The timed loaders: each yields the numbers of crops in its batches."""
     items = load_split(dataset_dir, "training")
     samples = [{"label": item["image"]} for item in items]
     batch_size = min(batch_size, len(items))
@@ -73,7 +73,7 @@ def _loaders(
     for loader in (packed, plain, cached):
         loader.sampler.set_epoch(1)
     return {
-        "packed, gathered only (what a CPU does for a GPU)": lambda: (len(index) for _, _, index in packed.gathered()),
+        "packed, gathered only (if a GPU augments)": lambda: (len(index) for _, _, index in packed.gathered()),
         "packed, augmented on the CPU": lambda: _sizes(packed),
         "MONAI transforms, from PNG": lambda: _sizes(plain),
         "MONAI transforms, crops cached in memory": lambda: _sizes(cached),
@@ -81,7 +81,7 @@ def _loaders(
 
 
 def _transforms(crop_size: int) -> Compose:
-    """Those of configs/pretrain.yaml."""
+    """The transforms of configs/pretrain.yaml."""
     size = (crop_size, crop_size)
     reader: Any = PILReader(reverse_indexing=False)
     return Compose(
@@ -102,7 +102,7 @@ def _sizes(loader: Iterable[dict[str, Any]]) -> Iterator[int]:
 
 
 def _rate(sizes: Iterable[int], batches: int) -> tuple[float, float]:
-    """Crops per second of CPU time, of all threads, and per second of the clock."""
+    """Crops per second of CPU time of all threads, and per second of wall time."""
     cpu, clock, crops = time.process_time(), time.perf_counter(), 0
     for _, size in zip(range(batches), sizes, strict=False):
         crops += size

@@ -1,4 +1,4 @@
-"""Masked autoencoders of other libraries, as training steps of the same size: those that are installed."""
+"""Masked autoencoders of other installed libraries, as training steps of the same size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from studies.benchmark.variants import decoder_size
 
 @dataclass(frozen=True)
 class PeerSize:
-    """The encoder that a peer copies in size, and MAE's decoder for it."""
+    """The sizes of a peer: those of an encoder, and of MAE's decoder for it."""
 
     encoder: ViTEncoder
     precision: str
@@ -72,7 +72,7 @@ class Transformers(nn.Module):
 
 
 class Monai(nn.Module):
-    """`MaskedAutoEncoderViT` of MONAI, which has no loss: ours on its masked patches. It fails in bf16 (1.6.1)."""
+    """MONAI's `MaskedAutoEncoderViT`, which has no loss, with our loss on masked patches. It fails in bf16 (1.6.1)."""
 
     def __init__(self, size: PeerSize) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Monai(nn.Module):
             img_size=encoder.img_size,
             patch_size=encoder.patch_size,
             hidden_size=encoder.hidden_size,
-            mlp_dim=size.mlp_dim,  # its default is 512 whatever the width
+            mlp_dim=size.mlp_dim,  # the default is 512 for any width
             num_layers=len(encoder.blocks),
             num_heads=size.num_heads,
             masking_ratio=size.mask_ratio,
@@ -104,7 +104,7 @@ class Monai(nn.Module):
 
 
 class Lightly(nn.Module):
-    """MAE of lightly's parts on timm's `VisionTransformer`, as in its examples: only hidden patches are predicted."""
+    """MAE from lightly's parts and timm's `VisionTransformer`, as in its examples: predicts only hidden patches."""
 
     def __init__(self, size: PeerSize) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Lightly(nn.Module):
             mlp_ratio=size.mlp_dim / encoder.hidden_size,
         )
         self.encoder = parts.MaskedVisionTransformerTIMM(vit)
-        self.encoder.mask_token.requires_grad_(False)  # of masked images whole, which MAE does not encode
+        self.encoder.mask_token.requires_grad_(False)  # not used by MAE
         self.embedding = nn.Linear(encoder.hidden_size, width)
         self.decoder = decoders.MaskedVisionTransformerDecoderTIMM(
             encoder.num_tokens, width, size.decoder["num_layers"], size.decoder["num_heads"]

@@ -1,4 +1,4 @@
-"""How fast whole DICOM images are decoded, by each decoder that is installed, and read by this package."""
+"""How fast each installed decoder decodes whole DICOM images, and how fast this package reads them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ READ, REDUCE = "miram, read", "miram, read and reduce to a quarter"
 
 def measure_reading(source: str | os.PathLike[str], repeats: int = 5) -> pd.DataFrame:
     """
-    Time the decoders of one file of each transfer syntax, the one with the most pixels, in turn, in one process.
+    Time the decoders in turn, in one process, on the file with the most pixels of each transfer syntax.
 
     Args:
         source: a DICOM file, or a folder with its subfolders.
         repeats: rounds; one more is run first and not counted.
 
     Returns:
-        a row a file and decoder: "syntax", "file", "pixels" ("4000 x 3000"), "decoder" (pydicom's plugins, and
-        :func:`miram.readers.formats.read_image`, alone and with anti-aliased reduction), "cpu_seconds" (median), "low"
-        and "high" (extremes), and "note": of a decoder that failed, or whose values are not those of the first.
+        one row per file and decoder: "syntax", "file", "pixels" ("4000 x 3000"), "decoder" (pydicom's plugins, and
+        :func:`miram.readers.formats.read_image`, alone and with anti-aliased downsampling), "cpu_seconds" (median),
+        "low" and "high" (range), and "note": whether a decoder failed, or gave other values than the first.
 
     Raises:
-        InputError: if no DICOM image is found, or the rounds are fewer than one.
+        InputError: if no DICOM image is found, or there is less than one round.
     """
     if repeats < 1:
         raise InputError(f"repeats is {repeats}; give at least 1")
@@ -60,7 +60,7 @@ def _largest(source: Path) -> dict[str, Path]:
             header = pydicom.dcmread(path, stop_before_pixels=True)
             syntax, size = str(header.file_meta.TransferSyntaxUID), int(header.Rows) * int(header.Columns)
         except (InvalidDicomError, AttributeError, OSError, TypeError, ValueError):
-            continue  # no DICOM image: nothing to time
+            continue  # not a DICOM image
         if size > found.get(syntax, (0, path))[0]:
             found[syntax] = (size, path)
     if not found:
@@ -69,7 +69,7 @@ def _largest(source: Path) -> dict[str, Path]:
 
 
 def _measure(path: Path, repeats: int) -> list[dict[str, Any]]:
-    """A row a decoder of a file."""
+    """One row per decoder of a file."""
     seconds: dict[str, list[float]] = {}
     notes: dict[str, str] = {}
     values: dict[str, np.ndarray] = {}
@@ -78,16 +78,17 @@ def _measure(path: Path, repeats: int) -> list[dict[str, Any]]:
             started = time.process_time()
             try:
                 values[name] = decode()
-            except Exception as error:  # a decoder raises what it likes
+            except Exception as error:  # decoders raise any kind of exception
                 notes[name] = f"fails ({type(error).__name__})"
             seconds.setdefault(name, []).append(time.process_time() - started)
     first, *others = [name for name in values if name not in (READ, REDUCE)] or [""]  # none could decode it
-    notes |= {name: f"other values than {first}" for name in others if not np.array_equal(values[name], values[first])}
+    differ = [name for name in others if not np.array_equal(values[name], values[first])]
+    notes |= dict.fromkeys(differ, f"other values than the decoder {first}")
     return [_row(name, taken[1:], notes.get(name, "")) for name, taken in seconds.items()]
 
 
 def _decoders(path: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """What is timed, by name: each opens the file anew."""
+    """The timed functions by name; each opens the file again."""
     syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
 
     def decoder(name: str) -> Callable[[], np.ndarray]:
@@ -111,7 +112,7 @@ def _decoders(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _plugins(syntax: pydicom.uid.UID) -> Sequence[str]:
-    """The names of pydicom's decoders of a transfer syntax; none of a video."""
+    """The names of pydicom's decoders for a transfer syntax; a video has none."""
     if not syntax.is_encapsulated:
         return ("pydicom",)
     try:

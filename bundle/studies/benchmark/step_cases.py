@@ -1,4 +1,4 @@
-"""Whole training steps of MIRAM's forms and of its peers, ready to be counted and timed."""
+"""Whole training steps of MIRAM's forms and of its peers, to be counted and timed."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class StepSettings:
 
 class TrainingCase:
     """
-    A step as training makes it: the batch reduced and masked, both passes, AdamW.
+    A step as in training: downsampling and masking the batch, both passes, AdamW.
 
     Args:
-        step: gives the loss of what `prepare` makes.
+        step: computes the loss from the output of `prepare`.
         label_shape: (C, *spatial) of a crop.
-        settings: of the benchmark.
-        prepare: from crops to the step's arguments; the crops alone if None.
+        settings: settings of the benchmark.
+        prepare: turns crops into the step's arguments; None passes the crops.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class TrainingCase:
         self.run: nn.Module = self.step
 
     def compile(self, mode: str | None = None) -> TrainingCase:
-        """Let `torch.compile` make the step; mode "reduce-overhead" records it as a CUDA graph."""
-        # all steps share the code of one class, of which dynamo would compile the first eight only
+        """Compile the step with `torch.compile`; mode "reduce-overhead" records it as a CUDA graph."""
+        # all steps share the code of one class, and dynamo would compile only the first eight of them
         self.run = torch.compile(self.step, mode=mode, isolate_recompiles=True)  # type: ignore[call-overload]
         return self
 
     def __call__(self) -> None:
-        """Make a step."""
+        """Run one step."""
         self.optimizer.zero_grad(set_to_none=True)
         self.run(*self._arguments()).backward()
         self.optimizer.step()
@@ -111,7 +111,7 @@ def variant_case(variant: Variant, settings: StepSettings) -> TrainingCase:
 
 
 def variant_cost(variant: Variant, settings: StepSettings) -> StepCost:
-    """What an image costs in the step of a form of MIRAM, by exact counts."""
+    """The exactly counted cost of an image in the step of a form of MIRAM."""
     network = variant.build(settings.make_encoder())
     loss = MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
     shape = _label_shape(network, settings)
@@ -124,7 +124,7 @@ def peer_case(name: str, settings: StepSettings) -> TrainingCase:
 
 
 def peer_cost(name: str, settings: StepSettings) -> StepCost:
-    """What an image costs there, by exact counts."""
+    """The exactly counted cost of an image in that step."""
     return step_cost(_peer(name, settings), lambda size: (torch.zeros(size, 1, *settings.image_size),))
 
 

@@ -1,8 +1,8 @@
 """
-Operations and saved activations of a training step, counted exactly and on no data.
+Operations and saved activations of a training step, counted exactly and without data.
 
-The step runs on fake tensors, which have shapes and no values: nothing is computed, and the counts are the same on
-every machine. Times are another matter, see `scripts/benchmark.py`.
+The step runs on fake tensors, which have shapes but no values: nothing is computed, and the counts are the same on
+every machine. `scripts/benchmark.py` measures times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking
 from miram.networks.miram import MIRAM
 
-# torch 2.13 has no formula for the CPU's fused attention and would count it as nothing.
+# torch 2.13 has no formula for the CPU's fused attention and would not count it.
 _FUSED_ATTENTION: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
@@ -34,12 +34,12 @@ _FUSED_ATTENTION: dict[Any, Callable[..., int]] = {
 @dataclass(frozen=True)
 class StepCost:
     """
-    What one more image in a batch costs: weights, and their copies in another precision, are not in it.
+    The cost of an additional image in a batch, without weights and their copies in another precision.
 
     Args:
-        flops: floating-point operations of forward and backward pass, a multiplication and an addition being two; those
-            of matrix products, convolutions and attention, as torch's `FlopCounterMode` counts them.
-        saved_bytes: activations that the forward pass keeps for the backward pass, each storage once.
+        flops: floating-point operations of the forward and backward pass (a multiplication and an addition are two):
+            matrix products, convolutions and attention, as torch's `FlopCounterMode` counts them.
+        saved_bytes: activations that the forward pass keeps for the backward pass, each storage counted once.
     """
 
     flops: int
@@ -48,7 +48,7 @@ class StepCost:
 
 class LossOfBatch(nn.Module):
     """
-    Network and loss in one: what a training step differentiates.
+    Network and loss in one module, whose output a training step differentiates.
 
     Args:
         network: the network.
@@ -79,17 +79,17 @@ def training_step_cost(
     precision: str = "bfloat16",
 ) -> StepCost:
     """
-    Count what an image costs in a pretraining step.
+    Count the cost of an image in a pretraining step.
 
     Args:
         network: on any device; it is neither run nor changed.
-        loss_function: of its decoders' scales.
-        label_shape: (C, *spatial) of the crop that a batch brings, at least the largest scale's size.
+        loss_function: a loss with the scales of its decoders.
+        label_shape: (C, *spatial) of a crop in a batch, at least the largest scale's size.
         mask_ratio: share of hidden patches.
-        precision: "float32" or "bfloat16"; float16 costs what bfloat16 costs.
+        precision: "float32" or "bfloat16"; float16 costs the same as bfloat16.
 
     Returns:
-        operations and bytes of an image.
+        operations and bytes per image.
     """
     encoder = network.encoder
     visible = RandomMasking(mask_ratio).num_visible(encoder.num_tokens)
@@ -103,14 +103,14 @@ def training_step_cost(
 
 def step_cost(step: nn.Module, batch: Callable[[int], tuple[torch.Tensor, ...]]) -> StepCost:
     """
-    Count what an image costs in a training step of any network.
+    Count the cost of an image in a training step of any network.
 
     Args:
-        step: gives the loss of a batch; it is counted in training mode.
-        batch: makes the arguments of a batch of so many images; their values do not matter.
+        step: computes the loss of a batch; it is counted in training mode.
+        batch: makes the arguments for a given number of images; their values do not matter.
 
     Returns:
-        operations and bytes of an image: the difference between batches of three and of two.
+        operations and bytes per image: the difference between batches of three and two images.
     """
     modes = {module: module.training for module in step.modules()}
     step.train()
@@ -135,12 +135,12 @@ def _count(step: nn.Module, batch: Callable[[int], tuple[torch.Tensor, ...]], si
 
 
 class _ForwardAndBackward(nn.Module):
-    """Both passes as one module, since checkpointed blocks run again in the backward pass, with the same weights."""
+    """Both passes as one module, since checkpointed blocks run again in the backward pass with the same weights."""
 
     def __init__(self, step: nn.Module) -> None:
         super().__init__()
         self.step = step
-        self.saved: dict[int, torch.UntypedStorage] = {}  # the storages themselves: a freed one's number is used again
+        self.saved: dict[int, torch.UntypedStorage] = {}  # kept alive: numbers of freed storages are reused
 
     def forward(self, *batch: torch.Tensor) -> None:
         with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miram.files import write_text
+from miram.files import write_json, write_text
 
 
 def write_benchmark(result: dict[str, Any], output_dir: Path) -> list[Path]:
     """Write benchmark.json and benchmark.md; returns their paths."""
     paths = [output_dir / "benchmark.json", output_dir / "benchmark.md"]
-    write_text(paths[0], json.dumps(result, indent=1) + "\n")
+    write_json(paths[0], result)
     write_text(paths[1], _markdown(result))
     return paths
 
@@ -25,8 +24,8 @@ def _markdown(result: dict[str, Any]) -> str:
         "# Benchmark",
         "",
         f"Machine: {result['machine']}. {versions}.",
-        f"Encoder {settings['encoder']}, {settings['batch_size']} images a step, {settings['repeats']} rounds in turn.",
-        "Times are ratios to the first row, of the same round: median, and quartiles in brackets.",
+        f"Encoder {settings['encoder']}, {settings['batch_size']} images per step, {settings['repeats']} rounds.",
+        "Times are relative to the first row in the same round: median, and quartiles in brackets.",
     ]
     for precision in settings["precisions"]:
         rows = [row for row in result["steps"] if row["precision"] == precision]
@@ -38,7 +37,7 @@ def _markdown(result: dict[str, Any]) -> str:
 
 
 def step_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The timed steps; columns that a CPU does not have stay empty."""
+    """The timed steps; columns that only a GPU has are empty on a CPU."""
     header = ["step", "operations", "saved", "time", "s/step", "images/s", "peak MiB", "MFU"]
     return _table(
         header,

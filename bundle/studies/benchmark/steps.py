@@ -1,4 +1,4 @@
-"""The benchmark: every step counted exactly, and timed in turn with all others."""
+"""The benchmark: every step is counted exactly, and timed in turn with all others."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class BenchmarkSettings:
 
     Args:
         encoder: "tiny", "small" or "base".
-        names: forms of MIRAM and peers; the first is what the others are compared with.
-        precisions: of "float32" and "bfloat16".
-        batch_size: images of a step.
-        repeats: rounds in which all steps are timed once.
-        device: where.
-        compiled: time MIRAM's forms compiled, too, and on a GPU as CUDA graphs.
+        names: forms of MIRAM and peers; the others are compared with the first.
+        precisions: any of "float32" and "bfloat16".
+        batch_size: images per step.
+        repeats: rounds, in each of which all steps are timed once.
+        device: the device.
+        compiled: also time MIRAM's forms compiled, and on a GPU as CUDA graphs.
     """
 
     encoder: str
@@ -48,7 +48,7 @@ class BenchmarkSettings:
 
 @dataclass
 class _Entry:
-    """A step that runs."""
+    """A step that can run."""
 
     case: TrainingCase
     cost: StepCost
@@ -60,8 +60,8 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     Measure.
 
     Returns:
-        "machine" (no names), "versions", "settings", "steps" (a row a step and precision) and "left_out" (what could
-        not run, and why).
+        "machine" (without names), "versions", "settings", "steps" (one row per step and precision) and "left_out"
+        (steps that could not run, with the reason).
 
     Raises:
         InputError: if a name is unknown.
@@ -82,18 +82,18 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
 
 
 def _measure(settings: BenchmarkSettings, precision: str) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The rows of one precision, whose networks are in memory together, and what could not run."""
+    """The rows of one precision, whose networks are in memory together, and the steps that could not run."""
     entries, failed = _entries(settings, precision)
     return _rows(entries, settings, precision), failed
 
 
 def _entries(settings: BenchmarkSettings, precision: str) -> tuple[dict[str, _Entry], list[dict[str, str]]]:
-    """The steps of one precision that run, and those that do not."""
+    """The steps of one precision that can run, and those that cannot."""
     step = StepSettings(settings.encoder, precision, settings.batch_size, settings.device)
     variants = make_variants(step.make_encoder())
     unknown = [name for name in settings.names if name not in variants and name not in PEERS]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is none of {', '.join([*PEERS, *variants])}")
+        raise InputError(f"{unknown[0]!r} is not one of {', '.join([*PEERS, *variants])}")
     entries: dict[str, _Entry] = {}
     failed = []
     for name in settings.names:
@@ -104,12 +104,12 @@ def _entries(settings: BenchmarkSettings, precision: str) -> tuple[dict[str, _En
                 entries[name] = _entry(variant_case(variants[name], step), cost)
                 for form, mode in _compiled_forms(settings).items():
                     entries[f"{name}, {form}"] = _entry(variant_case(variants[name], step).compile(mode), cost)
-            except torch.OutOfMemoryError as error:  # of a GPU: what was measured before shall not be lost
+            except torch.OutOfMemoryError as error:  # on a GPU: keep earlier measurements
                 failed.append(_left_out(name, precision, error))
             continue
         try:
             entries[name] = _entry(peer_case(name, step), peer_cost(name, step))
-        except Exception as error:  # a peer that is not installed or cannot run is itself a finding
+        except Exception as error:  # that a peer is not installed or cannot run is also a result
             failed.append(_left_out(name, precision, error))
     return entries, failed
 
@@ -128,12 +128,12 @@ def _compiled_forms(settings: BenchmarkSettings) -> dict[str, str | None]:
 
 
 def _entry(case: TrainingCase, cost: StepCost) -> _Entry:
-    """A case that has run once, with the memory that this took on a GPU beyond what was in use."""
+    """Run a case once; on a GPU measure its peak memory beyond what was already in use."""
     if case.device.type != "cuda":
         case()
         return _Entry(case, cost, None)
-    case()  # makes the optimizer's state and compiles
-    case.optimizer.zero_grad(set_to_none=True)  # gradients belong to the step
+    case()  # creates the optimizer's state and compiles
+    case.optimizer.zero_grad(set_to_none=True)  # gradients count as memory of the step
     before = torch.cuda.memory_allocated(case.device)
     torch.cuda.reset_peak_memory_stats(case.device)
     case()
@@ -173,7 +173,7 @@ def _rows(entries: dict[str, _Entry], settings: BenchmarkSettings, precision: st
 
 
 def _machine(device: torch.device) -> str:
-    """The machine without names of hosts or people."""
+    """A description of the machine, without names of hosts or people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Times that a busy machine does not spoil: taken in turn, and compared within a round."""
+"""Times that are robust on a busy machine: measured in turn, and compared within a round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median over rounds, and the quartiles around it."""
+    """Median and quartiles over rounds."""
 
     median: float
     low: float
@@ -22,8 +22,8 @@ class Ratio:
 
 def step_clock(device: torch.device) -> float:
     """
-    Seconds for timing steps: on a GPU those of the clock, once it has finished; on a CPU those of the processor, all
-    threads together, which other work on the machine changes little.
+    Seconds for timing steps: on a GPU wall time, after it has finished; on a CPU the CPU time of all threads, which
+    other work on the machine hardly affects.
     """
     if device.type != "cuda":
         return time.process_time()
@@ -39,17 +39,17 @@ def time_in_turn(
     progress: bool = False,
 ) -> dict[str, list[float]]:
     """
-    Run all steps in turn, round after round, each round starting one further.
+    Run all steps in turn, round after round; each round starts with the next step.
 
     Args:
-        steps: by name.
+        steps: the steps by name.
         device: where they run.
         repeats: rounds that count.
-        warmup: rounds before, which do not.
-        progress: show a bar.
+        warmup: earlier rounds, which do not count.
+        progress: show a progress bar.
 
     Returns:
-        seconds by name, one a round.
+        seconds by name, one per round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
@@ -65,7 +65,7 @@ def time_in_turn(
 
 
 def ratios(seconds: Mapping[str, list[float]], reference: str) -> dict[str, Ratio]:
-    """Each step's time over the reference's of the same round."""
+    """Each step's time divided by the reference's in the same round."""
     base = np.array(seconds[reference])
     found = {}
     for name, values in seconds.items():
@@ -76,7 +76,7 @@ def ratios(seconds: Mapping[str, list[float]], reference: str) -> dict[str, Rati
 
 def matrix_rate(device: torch.device, precision: str, size: int = 4096, repeats: int = 20) -> float:
     """
-    Operations a second of a large matrix product: what the device can do at best, of which a step's share is its MFU.
+    Operations per second of a large matrix product, the device's best rate; a step's MFU is its share of this rate.
 
     Args:
         device: where to measure.

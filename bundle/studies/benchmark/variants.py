@@ -19,10 +19,10 @@ class Variant:
     One form of MIRAM.
 
     Args:
-        decoders: their arguments; one scale may occur twice.
-        targets: what the decoders learn to predict: "real" pixels, an "enlarged" image without new detail at scales
-            above 1, or real pixels normalised over each "quarter" of a patch.
-        note: what it is, or what it is a control for.
+        decoders: arguments of the decoders; a scale may occur twice.
+        targets: what the decoders learn to predict: "real" pixels, at scales above 1 an "enlarged" image without new
+            detail, or real pixels normalised over each "quarter" of a patch.
+        note: what the form is, or what it controls for.
     """
 
     decoders: Sequence[dict[str, Any]]
@@ -30,7 +30,7 @@ class Variant:
     note: str = ""
 
     def build(self, encoder: ViTEncoder) -> MIRAM:
-        """The network of this form around an encoder."""
+        """The network of this form with an encoder."""
         return with_decoders(encoder, self.decoders)
 
 
@@ -40,10 +40,10 @@ def decoder_size(encoder: ViTEncoder, share: float, depth: float | None = None) 
 
     Args:
         encoder: the encoder.
-        share: of its width.
-        depth: share of its blocks; that of the width by default.
+        share: share of its width.
+        depth: share of its blocks; by default the same as `share`.
     """
-    unit = 1 if encoder.spatial_dims == 2 else 3  # positions in 3D need a width that 6 divides
+    unit = 1 if encoder.spatial_dims == 2 else 3  # positions in 3D need a width divisible by 6
     heads = unit * max(1, round(share * encoder.hidden_size / _HEAD_SIZE / unit))
     layers = max(1, round((share if depth is None else depth) * len(encoder.blocks)))
     return {"hidden_size": _HEAD_SIZE * heads, "num_layers": layers, "num_heads": heads}
@@ -56,37 +56,37 @@ def make_variants(encoder: ViTEncoder) -> dict[str, Variant]:
     sampled = {"kind": "cross_attention", **small, "decode_ratio": 0.25}
     windows = {"attention": "windowed", "attention_kwargs": {"window_size": window_size(encoder)}}
     return {
-        "mae": Variant([{"scale": 1, **large}], note="MAE: one decoder of 2/3 of the encoder"),
-        "mae_narrow": Variant([one], note="MAE with a decoder of 1/3 of the encoder"),
+        "mae": Variant([{"scale": 1, **large}], note="MAE: one decoder with 2/3 of the encoder's size"),
+        "mae_narrow": Variant([one], note="MAE with a decoder with 1/3 of the encoder's size"),
         "paper": Variant(
             [{"scale": 1, **large}, {"scale": 2, **large, "attention": "nystromformer"}],
-            note="the paper's form: decoders of MAE's size, Nystromformer at 2x",
+            note="the paper's form: decoders with MAE's sizes, Nystromformer at 2x",
         ),
-        "full": Variant([one, {"scale": 2, **small}], note="narrow decoders, every token of 2x in self-attention"),
+        "full": Variant([one, {"scale": 2, **small}], note="narrow decoders, self-attention over all tokens at 2x"),
         "shallow": Variant([one, {"scale": 2, **shallow}], note="the same with half the blocks at 2x"),
         "windowed": Variant([one, {"scale": 2, **small, **windows}], note="full, with windowed attention at 2x"),
-        "cross_attention": Variant([one, {"scale": 2, **sampled}], note="a quarter of 2x by cross attention"),
+        "cross_attention": Variant([one, {"scale": 2, **sampled}], note="a quarter of 2x by cross-attention"),
         "cross_attention_both": Variant(
             [{"scale": 1, **sampled, "decode_ratio": 1.0}, {"scale": 2, **sampled}],
-            note="cross attention at 1x, too, there for every hidden patch",
+            note="cross-attention also at 1x, there for every hidden patch",
         ),
         "sub_pixel": Variant(
-            [one, {"scale": 2, **small, "kind": "sub_pixel"}], note="2x from a decoder on the grid of 1x"
+            [one, {"scale": 2, **small, "kind": "sub_pixel"}], note="2x from a decoder on the 1x grid"
         ),
         "three_scales": Variant(
             [one, {"scale": 2, **sampled}, {"scale": 4, **sampled, "decode_ratio": 0.0625}],
-            note="a quarter of 2x and a sixteenth of 4x by cross attention",
+            note="a quarter of 2x and a sixteenth of 4x by cross-attention",
         ),
         "control_enlarged": Variant(
             [one, {"scale": 2, **sampled}], "enlarged", "control: 2x is the 1x image enlarged, without new detail"
         ),
         "control_two_at_1x": Variant([one, {"scale": 1, **sampled}], note="control: a second decoder at 1x"),
         "control_quarters": Variant(
-            [one], "quarter", "control: 1x alone, targets normalised over quarters of a patch, as fine as those of 2x"
+            [one], "quarter", "control: 1x only, targets normalised over quarters of a patch, as finely as at 2x"
         ),
     }
 
 
 def window_size(encoder: ViTEncoder) -> int:
-    """The largest window up to 7 that divides the encoder's grid, and so that of every whole scale."""
+    """The largest window up to 7 that divides the encoder's grid, and therefore the grid of every integer scale."""
     return max(size for size in range(1, 8) if all(n % size == 0 for n in encoder.grid))

@@ -1,1 +1,1 @@
-"""A comparison of methods: pretrained, fine-tuned and evaluated alike, on the same data, labels and seeds."""
+"""A comparison of methods, pretrained, fine-tuned and evaluated in the same way on the same data, labels and seeds."""

@@ -1,8 +1,7 @@
-"""The table of a comparison, written for machines, for readers, and as a picture."""
+"""The table of a comparison as CSV, as Markdown, and as a picture."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from miram.data.datalist import DEMONSTRATION, says_generated
-from miram.files import write_text
+from miram.files import write_json, write_text
 from studies.comparison.figure import plot_comparison
 
 
@@ -24,16 +23,16 @@ def write_comparison(
     provenance: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """
-    Write comparison.csv, comparison.md and comparison.png, and comparison.json, which says where they come from.
+    Write comparison.csv, comparison.md and comparison.png, and comparison.json with their provenance.
 
     Args:
-        table: what :func:`studies.comparison.results.comparison_table` gives.
+        table: what :func:`studies.comparison.results.comparison_table` returns.
         output_dir: the folder.
         datalist: names the data; figures from generated data are called a demonstration.
-        level: what the table counts as one.
-        margin: of the verdicts.
-        provenance: what :func:`miram.provenance.versions.provenance` gives, of the reading of the results; each run of
-            the comparison has its own.
+        level: the unit that the table counts.
+        margin: margin of the verdicts.
+        provenance: what :func:`miram.provenance.versions.provenance` returns for this table; each run of the comparison
+            has its own.
 
     Returns:
         the files.
@@ -46,20 +45,20 @@ def write_comparison(
     title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
     facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
-    write_text(paths[3], json.dumps(facts, indent=1) + "\n")
+    write_json(paths[3], facts)
     return paths
 
 
 def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: float) -> str:
-    """The table for readers: for each task and label fraction a row a method."""
+    """The table for readers: for each task and label fraction, one row per method."""
     lines = ["# Comparison", ""]
     if banner:
         lines += [f"**{banner}**", ""]
     lines += [
         f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
         "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
-        f"inferior (above -{margin:g}), inferior (below -{margin:g}), else inconclusive. Times are of training, mean "
-        "over seeds; operations are counted, not measured.",
+        f"inferior (above -{margin:g}), inferior (below -{margin:g}), otherwise inconclusive. Times are means of "
+        "training over seeds; operations are counted, not measured.",
         "",
     ]
     for _, cell in table.groupby(["task", "label_fraction"], sort=False):

@@ -1,4 +1,4 @@
-"""What training cost, from the tables that runs keep of their epochs, and what is still to come."""
+"""The cost of training, from the epoch tables of finished runs, and an estimate for the remaining steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from studies.comparison.settings import Settings
 def training_seconds(
     plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float
 ) -> dict[str, float]:
-    """The mean over seeds of the seconds of pretraining and of fine-tuning; 0 for a stage that a method has not."""
+    """The mean seconds, over seeds, of pretraining and of fine-tuning; 0 for a stage that a method does not have."""
     own = [step for step in plan if step.method == method]
     tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
     return {
@@ -35,9 +35,9 @@ def training_seconds(
 
 def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any]) -> float:
     """
-    The floating-point operations of a method's whole pretraining, counted exactly; 0 for one that has none.
+    The floating-point operations of a method's whole pretraining, counted exactly; 0 without pretraining.
 
-    Forward and backward passes on every training image in every epoch; validation is not in it.
+    They include forward and backward passes on every training image in every epoch, but not validation.
     """
     step = next((step for step in plan if step.method == method and step.stage == "pretrain"), None)
     if step is None:
@@ -47,7 +47,7 @@ def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any
 
 
 def _flops_per_image(config: dict[str, Any]) -> int:
-    """Of a training step of the config's own network and loss."""
+    """The operations of a training step with the config's network and loss."""
     parser = ConfigParser(config)
     parser.get_parsed_content("imports")
     names = ("network_def", "loss_function", "field_of_view", "in_channels", "mask_ratio")
@@ -60,9 +60,10 @@ def _flops_per_image(config: dict[str, Any]) -> int:
 
 class _TwoViewStep(nn.Module):
     """
-    The correlations of a batch of images, each compared with itself: what the pixels are does not change the count.
+    The correlations of a batch of images, each compared with itself: the count does not depend on the pixels.
 
-    MONAI's loss selects by a mask, whose size depends on values that a count has not; its product is the same.
+    MONAI's loss selects values by a mask, whose size depends on values that do not exist here; the matrix product is
+    the same.
     """
 
     def __init__(self, network: TwoViewNetwork) -> None:
@@ -75,7 +76,7 @@ class _TwoViewStep(nn.Module):
 
 
 def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any], jobs: int = 1) -> str:
-    """The steps, which of them are finished, and an estimate of the time of the others where one was measured."""
+    """List the steps, which of them are finished, and an estimated time for the others, where possible."""
     lines, total, unknown = [], 0.0, 0
     for number, step in enumerate(plan, 1):
         if is_finished(step, settings):
@@ -86,17 +87,18 @@ def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, 
             unknown += seconds is None
             state = "time unknown" if seconds is None else f"about {seconds / 60:.1f} min"
         lines.append(f"{number:3}/{len(plan)} {step.name}: {state}")
-    rest = f", and {unknown} steps of unknown time (nothing like them has run yet)" if unknown else ""
+    rest = f", and {unknown} steps of unknown time (no similar step has run yet)" if unknown else ""
     at_once = f" of work, {jobs} steps at once" if jobs > 1 else ""
     return "\n".join([*lines, f"still to run: about {total / 60:.1f} min{at_once}{rest}"])
 
 
 def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datalist: dict[str, Any]) -> float | None:
     """
-    Estimate a step's time from those like it that have run, at least for an epoch: of its method, else of any.
+    Estimate a step's time from similar steps that have run at least one epoch: of its method, or else of any method.
 
     Returns:
-        seconds: in training, those of an optimizer step times the steps, else the mean; None if nothing was measured.
+        seconds; for training, the time per iteration times the iterations, otherwise the mean; None if nothing was
+        measured.
     """
     alike = [other for other in plan if other.stage == step.stage]
     for others in ([other for other in alike if other.method == step.method], alike):
@@ -112,7 +114,7 @@ def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datal
 
 
 def iterations(step: Step, datalist: dict[str, Any]) -> int:
-    """About how many batches a training step takes; early stopping makes it fewer."""
+    """Approximate number of batches of a training step; early stopping reduces it."""
     config = effective_config(step)
     images = len(datalist["training"]) * 1.0
     if step.task is not None and step.label_fraction is not None:
@@ -124,7 +126,7 @@ def iterations(step: Step, datalist: dict[str, Any]) -> int:
 
 
 def _mean_seconds(steps: Sequence[Step], settings: Settings) -> float:
-    """The mean of the steps' training times; of what keeps no table of epochs, of its whole time."""
+    """The mean of the steps' training times, or of their total times if they have no table of epochs."""
     seconds = []
     for step in steps:
         table = _history(step, settings)

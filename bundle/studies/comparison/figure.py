@@ -14,12 +14,12 @@ from miram.visualize.figures import save_figure
 
 def plot_comparison(table: pd.DataFrame, path: str | os.PathLike[str], title: str) -> None:
     """
-    Draw a panel for each metric and task: over the label fractions, a point with its interval for each method.
+    Draw a panel for each metric and task, with a point and its interval for each method and label fraction.
 
     Args:
-        table: the columns task, label_fraction, method, metric, value, low and high; NaN where there is none.
+        table: the columns task, label_fraction, method, metric, value, low and high; NaN for missing values.
         path: the PNG to write.
-        title: written above.
+        title: written at the top.
     """
     metrics, tasks = table["metric"].unique(), table["task"].unique()
     figure = Figure(figsize=(1.5 + 4 * len(tasks), 1 + 3 * len(metrics)), layout="constrained")
@@ -43,7 +43,7 @@ def _draw(axis: Axes, table: pd.DataFrame) -> None:
     for method, offset in zip(methods, offsets, strict=True):
         own = table[table["method"] == method].set_index("label_fraction").loc[shares]
         errors = np.stack([own["value"] - own["low"], own["high"] - own["value"]])
-        # A percentile interval need not hold its value.
+        # A percentile interval does not always contain the value.
         errors = np.clip(np.nan_to_num(errors), 0, None)
         axis.errorbar(np.arange(len(shares)) + offset, own["value"], yerr=errors, fmt="o", capsize=3, label=method)
     axis.set_xticks(range(len(shares)), [f"{share * 100:g} %" for share in shares])

@@ -1,4 +1,4 @@
-"""A classical floor: brightness, size and a thumbnail of a lesion, and a logistic regression on them."""
+"""A classical floor: logistic regression on brightness, size and a thumbnail of a lesion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -20,6 +19,7 @@ from miram.data.labelled import load_labelled
 from miram.data.prediction_table import prediction_table
 from miram.data.tasks import Task, applicable_items, find_task, targets
 from miram.files import write_text
+from miram.metrics.classification import roc_auc
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,10 @@ def run_floor(
 
     Args:
         dataset_dir: a prepared folder of 2D images.
-        output_dir: gets predictions.csv, of the same images as an evaluation.
-        task: of the data list.
-        label_fraction: share of the training patients, the same patients as fine-tuning takes.
-        seed: of that share.
+        output_dir: where predictions.csv is written, for the same images as in an evaluation.
+        task: a task of the data list.
+        label_fraction: share of the training patients, the same patients as in fine-tuning.
+        seed: seed of that share.
         allow_leakage: as in fine-tuning.
         thumbnail_size: side of the thumbnail in pixels.
         strengths: inverse regularisations (scikit-learn's C) to choose from.
@@ -62,15 +62,15 @@ def run_floor(
 
 def features(items: Sequence[Item], thumbnail_size: int = 8) -> np.ndarray:
     """
-    Describe images by what needs no learning.
+    Describe images by features without learning.
 
     Args:
-        items: with absolute paths of images and, where there are, of lesion masks.
+        items: items with absolute paths of images and, if there are any, of lesion masks.
         thumbnail_size: side of the thumbnail in pixels.
 
     Returns:
-        (N, 3 + thumbnail_size^2): mean intensity, logarithms of the lesion's area in pixels of the crop and of the
-        crop's zoom (0 where unknown: a linear model makes the true area of both), and the thumbnail, from 0 to 1.
+        (N, 3 + thumbnail_size^2): mean intensity, logarithms of the lesion's area in crop pixels and of the crop's zoom
+        (0 if unknown; a linear model can combine both to the true area), and the thumbnail, from 0 to 1.
     """
     return np.stack([_describe(item, thumbnail_size) for item in items])
 
@@ -88,14 +88,14 @@ def _describe(item: Item, size: int) -> np.ndarray:
 
 
 def _predict(inputs: np.ndarray, labels: np.ndarray, others: np.ndarray, task: Task, strength: float) -> np.ndarray:
-    """(N, K) probabilities; of a multi-class task they sum to one."""
+    """(N, K) probabilities; in a multi-class task they sum to one."""
     columns = [_predict_class(inputs, label, others, strength) for label in labels.T]
     table = np.stack(columns, axis=1)
     return table / table.sum(axis=1, keepdims=True) if task.type == "multiclass" else table
 
 
 def _predict_class(inputs: np.ndarray, label: np.ndarray, others: np.ndarray, strength: float) -> np.ndarray:
-    """(N,) probabilities of one class against the rest; its share where the labels hold only one of both."""
+    """(N,) probabilities of one class against the rest; constant if the labels contain only one of the two."""
     if np.unique(label).size < 2:
         return np.full(len(others), (label.sum() + 1) / (label.size + 2))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000))
@@ -103,6 +103,6 @@ def _predict_class(inputs: np.ndarray, label: np.ndarray, others: np.ndarray, st
 
 
 def _mean_auc(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """The mean over the classes that both have and have not."""
+    """The mean AUC over the classes that have both positive and negative labels."""
     both = [column for column in range(labels.shape[1]) if np.unique(labels[:, column]).size == 2]
-    return float(np.mean([roc_auc_score(labels[:, column], predicted[:, column]) for column in both]))
+    return float(np.mean([roc_auc(labels[:, column], predicted[:, column]) for column in both]))

@@ -1,4 +1,4 @@
-"""Steps of a comparison side by side."""
+"""Run steps of a comparison in parallel."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ def run_side_by_side(
     steps: Sequence[Step], lanes: int, work: Callable[[Step, int], None], stop: Callable[[], None]
 ) -> None:
     """
-    Run steps, several at once: each after the one it starts from, else in their order.
+    Run several steps at once: each after the step that it depends on, otherwise in the given order.
 
     Args:
-        steps: what to run.
+        steps: the steps to run.
         lanes: how many run at once.
-        work: runs a step in a lane, 0 to `lanes` - 1, of which no two that run at once have the same.
-        stop: ends the steps under way; called if one fails, or at an interruption.
+        work: runs a step in a lane, 0 to `lanes` - 1; steps that run at the same time have different lanes.
+        stop: ends the running steps; called if one fails, or on an interruption.
 
     Raises:
-        Exception: what `work` raised, when the others have ended.
+        Exception: what `work` raised, after the others have ended.
     """
     waiting, unfinished, free = list(steps), {step.name for step in steps}, list(range(lanes))
     running: dict[Future[None], tuple[Step, int]] = {}

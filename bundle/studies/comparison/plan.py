@@ -1,4 +1,4 @@
-"""The steps of a comparison: what runs, from which configs, and what a step's result depends on."""
+"""The steps of a comparison: what runs, with which configs, and what a step's result depends on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from studies.comparison.settings import BASELINES, UNTRAINED, Settings
 
 ROOT = Path(miram.__file__).parents[2]
 OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
-_SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # of the decoders of the baselines
-# What decides the images that pretraining sees.
+_SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # scales of the baselines' decoders
+# Ids that decide which images pretraining sees.
 IMAGES_OF_PRETRAINING = ("train#items", "train#test_items", "validate#items", "allow_test_patients")
-# What an encoder without pretraining must share with the pretrained ones.
+# Ids that an encoder without pretraining must share with the pretrained ones.
 _IMAGES = ("image_size", "patch_size", "in_channels", "spatial_dims")
 ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "num_heads", "class_token")
 
@@ -32,16 +32,16 @@ ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "n
 @dataclass(frozen=True)
 class Step:
     """
-    One run of one method, with an output folder of its own.
+    One run of one method, with its own output folder.
 
     Args:
         stage: "pretrain", "finetune", "evaluate" or "floor".
         method: the method's name.
-        seed: of training.
+        seed: seed of training.
         task: what is predicted; None in pretraining.
-        label_fraction: of the training labels; None in pretraining.
-        configs: the config files, the last one wins.
-        overrides: config values over those; paths are added when it runs.
+        label_fraction: fraction of the training labels; None in pretraining.
+        configs: the config files; later ones take precedence.
+        overrides: config values that replace those of the files; paths are added when the step runs.
         after: the step whose output it starts from.
     """
 
@@ -56,24 +56,24 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Its folder in the comparison's: stage/method/task/fraction/seed."""
+        """Its folder within the comparison's: stage/method/task/fraction/seed."""
         parts = [self.stage, None if self.method == self.stage else self.method, self.task]
         parts.append(None if self.label_fraction is None else f"fraction_{self.label_fraction:g}")
         return "/".join(part for part in [*parts, f"seed_{self.seed}"] if part)
 
     @property
     def is_result(self) -> bool:
-        """Whether it leaves predictions of the test split."""
+        """Whether it produces predictions for the test split."""
         return OUTPUTS[self.stage] == "predictions.csv"
 
 
 def make_plan(settings: Settings) -> list[Step]:
     """
-    All steps in the order in which they run: seed by seed, so that each finished seed is a comparison in small.
+    All steps in the order in which they run: seed by seed, so that each finished seed is a small comparison.
 
     Raises:
-        InputError: if an override is of a value that no config has, pretraining would read another split than the
-            training one, or a baseline would have other decoders than its own.
+        InputError: if an override sets a value that the config does not have, pretraining would read another split
+            than the training split, or a baseline would have the wrong decoders.
     """
     _check_images_of_pretraining(settings)
     steps: list[Step] = []
@@ -88,7 +88,7 @@ def make_plan(settings: Settings) -> list[Step]:
 
 
 def effective_config(step: Step) -> dict[str, Any]:
-    """The step's config, unresolved: its files merged and its overrides applied, without the paths of this run."""
+    """The step's config, unresolved: files merged and overrides applied, without the paths of this run."""
     parser = ConfigParser(deepcopy(_merged(step.configs)))
     for key, value in step.overrides.items():
         parser[key] = value
@@ -96,7 +96,7 @@ def effective_config(step: Step) -> dict[str, Any]:
 
 
 def identity(step: Step, settings: Settings) -> dict[str, Any]:
-    """What decides a step's result, ready for JSON: the same identity, the same result."""
+    """Everything that determines a step's result, ready for JSON: the same identity gives the same result."""
     config = json.dumps(effective_config(step), sort_keys=True, default=str) if step.configs else ""
     return {
         "step": step.name,
@@ -108,7 +108,7 @@ def identity(step: Step, settings: Settings) -> dict[str, Any]:
 
 
 def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
-    """The step's overrides with the paths of this run; nothing generates data, the folder is there."""
+    """The step's overrides with the paths of this run; no data are generated, since the folder exists."""
     root = settings.output_dir.resolve()
     paths = {"dataset_dir": str(settings.dataset_dir.resolve()), "output_dir": str(root / step.name)}
     if step.after is not None:
@@ -120,7 +120,7 @@ def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
 def _pretrain(settings: Settings, method: str, seed: int) -> Step:
     overrides = {"seed": seed, "progress": False, **settings.overrides.get("pretrain", {})}
     configs = _configs(settings, "pretrain")
-    if method in BASELINES:  # behind the overlays, which may hold the decoders of several scales
+    if method in BASELINES:  # after the overlays, which may contain the decoders of several scales
         configs += (ROOT / f"configs/{method}.yaml",)
         overrides |= settings.overrides.get(method, {})
     configs += tuple(path.resolve() for path in settings.variants if path.stem == method)
@@ -130,7 +130,7 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
 def _classify(
     settings: Settings, method: str, seed: int, task: str, share: float, pretrained: Step | None
 ) -> list[Step]:
-    """Fine-tuning and evaluation, or the floor, which is both."""
+    """Fine-tuning and evaluation; for the floor, one step that does both."""
     if method == "floor":
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
         return [Step("floor", method, seed, task, share, (), {"allow_leakage": allowed} if allowed else {})]
@@ -159,7 +159,9 @@ def _check(step: Step) -> None:
     known = _merged(step.configs)
     unknown = [key for key in step.overrides if key.partition("#")[0].partition("::")[0] not in known]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no option of {step.stage}; options are the top-level ids of its config")
+        raise InputError(
+            f"{unknown[0]!r} is not an option of {step.stage}; options are the top-level ids of its config"
+        )
     if step.stage == "pretrain":
         _check_pretraining(step)
     if step.stage == "finetune":
@@ -170,15 +172,15 @@ def _check_images_of_pretraining(settings: Settings) -> None:
     for stage in ("pretrain", *BASELINES):
         wrong = [key for key in settings.overrides.get(stage, {}) if key.startswith(IMAGES_OF_PRETRAINING)]
         if wrong:
-            raise InputError(f"pretraining must not see a test patient; take {wrong[0]} out of the overrides")
+            raise InputError(f"pretraining must not see a test patient; remove {wrong[0]} from the overrides")
 
 
 def _check_fine_tuning(step: Step) -> None:
     config = effective_config(step)
-    if config["max_epochs"] < config["val_interval"]:  # min_iterations may add epochs, where batches are few
+    if config["max_epochs"] < config["val_interval"]:  # min_iterations may add epochs if there are few batches
         raise InputError(
-            f"{step.name}: of max_epochs {config['max_epochs']} and val_interval {config['val_interval']} comes no "
-            "validation, and so no best epoch to keep; lower val_interval with --finetune_set"
+            f"{step.name}: with max_epochs {config['max_epochs']} and val_interval {config['val_interval']} there is "
+            "no validation, and therefore no best epoch; lower val_interval with --finetune_set"
         )
 
 
@@ -191,13 +193,13 @@ def _check_pretraining(step: Step) -> None:
             found, expected = found[key], expected[key]
         if found != expected:
             raise InputError(
-                f"{step.name}: {keys} is {found}; pretraining must not see a test patient; it is {expected}: take it "
-                "out of the overlays"
+                f"{step.name}: {keys} is {found}, but must be {expected}, because pretraining must not see a test "
+                "patient; remove it from the overlays"
             )
     decoders = config["decoders"]
     needed = _SCALES.get(step.method)
     if needed is not None and [decoder.get("scale") for decoder in decoders] != needed:
         raise InputError(
-            f"{step.name}: {step.method} has decoders at the scales {needed}, but the overrides give {decoders}; give "
+            f"{step.name}: {step.method} needs decoders at the scales {needed}, but the overrides give {decoders}; set "
             f'its own with --{step.method}_set "decoders={[{"scale": scale} for scale in needed]}"'
         )

@@ -1,4 +1,4 @@
-"""From the predictions of all runs to the table of a comparison."""
+"""Make the table of a comparison from the predictions of all runs."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def comparison_table(
     bootstrap: Bootstrap | None = None,
 ) -> pd.DataFrame:
     """
-    Every method's metrics, and its differences to the baselines and to no pretraining.
+    Every method's metrics, and its differences from the baselines and from no pretraining.
 
     Args:
         plan: the finished steps.
-        settings: of the comparison.
-        level: what is counted as one: "image", "lesion" or "patient".
-        margin: of non-inferiority, the loss of AUC that is acceptable.
-        bootstrap: of the intervals, over patients and seeds.
+        settings: settings of the comparison.
+        level: the unit that is counted: "image", "lesion" or "patient".
+        margin: the non-inferiority margin, an acceptable loss of AUC.
+        bootstrap: bootstrap of the intervals, over patients and seeds.
 
     Returns:
-        one row for each task, label fraction, method, reference and metric: `reference` is empty for the method's own
-        mean over seeds, else the row is the paired difference method - reference; `value`, `low`, `high`, `reason`
-        (why a value or interval is missing), `verdict` (of AUC differences), `seeds`, `units` (images, lesions or
-        patients), `patients`, the mean seconds of training, `pretraining_seconds` and `finetuning_seconds`, and the
-        counted operations of a pretraining, `pretraining_flops`.
+        one row for each task, label fraction, method, reference and metric. If `reference` is empty, the row is the
+        method's mean over seeds, otherwise the paired difference method - reference. Further columns: `value`, `low`,
+        `high`, `reason` (why a value or interval is missing), `verdict` (for AUC differences), `seeds`, `units`
+        (images, lesions or patients), `patients`, the mean seconds of training, `pretraining_seconds` and
+        `finetuning_seconds`, and the counted operations of a pretraining, `pretraining_flops`.
     """
     datalist = read_datalist(settings.dataset_dir / FILE_NAME)
     flops = {step.method: pretraining_flops(plan, step.method, datalist) for step in plan if step.stage == "pretrain"}
@@ -64,7 +64,7 @@ def comparison_table(
 
 
 def _methods(plan: Sequence[Step], settings: Settings, task: str, share: float) -> dict[str, Method]:
-    """The predictions of every seed, by method."""
+    """The predictions of all seeds, by method."""
     frames: dict[str, list[pd.DataFrame]] = {}
     for step in plan:
         if step.is_result and (step.task, step.label_fraction) == (task, share):
@@ -79,7 +79,7 @@ def _read(path: Path) -> pd.DataFrame:
 def _cell(
     methods: Mapping[str, Method], task: Task, level: Level, bootstrap: Bootstrap | None
 ) -> list[tuple[str, str, Mapping[Key, Estimate]]]:
-    """(method, reference, estimates) of one task and label fraction; the reference "" is none."""
+    """(method, reference, estimates) of one task and label fraction; "" means no reference."""
     rest = (task.classes, task.type, level, bootstrap)
     found: list[tuple[str, str, Mapping[Key, Estimate]]] = []
     for name, method in methods.items():

@@ -1,4 +1,4 @@
-"""Run the steps of a comparison; those that are finished stay as they are."""
+"""Run the steps of a comparison; finished steps are not run again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json, write_text
 from miram.jobs import available_cores
 from studies.comparison.floor import run_floor
 from studies.comparison.lanes import run_side_by_side
@@ -33,17 +33,17 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
     """
     Run every step that is not finished.
 
-    A step leaves `arguments.json` when it starts and `finished.json` when it has ended well. One that was interrupted
-    runs again, and continues from its own checkpoint.
+    A step writes `arguments.json` when it starts and `finished.json` when it succeeds. An interrupted step runs again
+    and continues from its checkpoint.
 
     Args:
         plan: the steps in order.
-        settings: of the comparison.
+        settings: settings of the comparison.
         lanes: how many steps run at once.
         runner: runs a step in a lane; :class:`StepProcesses` if None.
 
     Raises:
-        InputError: if a step fails, or was begun with other arguments.
+        InputError: if a step fails, or was started with other arguments.
     """
     if lanes < 1:
         raise InputError(f"jobs is {lanes}; at least one step must run")
@@ -62,24 +62,24 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
 
 
 def _run_to_its_end(step: Step, settings: Settings, lane: int, runner: Runner) -> float:
-    """Run a step and note that it is finished; its seconds."""
+    """Run a step and record that it is finished; returns its seconds."""
     started = time.perf_counter()
-    _write_json(_folder(step, settings) / "arguments.json", identity(step, settings))
+    write_json(_folder(step, settings) / "arguments.json", identity(step, settings))
     runner(step, settings, lane)
     output = _folder(step, settings) / OUTPUTS[step.stage]
     if not output.is_file():
         raise InputError(f"{step.name} ended without {output}; its log is {log_path(step, settings)}")
     seconds = round(time.perf_counter() - started, 3)
-    _write_json(_folder(step, settings) / "finished.json", {"seconds": seconds})
+    write_json(_folder(step, settings) / "finished.json", {"seconds": seconds})
     return seconds
 
 
 def check_arguments(plan: Sequence[Step], settings: Settings) -> None:
     """
-    Refuse to mix runs that were made with different arguments.
+    Refuse to mix runs with different arguments.
 
     Raises:
-        InputError: naming the folders of steps that were begun with other configs, overrides or data.
+        InputError: if steps were started with other configs, overrides or data; the message names a folder.
     """
     stale: dict[Path, str] = {}
     for step in plan:
@@ -90,30 +90,30 @@ def check_arguments(plan: Sequence[Step], settings: Settings) -> None:
     if stale:
         folder, changed = next(iter(stale.items()))
         raise InputError(
-            f"{len(stale)} steps were begun with other arguments, configs or data, the first is {folder}, whose "
-            f"{changed} changed since; give another --output_dir, or remove these folders to make them anew"
+            f"{len(stale)} steps were started with other arguments, configs or data; the first is {folder}, whose "
+            f"{changed} changed since; give another --output_dir, or remove these folders to run the steps again"
         )
 
 
 def _changes(old: dict[str, Any], step: Step, settings: Settings) -> str:
-    """In words, what of a step's identity is another now."""
-    words = {"config_sha256": "config", "datalist_sha256": "data list", "after": "step before"}
+    """The parts of a step's identity that have changed, in words."""
+    words = {"config_sha256": "config", "datalist_sha256": "data list", "after": "previous step"}
     new = identity(step, settings)
     return ", ".join(words.get(key, key) for key in new if new[key] != old.get(key))
 
 
 def is_finished(step: Step, settings: Settings) -> bool:
-    """Whether the step has ended well; :func:`check_arguments` tells whether with the same arguments."""
+    """Whether the step has succeeded; :func:`check_arguments` checks whether it had the same arguments."""
     folder = _folder(step, settings)
     return (folder / "finished.json").is_file() and (folder / OUTPUTS[step.stage]).is_file()
 
 
 class StepProcesses:
     """
-    Runs steps to their end: a floor in this process, anything else as a user does, as a bundle in a process of its own.
+    Runs steps to their end: a floor in this process, all others as a user does, as a bundle in a separate process.
 
-    A process is in a group of its own, so that a Ctrl-C in the terminal reaches it once, from :meth:`stop`: at the
-    first signal it saves a checkpoint, at a second it would end at once.
+    Each process has its own process group, so that a Ctrl-C in the terminal reaches it only once, through :meth:`stop`:
+    on the first signal it saves a checkpoint, on a second it would end immediately.
 
     Args:
         lanes: how many may run at once; they share the cores and the GPUs.
@@ -130,7 +130,7 @@ class StepProcesses:
         Run a step.
 
         Raises:
-            InputError: if it fails; the message names its log and quotes the last line.
+            InputError: if it fails; the message names its log and quotes its last line.
         """
         if step.task is not None and step.label_fraction is not None and step.stage == "floor":
             allowed = step.overrides.get("allow_leakage")
@@ -144,7 +144,7 @@ class StepProcesses:
             raise InputError(f"{step.name} failed; its log is {log}, which ends with: {lines[-1] if lines else ''}")
 
     def stop(self) -> None:
-        """Ask the processes to save a checkpoint and end; none starts any more."""
+        """Ask the processes to save a checkpoint and end; no new process is started."""
         with self.lock:
             self.stopped = True
             for process in self.running:
@@ -166,14 +166,14 @@ class StepProcesses:
 
 
 def command_of(step: Step, overrides: Path) -> list[str]:
-    """The command of a step; `overrides` is the config file that holds its own values."""
+    """The command of a step; `overrides` is the config file with its own values."""
     workflow = "evaluating" if step.stage == "evaluate" else "training"
     files = [str(path) for path in (*step.configs, overrides.resolve())]
     return [sys.executable, "-m", "monai.bundle", "run", workflow, "--config_file", str(files)]
 
 
 def log_path(step: Step, settings: Settings) -> Path:
-    """What a step printed."""
+    """The file with a step's output."""
     return _folder(step, settings) / "log.txt"
 
 
@@ -183,10 +183,10 @@ def _folder(step: Step, settings: Settings) -> Path:
 
 def environment_of(lane: int, lanes: int) -> dict[str, str]:
     """
-    The environment of a step's process: the package is found wherever the script was started.
+    The environment of a step's process: the package is found from any working directory.
 
-    With several lanes each has its share of the cores (threads of two processes on one core wait for each other) and,
-    where there are several GPUs, one of them.
+    With several lanes, each gets its share of the cores (threads of two processes on one core would wait for each
+    other) and, if there are several GPUs, one of them.
     """
     paths = [str(ROOT / "bundle"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -197,7 +197,3 @@ def environment_of(lane: int, lanes: int) -> dict[str, str]:
         if len(gpus) > 1:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[lane % len(gpus)]
     return environment
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What a comparison is asked to do, checked before anything runs."""
+"""The settings of a comparison, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from miram.data.datalist import FILE_NAME, read_datalist, remedy_of_empty
 from miram.data.tasks import find_task
 from miram.errors import InputError
 
-BASELINES = ("mae", "barlow_twins")  # each has an overlay of its name and overrides of its own
-UNTRAINED = ("scratch", "floor")  # without a pretraining
+BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
+UNTRAINED = ("scratch", "floor")  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
 STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
-# What the plan itself decides, step by step.
+# Ids that the plan sets for each step.
 PLANNED = (
     "dataset_dir",
     "label_fraction",
@@ -39,15 +39,15 @@ class Settings:
 
     Args:
         dataset_dir: a prepared folder with a test split.
-        output_dir: gets a folder a step, and the table.
-        methods: of miram, mae, barlow_twins, scratch (no pretraining) and floor (classical features).
-        tasks: of the data list.
-        seeds: each trains every method anew; a seed also decides which patients a label fraction keeps.
+        output_dir: where a folder per step, and the table, are written.
+        methods: any of miram, mae, barlow_twins, scratch (no pretraining) and floor (classical features).
+        tasks: tasks of the data list.
+        seeds: every method is trained once per seed; the seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.
-        variants: overlays of configs/pretrain.yaml, each of them one more method, called as its file.
-        overlays: config files for all stages, behind the stage's own.
-        overrides: config values by stage: "pretrain" (of all methods), "mae" and "barlow_twins" (their pretraining
-            alone), "finetune" and "evaluate".
+        variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
+        overlays: config files for all stages, after the stage's own.
+        overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
+            "finetune" and "evaluate".
     """
 
     dataset_dir: Path
@@ -61,7 +61,7 @@ class Settings:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what needs no file of a config."""
+        """Check everything that does not need the content of a config."""
         _check_members("methods", self.methods, METHODS)
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
@@ -70,24 +70,24 @@ class Settings:
             raise InputError(f"label fraction {wrong[0]} is not above 0 and at most 1")
         planned = [key for values in self.overrides.values() for key in values if key in PLANNED]
         if planned:
-            raise InputError(f"{planned[0]!r} is decided by the comparison's own options; take it out of the overrides")
+            raise InputError(f"{planned[0]!r} is set by the comparison's own options; remove it from the overrides")
         missing = [path for path in (*self.variants, *self.overlays) if not path.is_file()]
         if missing:
             raise InputError(f"there is no overlay {missing[0]}; give the path of a config file")
         taken = [path for path in self.variants if path.stem in METHODS]
         if taken:
-            raise InputError(f"{taken[0]}: {taken[0].stem!r} is a method already; ask for it, or rename the file")
+            raise InputError(f"{taken[0]}: {taken[0].stem!r} is already a method; use --methods, or rename the file")
         _check_members("methods and variants", self.all_methods)
 
     @property
     def all_methods(self) -> list[str]:
-        """The methods asked for, and the variants' names."""
+        """The methods, followed by the names of the variants."""
         return [*self.methods, *(path.stem for path in self.variants)]
 
 
 def check_data(settings: Settings) -> dict[str, Any]:
     """
-    Check that the prepared folder has the tasks and a test split, of patients who are in no other split.
+    Check that the prepared folder has the tasks and a test split whose patients are not in other splits.
 
     Returns:
         the data list.
@@ -107,7 +107,7 @@ def check_data(settings: Settings) -> dict[str, Any]:
 
 def parse_assignments(texts: Sequence[str], option: str) -> dict[str, Any]:
     """
-    Read `key=value` texts; a value is what Python or YAML reads in it (1e-3, true, null, [1, 2]), else text.
+    Read `key=value` texts; a value is parsed as Python or YAML (1e-3, true, null, [1, 2]), otherwise it is text.
 
     Raises:
         InputError: if a text has no key or no "=".
@@ -134,7 +134,7 @@ def _parse_value(text: str) -> Any:
 
 def _check_members(name: str, values: Sequence[Any], allowed: Sequence[Any] | None = None) -> None:
     if not values or len(set(values)) != len(values):
-        raise InputError(f"{name} {list(values)}: give at least one, and each once")
+        raise InputError(f"{name} {list(values)}: give at least one, and each only once")
     unknown = [value for value in values if allowed is not None and value not in allowed]
     if unknown:
-        raise InputError(f"{name}: {unknown[0]!r} is none of {', '.join(map(str, allowed or ()))}")
+        raise InputError(f"{name}: {unknown[0]!r} is not one of {', '.join(map(str, allowed or ()))}")

@@ -128,7 +128,7 @@ def test_picking_equals_gathering():
         ({"decode_ratio": 1.5}, "at most 1, got 1.5"),
         ({"num_heads": 5}, "divisible"),
         ({"hidden_size": 18}, "sincos"),
-        ({"scale": 0.3}, "no whole grid"),
+        ({"scale": 0.3}, "not give a whole grid"),
     ],
 )
 def test_bad_arguments_are_refused(tiny_encoder, arguments, message):

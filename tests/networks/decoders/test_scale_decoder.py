@@ -63,7 +63,7 @@ def test_every_parameter_gets_a_gradient(tiny_encoder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": 0.3}, "no whole grid"),
+        ({"scale": 0.3}, "not give a whole grid"),
         ({"scale": 1, "hidden_size": 18}, "sincos"),
         ({"scale": 1, "num_heads": 5}, "divisible"),
     ],

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.lesions import CropSettings, cut_lesion
+from miram.prepare.cbis_ddsm.lesions import CropSettings
+from miram.transforms.crops import cut_lesion
 
-
-def gray(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 65535, shape).astype(np.uint16)
-
-
-def boxed(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    mask = np.zeros(shape, np.uint8)
-    mask[box[0] : box[1], box[2] : box[3]] = 255
-    return mask
+from ...image_files import boxed, gray
 
 
 def test_small_lesion_is_cut_at_native_resolution() -> None:

@@ -9,6 +9,8 @@ import pytest
 from miram.errors import InputError
 from miram.prepare.cbis_ddsm.masks import find_mask, fit_mask
 
+from ...image_files import boxed, gray
+
 
 @pytest.fixture
 def write(tmp_path: Path, dicom_writer: Any) -> Any:
@@ -19,16 +21,6 @@ def write(tmp_path: Path, dicom_writer: Any) -> Any:
         return tmp_path / name
 
     return write_one
-
-
-def gray(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 65535, shape).astype(np.uint16)
-
-
-def boxed(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    mask = np.zeros(shape, np.uint8)
-    mask[box[0] : box[1], box[2] : box[3]] = 255
-    return mask
 
 
 @pytest.mark.parametrize("mask_first", [False, True])

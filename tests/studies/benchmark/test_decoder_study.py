@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from monai.utils import set_determinism
 from PIL import Image
 
 from miram.data.datalist import write_datalist
 from miram.errors import InputError
 from studies.benchmark.decoder_report import study_table, write_study
-from studies.benchmark.decoder_study import StudySettings, run_study
+from studies.benchmark.decoder_runs import StudyRun
+from studies.benchmark.decoder_study import StudySettings, read_config, run_study
+from studies.benchmark.variants import make_variants
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,6 +82,39 @@ def test_a_study_judges_every_form_after_the_same_epochs_and_time(crops, tmp_pat
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_trains_as_a_plain_loop_does(crops, tmp_path):
+    """Order from epoch 0, a rate that warms up over two steps, no clipping."""
+    settings = settings_of(crops, tmp_path, variants=[])
+
+    def prepared() -> StudyRun:
+        set_determinism(seed=0)
+        config = read_config(settings, 0)
+        return StudyRun(config, make_variants(config.get_parsed_content("encoder"))["mae"], None)
+
+    run, plain = prepared(), prepared()
+    run.train(2, None)
+    rate, step = plain.optimizer.param_groups[0]["lr"], 0
+    for epoch in range(2):
+        plain.loader.sampler.set_epoch(epoch)
+        for batch in plain.loader:
+            step += 1
+            for group in plain.optimizer.param_groups:
+                group["lr"] = rate * min(1, step / 2)
+            image, label, (keep,), _ = plain.prepare_batch(batch, plain.device)
+            plain.optimizer.zero_grad()
+            plain.loss_function(plain.network.train()(image, keep), label)["loss"].backward()
+            plain.optimizer.step()
+    expected = plain.network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in run.network.state_dict().items())
+
+
+def test_a_run_whose_loss_is_not_finite_stops(crops, tmp_path):
+    settings = settings_of(crops, tmp_path, variants=[])
+    settings.overrides["base_learning_rate"] = 1e30
+    with pytest.raises(InputError, match=r"loss of iteration 2 is nan. Look at .*images/\d\.png"):
+        run_study(settings)
+
+
 def test_a_finished_run_is_not_run_again(crops, tmp_path):
     settings = settings_of(crops, tmp_path, variants=[], task=None)
     run_study(settings)
@@ -108,7 +144,7 @@ def test_costs_are_relative_to_mae_of_the_same_seed():
     [
         ({"variants": ["vgg"]}, "no variant 'vgg'"),
         ({"config_files": [Path("no.yaml")]}, "no config file no.yaml"),
-        ({"overrides": {"epochs": 3}}, "'epochs' is no option"),
+        ({"overrides": {"epochs": 3}}, "'epochs' is not an option"),
     ],
 )
 def test_bad_settings_are_refused(crops, tmp_path, changes, message):

@@ -35,7 +35,7 @@ def test_a_decoder_that_fails_or_differs_is_told_of(tmp_path, monkeypatch):
     readers = {"first": lambda: np.zeros(2), "other": lambda: np.ones(2), "broken": broken}
     monkeypatch.setattr("studies.benchmark.reading._decoders", lambda path: readers)
     notes = measure_reading(path, repeats=1)["note"].tolist()
-    assert notes == ["", "other values than first", "fails (RuntimeError)"]
+    assert notes == ["", "other values than the decoder first", "fails (RuntimeError)"]
 
 
 def test_a_folder_without_dicom_is_an_error(tmp_path):

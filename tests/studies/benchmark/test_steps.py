@@ -49,7 +49,7 @@ def test_what_cannot_run_is_left_out_with_its_reason():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(InputError, match="'resnet' is none of transformers"):
+    with pytest.raises(InputError, match="'resnet' is not one of transformers"):
         run("resnet")
 
 

@@ -70,7 +70,7 @@ def test_mae_stays_mae_behind_overlays(settings, repository: Path) -> None:
     assert effective_config(own[1])["decoders"] == decoders
     assert effective_config(own[0])["decoders"] != decoders
     two = {"pretrain": {"decoders": [*decoders, {**decoders[0], "scale": 2}]}}
-    with pytest.raises(InputError, match=r"mae has decoders at the scales \[1\]"):
+    with pytest.raises(InputError, match=r"mae needs decoders at the scales \[1\]"):
         make_plan(replace(settings, overrides={**two, "mae": two["pretrain"]}))
 
 
@@ -100,7 +100,7 @@ def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) 
 
 
 def test_a_misspelt_option_is_refused(settings) -> None:
-    with pytest.raises(InputError, match="'max_epoch' is no option of finetune"):
+    with pytest.raises(InputError, match="'max_epoch' is not an option of finetune"):
         make_plan(replace(settings, overrides={"finetune": {"max_epoch": 2}}))
 
 

@@ -37,7 +37,7 @@ def test_runs_of_other_arguments_are_not_mixed(settings, stub) -> None:
     run.run_plan(make_plan(settings), settings, runner=stub())
     other, runner = replace(settings, overrides={"pretrain": {"mask_ratio": 0.5}}), stub()
     with pytest.raises(
-        InputError, match=r"begun with other arguments.*pretrain/miram/seed_0, whose overrides, config changed"
+        InputError, match=r"started with other arguments.*pretrain/miram/seed_0, whose overrides, config changed"
     ):
         run.run_plan(make_plan(other), other, runner=runner)
     assert runner.names == []

@@ -30,13 +30,13 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("miram", "dino")}, "'dino' is none of miram, mae, barlow_twins, scratch, floor"),
-        ({"seeds": (0, 0)}, "each once"),
+        ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, floor"),
+        ({"seeds": (0, 0)}, "each only once"),
         ({"tasks": ()}, "at least one"),
-        ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is decided by the comparison"),
-        ({"variants": (Path("configs/mae.yaml"),)}, "'mae' is a method already"),
+        ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is set by the comparison"),
+        ({"variants": (Path("configs/mae.yaml"),)}, "'mae' is already a method"),
         ({"variants": (Path("configs/absent.yaml"),)}, "no overlay"),
-        ({"variants": (Path("configs/demo.yaml"), Path("configs/demo.yaml"))}, "each once"),
+        ({"variants": (Path("configs/demo.yaml"), Path("configs/demo.yaml"))}, "each only once"),
         ({"label_fractions": (0.0,)}, "label fraction 0.0 is not above 0"),
     ],
 )

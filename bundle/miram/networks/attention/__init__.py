@@ -1,4 +1,4 @@
-"""Self-attention in one interface: exact, and four kinds whose cost grows linearly with the number of tokens."""
+"""Self-attention with one interface: exact, and four kinds whose cost grows linearly with the number of tokens."""
 
 from miram.networks.attention.base import SelfAttention
 from miram.networks.attention.exact import ExactAttention

@@ -8,14 +8,14 @@ from torch import nn
 
 class SelfAttention(nn.Module):
     """
-    Multi-head self-attention whose heads are combined by a subclass's :meth:`attend`.
+    Multi-head self-attention; a subclass implements :meth:`attend`.
 
-    The weights `qkv` and `out_proj`, and the order of heads in them, are those of MONAI's `SABlock`, so that weights of
-    one kind load into another.
+    The weights `qkv` and `out_proj`, and the order of heads in them, are those of MONAI's `SABlock`, so weights of one
+    kind load into another.
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
         qkv_bias: whether the query, key and value projections have a bias.
 
@@ -86,5 +86,5 @@ def check_positive(**sizes: int) -> None:
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """Give `tensor` in float32 if its dtype is narrower (bf16, fp16), else as it is (float64 stays)."""
+    """Convert `tensor` to float32 if its dtype is narrower (bf16, fp16); other dtypes (float64) stay."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Exact attention by the fused kernel: MONAI's own block."""
+"""Exact attention with the fused kernel: MONAI's own block."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from miram.networks.attention.base import check_sizes
 
 class ExactAttention(SABlock):
     """
-    MONAI's `SABlock` on the fused kernel, with the arguments of the other kinds.
+    MONAI's `SABlock` with the fused kernel, and with the arguments of the other kinds.
 
-    The dropout stays 0: `SABlock` would pass it to the kernel in evaluation too.
+    The dropout rate stays 0: `SABlock` would also apply it in evaluation.
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
-        seq_len: number of tokens N; only checked, since exact attention serves any number.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
+        seq_len: number of tokens N; only checked, since exact attention works for any number.
         qkv_bias: whether the query, key and value projections have a bias.
 
     Raises:

@@ -38,17 +38,17 @@ def make_attention(
     Args:
         kind: "exact", "nystromformer", "linformer", "performer" or "windowed".
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
         qkv_bias: whether the query, key and value projections have a bias.
-        grid: the grid that the last tokens lie on, for the kinds that ask for it.
+        grid: the grid of the last tokens, for the kinds that need it.
         attention_kwargs: further arguments of that kind.
 
     Returns:
         a module with weights `qkv` and `out_proj` as in :class:`monai.networks.blocks.SABlock`.
 
     Raises:
-        ValueError: if the kind is unknown, or has no such argument, or an argument is wrong for it.
+        ValueError: if the kind is unknown, does not have such an argument, or an argument is invalid.
     """
     if kind not in KINDS:
         raise ValueError(f"attention should be one of {', '.join(KINDS)}, got {kind!r}.")

@@ -16,17 +16,17 @@ class LinformerAttention(SelfAttention):
     Attention to k learned mixtures of the N tokens instead of to the tokens, linear in N.
 
     Based on: "Wang et al., Linformer: Self-Attention with Linear Complexity <https://arxiv.org/abs/2006.04768>",
-    Eq. 7: softmax(Q (E K)^T / sqrt(d)) F V with learned projections E, F of k x N. The projections belong to token
-    positions: the number of tokens is fixed.
+    Eq. 7: softmax(Q (E K)^T / sqrt(d)) F V with learned k x N projections E, F. The projections are tied to token
+    positions, so the number of tokens is fixed.
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
         qkv_bias: whether the query, key and value projections have a bias.
         proj_size: number of mixtures k, at most `seq_len`.
-        share_projections: who shares a projection (Section 4, "Parameter sharing between projections"): "none", every
-            head has its own E and F; "headwise", all heads share E and F; "kv", they also share E = F.
+        share_projections: how projections are shared (Section 4, "Parameter sharing between projections"): "none",
+            every head has its own E and F; "headwise", all heads share E and F; "kv", they also share E = F.
 
     Raises:
         ValueError: if a size is not positive, `proj_size` exceeds `seq_len`, or `share_projections` is unknown.

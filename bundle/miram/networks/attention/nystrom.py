@@ -19,17 +19,17 @@ class NystromAttention(SelfAttention):
         softmax(Q K^T) V  is approximated by  softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V,
 
     plus a depthwise convolution of the values over the tokens (the paper's skip connection). The outer two factors
-    are computed from right to left by the fused kernel, so that no matrix of N columns is kept.
+    are computed from right to left by the fused kernel, so that no matrix with N columns is kept.
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
         qkv_bias: whether the query, key and value projections have a bias.
-        num_landmarks: number of segments, at most `seq_len`; where it does not divide N, segment lengths differ by one
-            (the paper pads instead, so that padding enters the last means).
+        num_landmarks: number of segments, at most `seq_len`; if N is not a multiple of it, segment lengths differ by
+            one (the paper pads instead, so that padding enters the last means).
         pinv_iterations: iterations of the pseudo-inverse; the paper uses 6.
-        conv_kernel_size: odd length, in tokens, of the convolution of the values; None for none.
+        conv_kernel_size: odd length, in tokens, of the convolution of the values; None for no convolution.
 
     Raises:
         ValueError: if a size is not positive, `num_landmarks` exceeds `seq_len`, or `conv_kernel_size` is even.
@@ -66,7 +66,7 @@ class NystromAttention(SelfAttention):
 
     def _landmark_inverse(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         """Pseudo-inverse of the landmarks' attention matrix, (B, heads, M, M), from two (B, heads, M, d)."""
-        # Its iterations cancel large terms: in bf16 they would multiply the error of the whole attention.
+        # The iterations cancel large terms: in bf16 this would multiply the error of the whole attention.
         query, key = at_least_float32(query), at_least_float32(key)
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         return iterative_pinv(scores.softmax(dim=-1), self.pinv_iterations)
@@ -78,7 +78,7 @@ def segment_means(tokens: torch.Tensor, segments: int) -> torch.Tensor:
 
     Args:
         tokens: (..., N, d).
-        segments: number of segments M. N // M tokens each; the first N % M segments have one more.
+        segments: number of segments M, of N // M tokens each; the first N % M segments have one more.
 
     Returns:
         (..., M, d).
@@ -102,7 +102,7 @@ def iterative_pinv(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
     Moore-Penrose inverse by matrix products only (Xiong et al., Lemma 1).
 
     Z_0 = A^T / (|A|_1 |A|_inf), Z_{j+1} = Z_j (13 I - A Z_j (15 I - A Z_j (7 I - A Z_j))) / 4. The norms are those of
-    each matrix: the released code takes one maximum over the batch, by which a sample's output would depend on its
+    each matrix: the released code takes one maximum over the batch, which would make a sample's output depend on its
     neighbours. A singular value s converges in about log(|A|_1 |A|_inf / s^2) / log(13 / 4) iterations; smaller ones
     are damped, not inverted.
 
@@ -125,7 +125,7 @@ def iterative_pinv(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
 
 
 def _token_convolution(num_heads: int, kernel_size: int) -> nn.Conv2d:
-    """Make a convolution of (B, heads, N, d) over the tokens, one kernel a head, that keeps the shape."""
+    """Make a convolution of (B, heads, N, d) over the tokens, with one kernel per head, that keeps the shape."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"conv_kernel_size should be a positive odd number or None, got {kernel_size}.")
     padding = (kernel_size // 2, 0)

@@ -1,4 +1,4 @@
-"""Performer: softmax attention by positive random features."""
+"""Performer: softmax attention with positive random features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PerformerAttention(SelfAttention):
     FAVOR+ approximation of softmax attention, linear in the number of tokens.
 
     Based on: "Choromanski et al., Rethinking Attention with Performers <https://arxiv.org/abs/2009.14794>". By Lemma 1,
-    exp(q . k) is the expectation of phi(q) . phi(k) with phi(x) = exp(w . x - |x|^2 / 2), w normal, so that
+    exp(q . k) is the expectation of phi(q) . phi(k) with phi(x) = exp(w . x - |x|^2 / 2), w normal. Therefore
 
         softmax(Q K^T) V  is approximated by  phi(Q) (phi(K)^T V) / (phi(Q) (phi(K)^T 1)).
 
@@ -23,15 +23,15 @@ class PerformerAttention(SelfAttention):
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads; it divides `hidden_size`.
-        seq_len: number of tokens N; only checked, since features serve any number.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
+        seq_len: number of tokens N; only checked, since the features work for any number.
         qkv_bias: whether the query, key and value projections have a bias.
         num_features: number of random features; None for int(d log d), d the width of a head (the order of the
             paper's Theorem 4).
-        seed: seed of the features; None to draw them as weights are drawn, from torch's own generator, so that every
-            layer has its own.
-        eps: added to every feature of the keys, so that no quotient is 0 / 0 (the authors' stabiliser; they add it to
-            those of the queries too, which after the maximum is taken out are never all 0).
+        seed: seed of the features; None to draw them like weights, from torch's own generator, so that every layer
+            has different ones.
+        eps: added to every feature of the keys, so that no quotient is 0 / 0 (the authors' stabiliser; they also add
+            it to the features of the queries, which are never all 0 after the maximum is subtracted).
 
     Raises:
         ValueError: if a size is not positive, or `eps` is negative.
@@ -62,20 +62,20 @@ class PerformerAttention(SelfAttention):
 
     @torch.no_grad()
     def redraw(self, seed: int | None = None) -> None:
-        """Draw new features in place, as the paper may while it trains; `seed` as in the constructor."""
+        """Draw new features in place, as the paper allows during training; `seed` as in the constructor."""
         num_features, head_size = self.features.shape
         self.features.copy_(orthogonal_gaussian(num_features, head_size, seed))
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend through the features; see :meth:`SelfAttention.attend`."""
-        # bf16 would turn a rounding of 0.4 % of an exponent of 10 into 4 % of a feature.
+        # In bf16, a rounding error of 0.4 % in an exponent of 10 would become an error of 4 % in a feature.
         with torch.autocast(query.device.type, enabled=False):
-            # A constant for a query, or for all keys of a head, cancels in the quotient: take out the maximum.
+            # A constant per query, or for all keys of a head, cancels in the quotient: subtract the maximum.
             exponents = self._exponents(query)
             query_features = (exponents - exponents.detach().amax(dim=-1, keepdim=True)).exp()
             exponents = self._exponents(key)
             key_features = (exponents - exponents.detach().amax(dim=(-2, -1), keepdim=True)).exp()
-            # `eps` enters the sums over tokens, not the (B, heads, N, M) features: one such tensor less to keep.
+            # `eps` is added to the sums over tokens, not to the (B, heads, N, M) features, to keep one tensor less.
             values = at_least_float32(value)
             context = key_features.transpose(-1, -2) @ values + self.eps * values.sum(dim=-2, keepdim=True)
             total = key_features.sum(dim=-2) + self.eps * key.shape[-2]  # (B, heads, M)
@@ -83,13 +83,13 @@ class PerformerAttention(SelfAttention):
 
     def _exponents(self, x: torch.Tensor) -> torch.Tensor:
         """
-        Give the logarithms of the positive features.
+        Compute the logarithms of the positive features.
 
         Args:
             x: (B, heads, N, d) queries or keys.
 
         Returns:
-            (B, heads, N, M): w . x - |x|^2 / 2 of x / d^(1/4), so that a product of two features has q . k / sqrt(d).
+            (B, heads, N, M): w . x - |x|^2 / 2 for x / d^(1/4), so that a product of two features has q . k / sqrt(d).
         """
         x = at_least_float32(x) * x.shape[-1] ** -0.25
         return x @ self.features.to(x.dtype).T - x.square().sum(dim=-1, keepdim=True) / 2
@@ -97,14 +97,14 @@ class PerformerAttention(SelfAttention):
 
 def orthogonal_gaussian(rows: int, columns: int, seed: int | None = None) -> torch.Tensor:
     """
-    Draw Gaussian vectors that are orthogonal to each other in blocks (Choromanski et al., Section 2.4).
+    Draw Gaussian vectors that are orthogonal to each other within blocks (Choromanski et al., Section 2.4).
 
-    Each vector alone is standard normal: a uniform direction, and the length of another Gaussian vector.
+    Each vector alone is standard normal: it has a uniform direction and the length of another Gaussian vector.
 
     Args:
         rows: number of vectors.
         columns: width of a vector, and number of vectors in a block.
-        seed: seed of an own generator; None for torch's own.
+        seed: seed of a separate generator; None for torch's own.
 
     Returns:
         (rows, columns), float32 on the CPU.

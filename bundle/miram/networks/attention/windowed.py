@@ -1,4 +1,4 @@
-"""Attention within groups of a grid's tokens: half of the heads near by, half across the whole grid."""
+"""Attention within groups of a grid's tokens: half of the heads locally, half across the whole grid."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class WindowedAttention(SelfAttention):
     """
     Exact attention in groups of `window_size` tokens along each dimension: linear in the number of tokens.
 
-    The first half of the heads attends within windows, the other half within the tokens that lie a fixed stride apart,
-    one from each part of the grid (the block and the grid attention of MaxViT, Tu et al., arXiv 2204.01697, side by
-    side instead of one after the other), so that one layer sees both detail and the whole. Tokens before the grid's,
-    such as a class token, join every group and get the mean of what they find there.
+    The first half of the heads attends within windows. The other half attends within tokens that are a fixed stride
+    apart, one from each part of the grid. These are the block and grid attention of MaxViT (Tu et al., arXiv
+    2204.01697) side by side instead of one after the other, so that one layer sees both detail and the whole image.
+    Tokens before those of the grid, such as a class token, join every group; their outputs are averaged over groups.
 
     Args:
         hidden_size: width D of a token.
-        num_heads: number of heads, at least 2; it divides `hidden_size`.
-        seq_len: number of tokens N, those before the grid's included.
+        num_heads: number of heads, at least 2; `hidden_size` is a multiple of it.
+        seq_len: number of tokens N, including those before the grid's.
         qkv_bias: whether the query, key and value projections have a bias.
         grid: tokens along each dimension.
         window_size: tokens of a group along each dimension.
 
     Raises:
-        ValueError: if a size is not positive, there is no grid, it has more tokens than the sequence, or the window
-            does not divide it.
+        ValueError: if a size is not positive, there is no grid, it has more tokens than the sequence, or it is not a
+            multiple of the window.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WindowedAttention(SelfAttention):
         if grid is None or math.prod(grid) > seq_len:
             raise ValueError(f"windowed attention needs the grid of its tokens, got {grid} for {seq_len} tokens.")
         if num_heads < 2:
-            raise ValueError("windowed attention needs at least 2 heads: one for windows, one across them.")
+            raise ValueError("windowed attention needs at least 2 heads: one within windows, one across them.")
         if any(size % window_size for size in grid):
             fitting = [size for size in range(2, min(grid) + 1) if math.gcd(*grid) % size == 0]
             raise ValueError(
@@ -70,13 +70,13 @@ class WindowedAttention(SelfAttention):
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, strided: bool) -> torch.Tensor:
         groups = [self._group(tensor, strided) for tensor in (query, key, value)]
-        # the fused kernel knows one batch dimension and one of heads: groups are taken as heads
+        # the fused kernel has one batch and one head dimension: groups are treated as heads
         queries, keys, values = (group.flatten(1, 2) for group in groups)
         attended = functional.scaled_dot_product_attention(queries, keys, values)
         return self._ungroup(attended.unflatten(1, groups[0].shape[1:3]), strided)
 
     def _group(self, tokens: torch.Tensor, strided: bool) -> torch.Tensor:
-        """Sort tokens (B, h, N, d) into groups of T, each behind the prefix: (B, h, groups, prefix + T, d)."""
+        """Sort tokens (B, h, N, d) into groups of T, each after the prefix: (B, h, groups, prefix + T, d)."""
         prefix, tokens = tokens.split((self.num_prefix_tokens, math.prod(self.grid)), dim=2)
         tokens = tokens.unflatten(2, self._split_grid(strided)).permute(self._order(strided))
         tokens = tokens.flatten(2, 1 + len(self.grid)).flatten(3, -2)  # (B, h, groups, T, d)
@@ -92,12 +92,12 @@ class WindowedAttention(SelfAttention):
         return torch.cat((prefix.mean(dim=2), tokens.permute(inverse).flatten(2, -2)), dim=2)
 
     def _split_grid(self, strided: bool) -> list[int]:
-        """Each dimension of the grid as two: which window and where in it, or where in a stride and which."""
+        """Split each dimension of the grid in two: window and place in it, or, if strided, the other way round."""
         pairs = [(size // self.window_size, self.window_size) for size in self.grid]
         return [part for pair in pairs for part in (reversed(pair) if strided else pair)]
 
     def _order(self, strided: bool) -> list[int]:
-        """The order of axes (B, h, *split grid, d) that brings those that number the groups before those within."""
+        """The order of axes (B, h, *split grid, d) that puts the axes of groups before those within a group."""
         within = [2 + 2 * dim + (0 if strided else 1) for dim in range(len(self.grid))]
         number = [2 + 2 * dim + (1 if strided else 0) for dim in range(len(self.grid))]
         return [0, 1, *number, *within, 2 + 2 * len(self.grid)]

@@ -1,4 +1,4 @@
-"""What all decoders share: visible tokens laid on a scale's grid, and from each token the pixels of its patches."""
+"""What all decoders share: placing visible tokens on a scale's grid, and predicting pixels from each token."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, run_block
 
 class Decoded(NamedTuple):
     """
-    What a decoder makes of a batch.
+    What a decoder returns for a batch.
 
     Args:
         prediction: (B, n, P) predicted patches.
-        mask: (B, n) bool, True where a patch counts in the loss: it is hidden.
-        places: (B, n) int64, where on the scale's grid each is; None for the whole grid (n = N_s) in row-major order.
+        mask: (B, n) bool, True where a patch is hidden and therefore counts in the loss.
+        places: (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major
+            order.
     """
 
     prediction: torch.Tensor
@@ -34,20 +35,20 @@ class Decoded(NamedTuple):
 
 class Decoder(nn.Module):
     """
-    A decoder without its forward pass: a subclass says how tokens become predictions.
+    A decoder without a forward pass: a subclass defines how tokens become predictions.
 
     Args:
         encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction over the size of the encoder's image.
+        scale: size of the reconstruction divided by the size of the encoder's image.
         hidden_size: width of a decoder token.
         blocks: the transformer blocks.
-        token_scale: scale of the grid of tokens; that of the reconstruction by default.
-        patches_per_token: patches that a token predicts.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
-            encoder does.
+        token_scale: scale of the grid of tokens; by default that of the reconstruction.
+        patches_per_token: number of patches that a token predicts.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
+            does.
 
     Raises:
-        ValueError: if a scale gives no whole grid, or the width does not fit the positions.
+        ValueError: if a scale does not give a whole grid, or the width does not fit the positions.
     """
 
     def __init__(
@@ -88,28 +89,28 @@ class Decoder(nn.Module):
 
         Args:
             latent: (B, [1 +] V, D) tokens from the encoder.
-            keep: (B, V) their places on the encoder's grid.
+            keep: (B, V) their indices on the encoder's grid.
 
         Returns:
-            the patches of the scale's grid; in training maybe a part of them only, in evaluation all.
+            the patches of the scale's grid: all in evaluation, possibly only some in training.
         """
         raise NotImplementedError
 
     def hidden(self, keep: torch.Tensor) -> torch.Tensor:
         """
-        The patches that the encoder did not see any part of: all that can count in the loss.
+        The patches of which the encoder saw no part: all that can count in the loss.
 
         Args:
             keep: (B, V) the visible patches of the encoder's grid.
 
         Returns:
-            (B, N_s) bool; in evaluation the same mask as the forward pass gives.
+            (B, N_s) bool; in evaluation the same mask as that of the forward pass.
         """
         return scale_mask(hidden_mask(keep, math.prod(self.encoder_grid)), self.encoder_grid, self.grid)
 
     def embed(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Bring the latent to the decoder's width.
+        Project the latent to the decoder's width.
 
         Returns:
             (B, 0 or 1, D) the class token, if there is one, and (B, V, D) the visible patches' tokens.
@@ -119,8 +120,8 @@ class Decoder(nn.Module):
 
     def lay_out(self, visible: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """
-        Token interpolation: visible tokens (B, V, D) at their places, the mask token at all others, interpolated to the
-        grid of tokens, with its positions: (B, N, D).
+        Token interpolation: visible tokens (B, V, D) at their places and the mask token at all others, interpolated to
+        the grid of tokens, plus its positions: (B, N, D).
         """
         places = self.mask_token.to(visible.dtype).expand(visible.shape[0], math.prod(self.encoder_grid), -1)
         tokens = places.scatter(1, keep[..., None].expand_as(visible), visible)
@@ -134,7 +135,7 @@ class Decoder(nn.Module):
 
 
 def prefix_tokens(encoder: ViTEncoder) -> int:
-    """How many tokens of the latent stand before the patches': the class token, or none."""
+    """The number of tokens before those of the patches: 1 with a class token, otherwise 0."""
     return 0 if encoder.cls_token is None else 1
 
 
@@ -145,8 +146,8 @@ def interpolate_tokens(tokens: torch.Tensor, source: Sequence[int], target: Sequ
 
     Args:
         tokens: (B, prod(source), D) in row-major order.
-        source: grid of the tokens given.
-        target: grid of the tokens wanted.
+        source: the current grid.
+        target: the new grid.
 
     Returns:
         (B, prod(target), D)
@@ -160,12 +161,12 @@ def interpolate_tokens(tokens: torch.Tensor, source: Sequence[int], target: Sequ
 
 def scale_mask(mask: torch.Tensor, source: Sequence[int], target: Sequence[int]) -> torch.Tensor:
     """
-    Carry a mask to another grid: a patch there is hidden if every patch that it overlaps here is hidden.
+    Transfer a mask to another grid: a patch there is hidden if all patches that it overlaps on this grid are hidden.
 
     Args:
         mask: (B, prod(source)) bool, True where hidden.
-        source: grid of the mask given.
-        target: grid of the mask wanted.
+        source: the current grid.
+        target: the new grid.
 
     Returns:
         (B, prod(target)) bool
@@ -173,6 +174,6 @@ def scale_mask(mask: torch.Tensor, source: Sequence[int], target: Sequence[int])
     if tuple(source) == tuple(target):
         return mask
     visible = (~mask).float().unflatten(1, tuple(source))[:, None]
-    # the windows of adaptive pooling are just the patches that overlap, for finer and for coarser grids
+    # the windows of adaptive pooling are exactly the overlapping patches, for finer and for coarser grids
     pool = F.adaptive_max_pool2d if len(source) == 2 else F.adaptive_max_pool3d
     return pool(visible, tuple(target)).flatten(1) == 0

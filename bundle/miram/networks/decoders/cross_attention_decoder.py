@@ -1,4 +1,4 @@
-"""A decoder that asks the latent for a part of the hidden patches only."""
+"""A decoder that predicts only a sample of the hidden patches, by cross-attention to the latent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CrossAttentionBlockWithMLP(nn.Module):
     Args:
         hidden_size: width of a token, D.
         num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layer over D.
+        mlp_ratio: width of the feed-forward layer divided by D.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
@@ -36,37 +36,37 @@ class CrossAttentionBlockWithMLP(nn.Module):
         self.mlp = MLPBlock(hidden_size, int(hidden_size * mlp_ratio))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Map tokens (B, N, D) that look at a context (B, M, D) to tokens (B, N, D)."""
+        """Map tokens (B, N, D) that attend to a context (B, M, D) to tokens (B, N, D)."""
         x = x + self.attn(self.norm1(x), context)
         return x + self.mlp(self.norm2(x))
 
 
 class CrossAttentionDecoder(Decoder):
     """
-    Decode a sample of the hidden patches, each by itself: the cost of a finer grid falls with the share decoded.
+    Decode a sample of the hidden patches, each independently: the cost of a finer grid falls with the share decoded.
 
-    The queries are MIRAM's interpolated tokens at the sampled places of the scale's grid; they attend to the visible
-    tokens and not to each other (CrossMAE, Fu et al., arXiv 2401.14391, where a quarter of MAE's hidden patches was
-    found to train as good an encoder). A patch's prediction is therefore the same whichever others are decoded: in
-    evaluation all are, and the validation loss, over every hidden patch, is comparable with any other decoder's; the
-    training loss is that of the sample.
+    The queries are MIRAM's interpolated tokens at the sampled places of the scale's grid. They attend to the visible
+    tokens and not to each other (CrossMAE, Fu et al., arXiv 2401.14391, who found that decoding a quarter of MAE's
+    hidden patches trains as good an encoder). A patch's prediction therefore does not depend on which others are
+    decoded. In evaluation all are, so the validation loss covers every hidden patch and is comparable with any other
+    decoder's. The training loss is that of the sample.
 
-    The sample follows from the visible patches, which follow from (seed, epoch, sample): no generator is read.
+    The sample depends only on the visible patches, which follow from (seed, epoch, sample): no generator is used.
 
     Args:
         encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction over the size of the encoder's image.
+        scale: size of the reconstruction divided by the size of the encoder's image.
         hidden_size: width of a decoder token.
         num_layers: transformer blocks.
         num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
         decode_ratio: share of the hidden patches that a training step decodes.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
-            encoder does.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
+            does.
 
     Raises:
-        ValueError: if the scale gives no whole grid, the width fits neither heads nor positions, or the share is not
-            above 0 and at most 1.
+        ValueError: if the scale does not give a whole grid, the width does not fit heads or positions, or the share is
+            not above 0 and at most 1.
     """
 
     patch_codes: torch.Tensor
@@ -88,7 +88,7 @@ class CrossAttentionDecoder(Decoder):
         blocks = (CrossAttentionBlockWithMLP(hidden_size, num_heads, mlp_ratio) for _ in range(num_layers))
         super().__init__(encoder, scale, hidden_size, blocks, activation_checkpointing=activation_checkpointing)
         self.decode_ratio = decode_ratio
-        # a visible patch's position among those of the scale's grid: where its middle is
+        # a visible patch's position, interpolated on the scale's grid at the patch's centre
         context_positions = interpolate_tokens(self.position_embeddings.detach(), self.grid, self.encoder_grid)[0]
         self.register_buffer("context_positions", context_positions, persistent=False)
         codes = random_bits(0, 0, torch.arange(math.prod(self.encoder_grid)), 1)[:, 0]
@@ -113,12 +113,13 @@ class CrossAttentionDecoder(Decoder):
             hidden: (B, N_s) bool, the hidden patches of the scale's grid.
 
         Returns:
-            (B, n) int64, hidden patches, the same n in every image. At a scale at which images differ in their number
-            of hidden patches, an image with fewer than n has visible ones, too, which do not count in the loss.
+            (B, n) int64, indices of hidden patches, the same n in every image. If images differ in their number of
+            hidden patches at this scale, an image with fewer than n also gets visible ones, which do not count in the
+            loss.
         """
         share_hidden = 1 - keep.shape[1] / math.prod(self.encoder_grid)
         count = max(1, round(self.decode_ratio * share_hidden * hidden.shape[1]))
-        # a sum does not depend on the order; the scale gives each decoder a sample of its own
+        # a sum does not depend on the order; the scale gives each decoder its own sample
         image_code = self.patch_codes[keep].sum(dim=1)
         order = random_bits(0, round(self.scale * 1000), image_code, hidden.shape[1])
         return order.masked_fill(~hidden, _NEVER).topk(count, dim=1, largest=False, sorted=False).indices

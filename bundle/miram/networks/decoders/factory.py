@@ -20,7 +20,7 @@ KINDS: dict[str, type[Decoder]] = {
 
 
 def scales_of(decoders: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The scale of each decoder that a config lists, in its order."""
+    """The scales of the decoders in a config, in the same order."""
     return [decoder["scale"] for decoder in decoders]
 
 
@@ -31,10 +31,10 @@ def make_decoder(encoder: ViTEncoder, kind: str = "self_attention", **arguments:
     Args:
         encoder: the encoder whose tokens are decoded.
         kind: "self_attention", "cross_attention" or "sub_pixel".
-        arguments: of that kind: scale, hidden_size, ...
+        arguments: those of that kind: scale, hidden_size, ...
 
     Raises:
-        ValueError: if the kind is unknown, or has no such argument, or an argument is wrong for it.
+        ValueError: if the kind is unknown, does not have such an argument, or an argument is invalid.
     """
     if kind not in KINDS:
         raise ValueError(f"a decoder's kind should be one of {', '.join(KINDS)}, got {kind!r}.")

@@ -23,11 +23,11 @@ class DecoderBlock(nn.Module):
     Args:
         hidden_size: width of a token, D.
         num_heads: attention heads.
-        seq_len: tokens of a sequence, which some kinds of attention must know.
-        mlp_ratio: width of the feed-forward layer over D.
+        seq_len: tokens in a sequence, which some kinds of attention need to know.
+        mlp_ratio: width of the feed-forward layer divided by D.
         attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
         attention_kwargs: further arguments of that attention.
-        grid: the grid that the last tokens of a sequence lie on, which windows must know.
+        grid: the grid of the last tokens of a sequence, which windows need to know.
     """
 
     def __init__(
@@ -55,28 +55,29 @@ class DecoderBlock(nn.Module):
 
 class ScaleDecoder(Decoder):
     """
-    Reconstruct an image at one scale by token interpolation (MIRAM, arXiv 2503.07157): the reference, and the dearest.
+    Reconstruct an image at one scale by token interpolation (MIRAM, arXiv 2503.07157): the reference decoder, and the
+    most expensive one.
 
-    The visible tokens are put back at their places on the encoder's grid, a learned mask token at all others; the grid
-    is interpolated to the scale's own (14 x 14 to 28 x 28 at 2x), gets its own positions, runs through its own blocks,
-    and each token predicts the pixels of its own patch. At scale 1 nothing is interpolated: that is MAE's decoder.
+    The visible tokens are put back at their places on the encoder's grid, with a learned mask token at all others. The
+    grid is interpolated to that of the scale (14 x 14 to 28 x 28 at 2x), positions are added, the blocks run, and each
+    token predicts the pixels of its patch. At scale 1 nothing is interpolated: this is MAE's decoder.
 
-    Width and depth are what it costs: at 2x a decoder of 256 x 2 takes a thirteenth of the operations of MAE's 512 x 8.
+    Width and depth determine the cost: at 2x a 256 x 2 decoder takes a thirteenth of the operations of MAE's 512 x 8.
 
     Args:
         encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction over the size of the encoder's image.
+        scale: size of the reconstruction divided by the size of the encoder's image.
         hidden_size: width of a decoder token.
         num_layers: transformer blocks.
         num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
         attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
         attention_kwargs: further arguments of that attention.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
-            encoder does.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
+            does.
 
     Raises:
-        ValueError: if the scale gives no whole grid, or the width fits neither heads nor positions.
+        ValueError: if the scale does not give a whole grid, or the width does not fit heads or positions.
     """
 
     def __init__(

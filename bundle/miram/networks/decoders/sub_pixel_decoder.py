@@ -1,4 +1,4 @@
-"""A decoder that thinks on the encoder's grid and predicts finer patches from its tokens."""
+"""A decoder that works on the encoder's grid and predicts finer patches from its tokens."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from miram.networks.vit_encoder import ViTEncoder
 
 class SubPixelDecoder(Decoder):
     """
-    Predict fine patches from coarse tokens: a 2x reconstruction for little more than the blocks of 1x.
+    Predict fine patches from coarse tokens: a 2x reconstruction for little more than the cost of the 1x blocks.
 
-    The blocks run on the encoder's own grid; the last layer is wider and gives, from each token, all patches of the
-    finer grid that lie in its place (in two dimensions the sub-pixel convolution of Shi et al., arXiv 1609.05158). So
-    the scale has no grid of tokens of its own; its targets and its loss are those of any other decoder.
+    The blocks run on the encoder's grid. The last layer is wider and predicts, from each token, all patches of the
+    finer grid inside the token's patch (in two dimensions the sub-pixel convolution of Shi et al., arXiv 1609.05158).
+    So the scale has no token grid of its own, but its targets and loss are the same as for any other decoder.
 
     Args:
         encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction over the size of the encoder's image, a whole number.
+        scale: size of the reconstruction divided by the size of the encoder's image, a whole number.
         hidden_size: width of a decoder token.
         num_layers: transformer blocks.
         num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layers over `hidden_size`.
+        mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
         attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
         attention_kwargs: further arguments of that attention.
-        activation_checkpointing: compute the blocks again in the backward pass, to save memory; by default as the
-            encoder does.
+        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
+            does.
 
     Raises:
-        ValueError: if the scale is no whole number, or the width fits neither heads nor positions.
+        ValueError: if the scale is not a whole number, or the width does not fit heads or positions.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SubPixelDecoder(Decoder):
 
 def split_tokens(tokens: torch.Tensor, grid: Sequence[int], factor: int) -> torch.Tensor:
     """
-    Give each part of a token a place of its own on a grid `factor` times as fine.
+    Give each part of a token its own place on a grid that is `factor` times as fine.
 
     Args:
         tokens: (B, prod(grid), factor^d * P), the parts of a token in row-major order.

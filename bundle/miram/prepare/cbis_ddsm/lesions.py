@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from miram.prepare.cbis_ddsm.layout import DicomFile
 from miram.prepare.cbis_ddsm.masks import find_mask
 from miram.prepare.prepared import write_png16
 from miram.readers.formats import read_image
-from miram.transforms.crops import breast_mask, crop_at, resize_crop, tissue_centers
+from miram.transforms.crops import breast_mask, crop_at, cut_lesion, tissue_centers
 
 
 @dataclass(frozen=True)
@@ -124,31 +123,6 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
     if job.tissue:
         _cut_tissue(image, job, output_dir, settings, crops)
     return crops
-
-
-def cut_lesion(
-    image: np.ndarray, mask: np.ndarray, crop_size: int, context: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """
-    Cut a square with context around a lesion: at native resolution where it fits in, else reduced, anti-aliased.
-
-    Args:
-        image: (H, W) uint16.
-        mask: (H, W) bool, True in the lesion, somewhere.
-        crop_size: side of the crop returned.
-        context: least side of the square in bounding boxes of the lesion.
-
-    Returns:
-        the crop and its mask (0 and 65535), both (crop_size, crop_size) uint16, and the crop's pixels per original one.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = (rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0])
-    center = ((rows[0] + rows[-1] + 1) / 2, (columns[0] + columns[-1] + 1) / 2)
-    side = max(crop_size, math.ceil(context * max(box)))
-    crop, crop_mask = crop_at(image, center, side), crop_at(mask.astype(np.uint16) * 65535, center, side)
-    if side > crop_size:
-        crop, crop_mask = resize_crop(crop, crop_size), resize_crop(crop_mask, crop_size)
-    return crop, np.where(crop_mask > 32767, 65535, 0).astype(np.uint16), crop_size / side
 
 
 def _cut_tissue(image: np.ndarray, job: ImageJob, output_dir: Path, settings: CropSettings, crops: ImageCrops) -> None:

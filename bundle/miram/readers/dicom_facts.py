@@ -1,0 +1,104 @@
+"""What a DICOM header tells of an image besides its pixels: known terms only, and by what a patient is known."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from pydicom.dataset import Dataset
+
+from miram.readers.dicom_tags import items, numbers, text, texts
+
+# SNOMED CT and the older SNOMED RT codes of views (DICOM PS3.16, CID 4014) and of their modifiers (CID 4015).
+VIEW_CODES = {
+    **dict.fromkeys(("399162004", "R-10242"), "CC"),
+    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
+    **dict.fromkeys(("399260004", "R-10224"), "ML"),
+    **dict.fromkeys(("399352003", "R-10228"), "LM"),
+    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
+    **dict.fromkeys(("399196006", "R-10244"), "FB"),
+    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
+    **dict.fromkeys(("441555000", "R-40AAA"), "ISO"),
+    **dict.fromkeys(("399192008", "R-1024A"), "XCCL"),
+    **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
+    **dict.fromkeys(("127457009", "G-8310"), "SPECIMEN"),
+}
+IMPLANT_DISPLACED = "implant displaced"
+MODIFIERS = {
+    **dict.fromkeys(("399163009", "R-102D6"), "magnification"),
+    **dict.fromkeys(("399055006", "R-102D7"), "spot compression"),
+    **dict.fromkeys(("399209000", "R-102D5"), IMPLANT_DISPLACED),
+    **dict.fromkeys(("399161006", "R-102D2"), "cleavage"),
+    **dict.fromkeys(("399011000", "R-102D1"), "axillary tail"),
+    **dict.fromkeys(("399197002", "R-102D3", "399226006", "R-102D4"), "rolled"),
+    **dict.fromkeys(("415670009", "R-102C9", "414493004", "R-102CA"), "rolled"),
+    **dict.fromkeys(("399110001", "R-102C2"), "tangential"),
+    **dict.fromkeys(("442581004", "R-40AB3"), "nipple in profile"),
+    **dict.fromkeys(("442580003", "R-40AB2"), "axillary tissue"),
+    **dict.fromkeys(("441752004", "P2-00161"), "anterior compression"),
+    **dict.fromkeys(("442593008", "R-40ABE"), "inframammary fold"),
+}
+# Defined terms of ViewPosition: mammography's (CID 4014) and those of projection radiography (PS3.3, C.8.7.1.1).
+VIEWS = {
+    *("CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "ISO", "XCC", "XCCL", "XCCM", "XCCCL", "CV", "AT", "RL", "RM"),
+    *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
+}
+SIDES = {"L": "LEFT", "R": "RIGHT"}
+TERMS = {
+    "photometric_interpretation": ("PhotometricInterpretation", {"MONOCHROME1", "MONOCHROME2", "RGB"}),
+    "presentation_intent_type": ("PresentationIntentType", {"FOR PRESENTATION", "FOR PROCESSING"}),
+    "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),
+    "breast_implant_present": ("BreastImplantPresent", {"YES", "NO"}),
+}
+# Storage classes that say it themselves: digital X-ray, mammography, intra-oral.
+INTENTS = {
+    f"1.2.840.10008.5.1.4.1.1.1.{number}{end}": intent
+    for number in ("1", "2", "3")
+    for end, intent in (("", "FOR PRESENTATION"), (".1", "FOR PROCESSING"))
+}
+
+
+def spacing(header: Dataset) -> tuple[float, ...] | None:
+    """mm per pixel down and across, the first pair that can be used."""
+    pairs = (numbers(header, name) for name in ("PixelSpacing", "ImagerPixelSpacing"))
+    usable = (pair for pair in pairs if len(pair) == 2 and all(isfinite(value) and value > 0 for value in pair))
+    return next((tuple(pair) for pair in usable), None)
+
+
+def laterality(header: Dataset) -> str | None:
+    """LEFT or RIGHT, where the header says one of them."""
+    said = (SIDES.get(text(header, name)) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
+    return next((side for side in said if side), None)
+
+
+def view(header: Dataset) -> str | None:
+    """The view position, or what the view's code means: known terms only."""
+    position = text(header, "ViewPosition")
+    codes = (VIEW_CODES.get(text(item, "CodeValue")) for item in items(header, "ViewCodeSequence"))
+    return position if position in VIEWS else next((code for code in codes if code), None)
+
+
+def identity(header: Dataset, name: str) -> str | None:
+    """PatientID or StudyInstanceUID as it stands."""
+    return "\\".join(texts(header, name)) or None
+
+
+def terms(header: Dataset) -> dict[str, str]:
+    """What of the header may mislead a training, as columns of the report: known terms only, "" where it says none."""
+    said = {column: (text(header, name), known) for column, (name, known) in TERMS.items()}
+    found = {column: term if term in known else "" for column, (term, known) in said.items()}
+    found["presentation_intent_type"] = found["presentation_intent_type"] or INTENTS.get(
+        text(header, "SOPClassUID"), ""
+    )
+    return found | {"view": ", ".join(filter(None, (view(header), *_modifiers(header))))}
+
+
+def _modifiers(header: Dataset, magnified: float = 1.4) -> list[str]:
+    """How the view differs from a plain one; a contact view is magnified 1.1 times or less."""
+    codes = [
+        text(modifier, "CodeValue")
+        for item in items(header, "ViewCodeSequence")
+        for modifier in items(item, "ViewModifierCodeSequence")
+    ]
+    found = {MODIFIERS[code] for code in codes if code in MODIFIERS}
+    factor = numbers(header, "EstimatedRadiographicMagnificationFactor")[:1]
+    return sorted(found | {"magnification"} if factor and factor[0] >= magnified else found)

@@ -1,0 +1,93 @@
+"""Rescale, tables and windows that can be used, and those that cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from miram.readers.dicom import read_dicom
+
+from ..image_files import dataset, picture, save, write_dicom
+from .test_dicom_tags import with_raw
+
+LIMIT = 10**6
+
+
+def table(entries: int, bits: int, **elements: Any) -> Dataset:
+    """A lookup table that rises over its range."""
+    result = Dataset()
+    result.LUTDescriptor = [entries, 0, bits]
+    result.LUTData = (np.arange(entries) * (2**bits - 1) // (entries - 1)).tolist()
+    result["LUTDescriptor"].VR = result["LUTData"].VR = "US"
+    for name, value in elements.items():
+        setattr(result, name, value)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("center", "width", "function"),
+    [
+        (b"unknown ", b"100 ", b""),
+        (b"2000", b"0 ", b""),
+        (b"2000", b"-5", b"LINEAR_EXACT"),
+        (b"2000", b"nan ", b""),
+        (b"2000", b"3000", b"CURVED"),
+        (b"-99999 ", b"10", b""),  # shows every pixel white
+    ],
+)
+def test_a_window_that_cannot_be_used_is_left_out_and_said(
+    tmp_path: Path, center: bytes, width: bytes, function: bytes
+) -> None:
+    result = with_raw(with_raw(dataset(picture(12), 12), "WindowCenter", "DS", center), "WindowWidth", "DS", width)
+    image = read_dicom(save(tmp_path / "a.dcm", with_raw(result, "VOILUTFunction", "CS", function)), LIMIT)
+    assert image.remarks == ("window of the header cannot be used and is left out",)
+    assert image.scaling == "12 bit x 65535/4095"
+
+
+def test_the_first_window_that_can_be_used_is_applied(tmp_path: Path) -> None:
+    result = with_raw(dataset(picture(12), 12), "WindowCenter", "DS", b"\\2000")
+    image = read_dicom(save(tmp_path / "a.dcm", with_raw(result, "WindowWidth", "DS", b"\\3001,0 ")), LIMIT)
+    expected = read_dicom(write_dicom(tmp_path / "b.dcm", picture(12), 12, WindowCenter=2000, WindowWidth=3001), LIMIT)
+    np.testing.assert_array_equal(image.pixels, expected.pixels)
+
+
+def test_a_window_without_a_width_counts_as_absent(tmp_path: Path) -> None:
+    image = read_dicom(write_dicom(tmp_path / "a.dcm", picture(12), 12, WindowCenter=2000, WindowWidth=""), LIMIT)
+    assert (image.scaling, image.remarks) == ("12 bit x 65535/4095", ())
+
+
+@pytest.mark.parametrize("bits", [8, 10, 16])
+def test_a_table_is_applied_whatever_its_bits(tmp_path: Path, bits: int) -> None:
+    stored = picture(12)
+    image = read_dicom(write_dicom(tmp_path / "a.dcm", stored, 12, VOILUTSequence=[table(4096, bits)]), LIMIT)
+    expected = (np.arange(4096) * (2**bits - 1) // 4095)[stored] / (2**bits - 1) * 65535
+    np.testing.assert_allclose(image.pixels, expected, atol=1)  # rounding
+
+
+@pytest.mark.parametrize("elements", [{"LUTDescriptor": None}, {"LUTData": None}, {"LUTDescriptor": [4096]}])
+def test_a_damaged_table_gives_way_to_the_window(tmp_path: Path, elements: dict[str, Any]) -> None:
+    window = {"WindowCenter": 2000, "WindowWidth": 1001}
+    expected = read_dicom(write_dicom(tmp_path / "a.dcm", picture(12), 12, **window), LIMIT)
+    damaged = table(4096, 12, **elements)
+    image = read_dicom(write_dicom(tmp_path / "b.dcm", picture(12), 12, VOILUTSequence=[damaged], **window), LIMIT)
+    np.testing.assert_array_equal(image.pixels, expected.pixels)
+    assert image.remarks == ("VOILUTSequence of the header cannot be used and is left out",)
+
+
+def test_a_damaged_modality_table_and_a_rescale_to_nothing_are_left_out(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "a.dcm", picture(12), 12, ModalityLUTSequence=[table(4096, 12, LUTData=None)])
+    assert read_dicom(path, LIMIT).remarks == ("ModalityLUTSequence of the header cannot be used and is left out",)
+    path = write_dicom(tmp_path / "b.dcm", picture(12), 12, RescaleSlope=0, RescaleIntercept=0)
+    (remark,) = read_dicom(path, LIMIT).remarks
+    assert remark == "RescaleSlope or RescaleIntercept of the header cannot be used and is left out"
+
+
+def test_a_negative_rescale_turns_the_window_once(tmp_path: Path) -> None:
+    elements = {"RescaleSlope": -1, "RescaleIntercept": 4095, "WindowCenter": 2047, "WindowWidth": 4096}
+    image = read_dicom(write_dicom(tmp_path / "a.dcm", picture(12), 12, **elements), LIMIT)
+    expected = (4095.0 - picture(12)) / 4095 * 65535
+    np.testing.assert_allclose(image.pixels, expected, atol=17)  # the window's middle is half a level off
