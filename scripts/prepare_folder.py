@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.prepare.folder import Summary, prepare_folder
 from miram.prepare.image_crops import CROPS, CropSettings
+from miram.prepare.labels import LabelColumn
 from miram.readers.formats import format_names
 from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
@@ -96,27 +98,40 @@ def describe(summary: Summary, crops: str) -> str:
         lines.append(f"{count} images are {NOTICES[name]}{twins}: --leave_out {name} skips them")
     if summary.dark:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
-    for name, classes in summary.tasks.items():
-        if len(classes) == 2:
-            lines.append(f"task {name}: {classes[0]} or {classes[1]}; a probability is that of {classes[1]}")
+    if summary.rows_without_image:
+        lines.append(f"{summary.rows_without_image} of {summary.rows} rows of the table name no image")
+    lines += [describe_labels(name, column) for name, column in summary.labels.items()]
+    lines += [f"warning: {remark}" for remark in summary.remarks]
     lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
     return "\n".join([*lines, "", "next:", *next_commands(summary, crops)])
+
+
+def describe_labels(name: str, column: LabelColumn, most: int = 30) -> str:
+    """The classes of a column of labels and their images, of very many the first."""
+    counts = [f"{label} {count}" for label, count in column.classes.items()]
+    more = [f"and {len(counts) - most} more classes"] if len(counts) > most else []
+    kind = "task" if column.is_task else "column"
+    text = f"{kind} {name}: {', '.join([*counts[:most], *more]) or 'no label'} (images; {column.unknown} unknown)"
+    if column.several:
+        return f"{text}; several classes an image"
+    return f"{text}; a probability is that of {list(column.classes)[1]}" if len(counts) == 2 else text
 
 
 def next_commands(summary: Summary, crops: str) -> list[str]:
     """The next commands; windows of tissue cannot be classified, since they are not lesions."""
     overlays = ["configs/volumes.yaml"] if summary.spatial_dims == 3 else []
     task = next(iter(summary.tasks), None)
+    folder = shell_path(summary.output_dir)
     steps = [("training", "pretrain", "")]
     if task is not None and crops == "whole":
-        steps.append(("training", "finetune", f" --task {task}"))
+        steps.append(("training", "finetune", f" --task {shlex.quote(task)}"))
         if summary.patients["test"]:
-            steps.append(("evaluating", "evaluate", f" --task {task}"))
+            steps.append(("evaluating", "evaluate", f" --task {shlex.quote(task)}"))
     commands = []
     for workflow, config, options in steps:
         files = [f"configs/{config}.yaml", *overlays]
         shown = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
-        command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {summary.output_dir}"
+        command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {folder}"
         commands.append(f"  {command}{options}")
     if summary.tasks and crops != "whole":
         commands.append("  (labels are for whole images: to classify them, prepare another folder with --crops whole)")

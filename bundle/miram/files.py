@@ -66,6 +66,16 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     write_text(path, json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
 
 
+def as_text(path: str | os.PathLike[str]) -> str:
+    """
+    A path, or a message that names one, as text that every output can hold.
+
+    Bytes of a file name that are not UTF-8 (Latin-1 of an old disk or archive), which Python keeps as half characters
+    that no file takes, are written as `\\xe4`; any other text stays as it is.
+    """
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def path_inside(folder: str | os.PathLike[str], relative: str) -> Path:
     """
     Join `relative` to `folder`, and refuse a path that leaves it.

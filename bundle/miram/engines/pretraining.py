@@ -99,20 +99,20 @@ class PrepareTwoViews(PrepareBatch):
         return downsample(first, self.image_size), label, (downsample(second, self.image_size),), {}
 
 
-def validation_metrics(loss_function: MultiScaleReconstructionLoss, device: torch.device) -> dict[str, Metric]:
+def validation_metrics(loss_function: Any, device: torch.device) -> dict[str, Metric]:
     """
     Means over all validation images, gathered over the processes.
 
     Args:
-        loss_function: gives the names and weights of the scales.
+        loss_function: gives the names and weights of the scales; a stock loss has none.
         device: where the sums are kept, so that nothing waits for the device in between.
 
     Returns:
         "val_loss", the weighted sum, and one mean per scale ("val_loss_1x").
     """
-    weights = torch.tensor(loss_function.weights, device=device)
+    weights = torch.tensor(getattr(loss_function, "weights", (1.0,)), device=device)
     columns = {"val_loss": lambda output: (output["per_image"] * weights).sum(1, keepdim=True)}
-    for column, name in enumerate(loss_function.names):
+    for column, name in enumerate(getattr(loss_function, "names", ())):
         columns[f"val_{name}"] = partial(_column, column)
     # (B, 1) and [0]: Ignite takes the first of two dimensions for the images, and a vector for one sample
     return {name: Average(transform, device=device)[0] for name, transform in columns.items()}

@@ -46,6 +46,9 @@ class TrainingStep:
     """
     Forward, backward, and at the end of a group of batches an optimizer step.
 
+    The trainer's loss function gives a tensor, as stock losses do, or a dictionary of tensors: "loss", to minimise, and
+    others to be logged beside it.
+
     A step whose loss or gradient is not finite is left out: the weights stay as they are. Whether the run then stops or
     goes on is for :class:`miram.handlers.FiniteLossHandler` to say, which finds `engine.state.skipped` on the device, 0
     or 1, and None between two steps: nothing here waits for a GPU. Overflow of float16 gradients is no fault, since the
@@ -89,7 +92,7 @@ class TrainingStep:
         with nullcontext() if last else _without_exchange(engine.network):
             with autocast(engine.state.device, self.precision):
                 output = engine.inferer(inputs, engine.network, *args, **kwargs)
-            losses = engine.loss_function(output, targets)
+            losses = _named_losses(engine.loss_function(output, targets))
             # times 1, or NaN: a loss that is not finite shows in the gradients, which all processes share
             self.scaler.scale(losses["loss"] * (losses["loss"].detach() * 0 + 1) / size).backward()
         if self.scaler.is_enabled():  # its gradients may overflow, its losses may not
@@ -132,6 +135,24 @@ class TrainingStep:
         _step_unless(engine.optimizer, self.faults)
 
 
+def _named_losses(losses: Any) -> dict[str, torch.Tensor]:
+    """
+    What a loss function gave, by name.
+
+    Raises:
+        InputError: if it is neither one number nor a dictionary with "loss".
+    """
+    named = {"loss": losses} if isinstance(losses, torch.Tensor) else losses
+    loss = named.get("loss") if isinstance(named, dict) else None
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
+        raise InputError(
+            f"the loss function gave a {type(losses).__name__}{shape}; training needs one number: a tensor (of a stock "
+            'loss with reduction="mean"), or a dictionary that holds it as "loss"'
+        )
+    return named
+
+
 def _not_finite(value: torch.Tensor) -> torch.Tensor:
     """1 where a scalar is NaN or infinite, else 0; on its device."""
     return (~torch.isfinite(value)).float()
@@ -157,7 +178,8 @@ class ValidationStep:
     Forward without gradients; the loss of each image apart, so that its mean does not depend on the batches.
 
     Args:
-        loss_function: with `per_image(output, targets)` -> (B, S), one column a name.
+        loss_function: with `per_image(output, targets)` -> (B, S), one column a name; or a stock loss of two tensors,
+            which is called for each image alone and gives one column.
         precision: "float32", "bfloat16" or "float16".
     """
 
@@ -182,9 +204,18 @@ class ValidationStep:
         with torch.no_grad():
             with autocast(engine.state.device, self.precision):
                 output = engine.inferer(inputs, network, *args, **kwargs)
-            per_image = self.loss_function.per_image(output, targets)
+            per_image = _per_image(self.loss_function, output, targets)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output, targets, per_image
+
+
+def _per_image(loss_function: Any, output: Any, targets: Any) -> torch.Tensor:
+    """The losses of each image, (B, S)."""
+    if hasattr(loss_function, "per_image"):
+        return loss_function.per_image(output, targets)
+    pairs = zip(output, targets, strict=True)
+    losses = [_named_losses(loss_function(one[None], target[None]))["loss"] for one, target in pairs]
+    return torch.stack([loss.reshape(1) for loss in losses])
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[Any]:

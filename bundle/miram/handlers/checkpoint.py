@@ -30,10 +30,11 @@ from miram.handlers.checkpoint_parts import (
     start_within,
     warn_of_changes,
 )
+from miram.handlers.checkpoint_schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
-_KEYS = {"epoch", "iteration", "scheduler_step", "best_metric", "best_metric_epoch"}
+_KEYS = {"epoch", "iteration", "best_metric", "best_metric_epoch"}
 
 
 class CheckpointHandler:
@@ -42,8 +43,8 @@ class CheckpointHandler:
 
     The order of samples, their augmentation and their masks follow from the seed and the epoch; so beside the weights a
     checkpoint holds the optimizer, the loss scaler, the position (epochs done, and iterations of the one after), the
-    place in the learning-rate schedule, the sums of the epoch so far, and torch's generators, which stochastic depth
-    draws from. The schedule itself is the config's, so that a run can be made longer.
+    state of the learning-rate schedule, the sums of the epoch so far, and torch's generators, which stochastic depth
+    draws from. What a schedule does not change in itself is the config's, so that a run can be made longer.
 
     Within an epoch a run is saved after an optimizer step, so that no gradient is lost. SIGTERM and SIGINT (Ctrl-C)
     save it at the next step, or as it was after the last step if they come while an epoch is concluded (validation),
@@ -87,8 +88,9 @@ class CheckpointHandler:
             "scaler": step.scaler,
             **(more or {}),
         }
-        self.each_process: dict[str, Any] = {"generators": Generators(), **(each_process or {})}
-        self.scheduler = scheduler
+        self.generators = Generators()
+        self.each_process: dict[str, Any] = {"generators": self.generators, **(each_process or {})}
+        self.schedule = Schedule(scheduler)
         self.step = step
         self.resume = resume
         self.interval = interval
@@ -163,7 +165,7 @@ class CheckpointHandler:
         content["each_process"] = self.agreement.gather(
             {name: part.state_dict() for name, part in self.each_process.items()}
         )
-        content["scheduler_step"] = self.scheduler.last_epoch
+        content["schedule"] = self.schedule.state_dict()
         content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
         content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
         return content
@@ -254,6 +256,7 @@ class CheckpointHandler:
             remove_temporaries(self.path.parent)
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
+            self.generators.part(rank())
             return
         note = note_of_fresh_start(self.path)
         if not self.resume and (not was_restarted() or note.exists()):
@@ -261,11 +264,14 @@ class CheckpointHandler:
             if is_main_process():
                 note.touch()  # for processes that torchrun starts again before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
+            self.generators.part(rank())
             return
         content, source = read_checkpoint(self.path)
         if source != self.path:
             self.replaced = "drop"  # a damaged file shall not take the place of a good one
         missing = {*self.to_save, *_KEYS} - content.keys()
+        if "scheduler_step" not in content:  # of the older form
+            missing |= {"schedule"} - content.keys()
         if missing:
             raise InputError(f"{self.path} is no checkpoint of a run: it lacks {sorted(missing)}")
         try:
@@ -295,6 +301,8 @@ class CheckpointHandler:
         for name, part in self.each_process.items():
             if name in own:
                 part.load_state_dict(own[name])
+        if rank() >= len(states):  # its own numbers, not those of the process whose state it was given
+            self.generators.part(rank())
 
     def _load_position(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
         """Set the engine, the schedule and the loader to where the checkpoint was written."""
@@ -308,7 +316,7 @@ class CheckpointHandler:
             done = done * length // saved_length
         while 0 < done < length and not self.step.ends_group(done, length):
             done -= 1
-        self.scheduler.last_epoch = content["scheduler_step"] * length // saved_length
+        self.schedule.load(self.path, content, length, saved_length)
         engine.state.epoch, engine.state.iteration = epoch, epoch * length + done
         if 0 < done < length:
             start_within(engine.data_loader, epoch + 1, done)

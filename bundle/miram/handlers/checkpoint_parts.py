@@ -17,7 +17,17 @@ logger = logging.getLogger(__name__)
 
 
 class Generators:
-    """Torch's generators, of the CPU and, in a run that uses one, of all GPUs."""
+    """
+    Torch's generators, of the CPU and, in a run that uses one, of all GPUs.
+
+    All processes are seeded alike, so that they build the same network; from the start of training on each draws its
+    own numbers (:meth:`part`), so that stochastic depth drops other samples in each.
+    """
+
+    def part(self, number: int) -> None:
+        """Seed them for the process of this number; the first goes on as it is."""
+        if number > 0:
+            torch.manual_seed(torch.initial_seed() + number)
 
     def state_dict(self) -> dict[str, Any]:
         """Their states."""

@@ -12,15 +12,18 @@ from typing import Any
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, check_fraction, write_datalist
 from miram.errors import InputError
+from miram.files import as_text
 from miram.jobs import run_jobs
 from miram.prepare.image_crops import CropSettings, prepare_image
-from miram.prepare.labels import Labels, assign_patients, label_names, read_labels
+from miram.prepare.label_remarks import remarks_on_labels, remarks_on_patients
+from miram.prepare.labels import LabelColumn, Labels, assign_patients, label_columns, read_labels
 from miram.prepare.origin import is_generated
 from miram.prepare.prepared import ReportRow, write_report
 from miram.prepare.records import Record, Records
 from miram.prepare.splits import draw_splits, named_splits
 from miram.readers.formats import format_names, is_image_file
 from miram.readers.header_notices import notices
+from miram.readers.search import search
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class Summary:
         patients: patients in the data list, by split.
         origins: images by what named their patient ("csv", "pattern", "dicom", "study", "file").
         reasons: files that gave no crop, by reason.
-        tasks: the classes of each column of labels that can be learned: with two classes or more.
+        rows: of the table of labels.
+        rows_without_image: those of them that name no image.
+        labels: what each column of labels holds.
+        remarks: what should be looked at in the table.
         dark: images whose brightest pixel is below a quarter of the range.
         spatial_dims: of the crops: 2, or 3 for volumes.
         notices: images with each of :data:`miram.readers.header_notices.NOTICES`.
@@ -52,11 +58,19 @@ class Summary:
     patients: dict[str, int]
     origins: dict[str, int]
     reasons: dict[str, int]
-    tasks: dict[str, list[str]]
+    rows: int
+    rows_without_image: int
+    labels: dict[str, LabelColumn]
+    remarks: list[str]
     dark: int
     spatial_dims: int
     notices: dict[str, int]
     pairs: int
+
+    @property
+    def tasks(self) -> list[str]:
+        """The columns of labels that can be learned."""
+        return [name for name, column in self.labels.items() if column.is_task]
 
 
 def prepare_folder(
@@ -98,20 +112,22 @@ def prepare_folder(
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
     files = len(sources) + len(rows)
-    labels, columns, missing = _labels(labels_csv, sources, test_fraction)
-    rows += missing
+    labels = _labels(labels_csv, sources, test_fraction)
     results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     named = named_splits(patients, labels)
     rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
+    reasons = Counter(_kind(row) for row in rows if row.status != "crop")
+    rows += labels.missing
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
     _check(output, rows, records, strict)
-    items = [item for record in records for item in _items(record, patients[record.source], labels, columns)]
-    stratify_key = columns[0] if columns else None
+    items = [item for record in records for item in _items(record, patients[record.source], labels)]
+    columns = label_columns(items, labels.columns)
+    stratify_key = next((name for name, column in columns.items() if column.is_task), None)
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
-    classes = label_names(items, columns)
+    classes = {name: list(column.classes) for name, column in columns.items()}
     dims = records[0].spatial_dims
     prepared = {"crops": settings.crops, "crop_size": settings.size(dims), "intensity": settings.intensity}
     head = _describe(root, output) | {"prepared": prepared, "label_names": classes}
@@ -124,8 +140,11 @@ def prepare_folder(
         crops=len(items),
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
-        reasons=dict(Counter(_kind(row) for row in rows if row.status != "crop")),
-        tasks={name: found for name, found in classes.items() if len(found) > 1},
+        reasons=dict(reasons),
+        rows=len(labels.images) + len(labels.missing),
+        rows_without_image=len(labels.missing),
+        labels=columns,
+        remarks=[*labels.remarks, *remarks_on_labels(columns), *remarks_on_patients(labels)],
         dark=sum(record.dark for record in records),
         spatial_dims=dims,
         notices=dict(Counter(notice for record in records for notice in notices(record.header))),
@@ -133,21 +152,19 @@ def prepare_folder(
     )
 
 
-def _labels(
-    labels_csv: str | os.PathLike[str] | None, sources: Sequence[str], test_fraction: float
-) -> tuple[dict[str, Labels], list[str], list[ReportRow]]:
+def _labels(labels_csv: str | os.PathLike[str] | None, sources: Sequence[str], test_fraction: float) -> Labels:
     """What the table says, nothing without one; see :func:`miram.prepare.labels.read_labels`."""
     if labels_csv is None:
-        return {}, [], []
-    labels, columns, missing = read_labels(labels_csv, sources)
-    if test_fraction and any(cells.get("split") == "test" for cells in labels.values()):
+        return Labels()
+    labels = read_labels(labels_csv, sources)
+    if test_fraction and any(row.split == "test" for row in labels.images.values()):
         raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
-    return labels, columns, missing
+    return labels
 
 
 def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
     """
-    List the files under a folder, without those of the prepared folder, should it lie inside.
+    List the files under a folder (:func:`miram.readers.search.search`), without those of the prepared folder inside.
 
     Returns:
         the images' relative paths, sorted, and a report row for each other file.
@@ -159,18 +176,14 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
         raise InputError(f"there is no folder {root}")
     if root.resolve() == output.resolve():
         raise InputError(f"--input_dir and --output_dir are both {root}; give the output a folder of its own")
-    sources, others = [], []
-    for path in sorted(root.rglob("*")):
-        if not path.is_file() or path.resolve().is_relative_to(output.resolve()):
-            continue
-        name = path.relative_to(root).as_posix()
-        # Hidden files are notes of the operating system, also where they end in .dcm or .png (macOS's `._name`).
-        if path.name.startswith(".") or not is_image_file(path):
-            others.append(ReportRow(name, "skipped", "no image file"))
-        else:
-            sources.append(name)
+    found = search(root, without=output)
+    others = [ReportRow(name, "error", reason) for name, reason in found.problems.items()]
+    others += [ReportRow(name, "skipped", reason) for name, reason in (found.repeated | found.ignored).items()]
+    sources = [name for name in found.files if is_image_file(root / name)]
+    others += [ReportRow(name, "skipped", "no image file") for name in sorted(set(found.files) - set(sources))]
     if not sources:
-        raise InputError(f"{root} holds no image (of {len(others)} files); give {format_names(' or ')}")
+        first = next((f"; {name}: {reason}" for name, reason in found.problems.items()), "")
+        raise InputError(f"{root} holds no image (of {len(others)} files{first}); give {format_names(' or ')}")
     return sources, others
 
 
@@ -229,17 +242,22 @@ def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], s
         )
 
 
-def _items(record: Record, patient: str, labels: dict[str, Labels], columns: Sequence[str]) -> list[Item]:
+def _items(record: Record, patient: str, labels: Labels) -> list[Item]:
     """An item per crop: what the header says, then the labels, which may correct it."""
-    known = labels.get(record.source, {})
-    common = {"mask": None, "patient": patient, "source": record.source} | record.facts
-    if known.get("lesion"):
-        common["lesion"] = f"{patient}/{known['lesion']}"  # a table may count them patient by patient
-    return [{"image": name} | common | {column: known.get(column) for column in columns} for name in record.outputs]
+    row = labels.of(record.source)
+    common = {"mask": None, "patient": patient, "source": as_text(record.source)} | record.facts
+    if row.lesion:
+        common["lesion"] = f"{patient}/{row.lesion}"  # a table may count them patient by patient
+    return [{"image": name} | common | {key: row.labels.get(key) for key in labels.columns} for name in record.outputs]
 
 
 def _describe(root: Path, output: Path) -> dict[str, Any]:
-    head = {"name": output.resolve().name, "modality": "unknown", "source": "a folder of images", "licence": "unknown"}
+    head = {
+        "name": as_text(output.resolve().name),
+        "modality": "unknown",
+        "source": "a folder of images",
+        "licence": "unknown",
+    }
     return {**head, "generated": is_generated(root)}
 
 

@@ -153,7 +153,7 @@ def _outputs(path: Path) -> list[str]:
 
 def source_digest(source: str) -> str:
     """Sixteen hexadecimal digits for a relative path: the same on every machine."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def hash_patient(patient: str, key: bytes) -> str:
