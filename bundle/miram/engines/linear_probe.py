@@ -27,6 +27,7 @@ from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
 from miram.networks.classifier import ViTClassifier
+from miram.transforms.mirrors import mirror_images
 from miram.weights.classifier import save_classifier
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def fit_linear_probe(
     key_metric: str,
     content: Callable[..., dict[str, Any]],
     output_dir: str | os.PathLike[str],
+    mirrored: bool = False,
 ) -> None:
     """
     Fit the head of a classifier on the frozen encoder's features, and write `model.pt` and `history.csv`.
@@ -74,6 +76,8 @@ def fit_linear_probe(
         key_metric: by which to choose: "val_loss", "val_auc" or "val_ap".
         content: called with the network, gives what `model.pt` holds; "provenance" gets C and the metrics.
         output_dir: of the run.
+        mirrored: learn from the mirror images, too: an encoder does not see them alike, and a head that has seen both
+            relies less on what differs.
 
     Raises:
         InputError: if the metric is unknown, or there is nothing to choose from.
@@ -83,7 +87,8 @@ def fit_linear_probe(
             f"key_metric is {key_metric!r} and strengths is {list(strengths)}; a linear probe needs one of "
             f"{', '.join(_BETTER)}, and positive numbers"
         )
-    seen, held_out = (extract_features(network, batches, prepare_batch) for batches in (training, validation))
+    seen = extract_features(network, training, prepare_batch, mirrored)
+    held_out = extract_features(network, validation, prepare_batch)
     if not is_main_process():
         return
     scaler = StandardScaler().fit(seen.values)
@@ -100,17 +105,25 @@ def fit_linear_probe(
 
 @torch.no_grad()
 def extract_features(
-    network: ViTClassifier, batches: Iterable[dict[str, torch.Tensor]], prepare_batch: PrepareBatch
+    network: ViTClassifier,
+    batches: Iterable[dict[str, torch.Tensor]],
+    prepare_batch: PrepareBatch,
+    mirrored: bool = False,
 ) -> Features:
-    """The pooled features and targets of all processes' images, in float64, with the network in evaluation mode."""
+    """
+    The pooled features and targets of all processes' images, in float64, with the network in evaluation mode.
+
+    With `mirrored` an image has a row for itself and one for each of its mirror images.
+    """
     started = time.perf_counter()
     network.eval()
     device = next(network.parameters()).device
     values, targets = [], []
     for batch in batches:
         image, label, *_ = prepare_batch(batch, device)
-        values.append(network.features(image).double().cpu().numpy())
-        targets.append(label.double().cpu().numpy())
+        for version in mirror_images(image) if mirrored else [image]:
+            values.append(network.features(version).double().cpu().numpy())
+            targets.append(label.double().cpu().numpy())
     shares = gather_objects((values, targets))
     values, targets = ([part for share in shares for part in share[column]] for column in (0, 1))
     found = Features(np.concatenate(values), np.concatenate(targets))
