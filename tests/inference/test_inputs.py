@@ -55,7 +55,7 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder):
     found = find_inputs(folder, largest_crop=200, workers=0)
     assert found.names == ["sub/b.dcm", r"\xe4.png"]
     assert LoadImage(reader=CropReader((60, 60)), image_only=True)(found.items[1]["image"]).shape == (60, 50)
-    assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has one value")
+    assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has the same value")
     assert output_names(found.names) == ["sub__b", "_xe4"]
 
 
