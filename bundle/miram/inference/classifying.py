@@ -124,7 +124,7 @@ def items_of_task(
         InputError: if the folder lacks the task, its classes differ, or no label of the split is known.
     """
     if split not in SPLITS:
-        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     datalist = check_data_of_task(dataset_dir, trained.task)
     if required and not datalist[split]:
         raise InputError(

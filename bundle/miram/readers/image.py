@@ -161,7 +161,7 @@ def check_intensity(intensity: str) -> None:
         InputError: if `intensity` is unknown.
     """
     if intensity not in INTENSITIES:
-        raise InputError(f"intensity {intensity!r} is none of {', '.join(INTENSITIES)}")
+        raise InputError(f"intensity {intensity!r} is not one of {', '.join(INTENSITIES)}")
 
 
 def reason(error: Exception) -> str:
