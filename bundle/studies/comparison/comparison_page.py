@@ -21,6 +21,7 @@ def write_comparison(
     level: str = "lesion",
     margin: float = 0.02,
     provenance: Mapping[str, Any] | None = None,
+    folds: int = 0,
 ) -> list[Path]:
     """
     Write comparison.csv, comparison.md and comparison.png, and comparison.json with their provenance.
@@ -33,29 +34,37 @@ def write_comparison(
         margin: margin of the verdicts.
         provenance: what :func:`miram.provenance.versions.provenance` returns for this table; each run of the comparison
             has its own.
+        folds: of a cross-validation; 0 if the table is of the test split. They are in the names of the files.
 
     Returns:
         the files.
     """
-    paths = [output_dir / f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    name = f"comparison_{folds}_folds" if folds else "comparison"
+    paths = [output_dir / f"{name}.{suffix}" for suffix in ("csv", "md", "png", "json")]
     banner = DEMONSTRATION if says_generated(datalist) else ""
     write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
-    write_text(paths[1], markdown(table, str(datalist.get("name", "")), banner, level, margin))
+    patients = tested_patients(str(datalist.get("name", "unnamed data")), folds)
+    write_text(paths[1], markdown(table, patients, banner, level, margin))
     own = table[table["reference"] == ""]
-    title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
+    title = f"{patients}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
     facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
     write_json(paths[3], facts)
     return paths
 
 
-def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: float) -> str:
+def tested_patients(data: str, folds: int) -> str:
+    """On which patients of the data the methods were tested."""
+    return f"{folds}-fold cross-validation over the patients of {data}" if folds else f"Test split of {data}"
+
+
+def markdown(table: pd.DataFrame, patients: str, banner: str, level: str, margin: float) -> str:
     """The table for readers: for each task and label fraction, one row per method."""
     lines = ["# Comparison", ""]
     if banner:
         lines += [f"**{banner}**", ""]
     lines += [
-        f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
+        f"{patients}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
         "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
         f"inferior (above -{margin:g}), inferior (below -{margin:g}), otherwise inconclusive. Times are means of "
         "training over seeds; operations are counted, not measured.",

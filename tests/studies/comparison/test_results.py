@@ -32,6 +32,8 @@ def made_up(stub):
             logits = random.normal(size=24) + SIGNAL[step.method] * (labels - 0.5)
             names = {"image": [f"i{n}" for n in range(24)], "patient": range(24), "lesion": range(24)}
             table = pd.DataFrame({**names, "label_MALIGNANT": labels, "prob_MALIGNANT": 1 / (1 + np.exp(-logits))})
+            if step.fold:
+                table = table[table["patient"] % settings.folds == int(step.fold.split("_")[1]) - 1]
             table.to_csv(settings.output_dir / step.name / "predictions.csv", index=False)
 
     return run
@@ -61,6 +63,21 @@ def test_means_are_those_of_the_seeds(compared, metric, score) -> None:
     assert row["value"] == pytest.approx(expected)
     assert row["low"] < expected < row["high"]
     assert (row["seeds"], row["patients"], row["units"], row["finetuning_seconds"]) == (2, 24, 24, 8.0)
+
+
+def test_predictions_of_the_folds_make_one_table(settings, stub, compared) -> None:
+    settings = replace(settings, methods=("miram", "scratch"), label_fractions=(1.0,), folds=3)
+    plan = make_plan(settings)
+    run_plan(plan, settings, runner=made_up(stub))
+    table = comparison_table(plan, settings, bootstrap=Bootstrap(n_resamples=200))
+    for method, reference in (("miram", ""), ("miram", "scratch"), ("scratch", "")):
+        pooled, whole = (row_of(each, method, reference, "AUC") for each in (table, compared[1]))
+        columns = ["value", "low", "high", "units", "patients", "seeds"]
+        assert pooled[columns].tolist() == pytest.approx(whole[columns].tolist(), nan_ok=True)
+    assert table["pretraining_flops"].max() < compared[1]["pretraining_flops"].max()  # fewer patients
+    paths = write_comparison(table, settings.output_dir, check_data(settings), folds=3)
+    assert paths[1].name == "comparison_3_folds.md"
+    assert "3-fold cross-validation over the patients of small, per lesion." in paths[1].read_text()
 
 
 def test_differences_are_paired_and_judged(compared) -> None:
