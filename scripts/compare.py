@@ -16,7 +16,7 @@ from studies.comparison.cost import describe_plan
 from studies.comparison.plan import make_plan
 from studies.comparison.results import comparison_table
 from studies.comparison.run import check_arguments, run_plan
-from studies.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
+from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
@@ -28,6 +28,9 @@ as --variants FILE.
 the others, pretraining too, and the left out are predicted; five times, so that every patient is predicted once by
 networks that never saw them. The intervals are over patients and seeds of the pooled predictions. Classes of the first
 task have like shares in each part. The folder's own test split is not touched.
+
+--mode linear_probe judges encoders by a logistic regression on their frozen features, in seconds; attentive_probe by
+attentive pooling on them. In the same --output_dir the pretrainings are shared by all modes.
 
 Every step is a separate run, in its own folder with a log. The same command continues an interrupted comparison; with
 more seeds, tasks, fractions or methods it extends a finished one.
@@ -55,8 +58,7 @@ def main() -> None:
     run_plan(plan, settings, arguments.jobs)
     table = comparison_table(plan, settings, arguments.level, arguments.margin)
     origin = provenance(seeds=list(settings.seeds), dataset=describe(settings.dataset_dir))
-    shown = (arguments.level, arguments.margin, origin, settings.folds)
-    for path in write_comparison(table, settings.output_dir, datalist, *shown):
+    for path in write_comparison(table, settings, datalist, arguments.level, arguments.margin, origin):
         print(path)
 
 
@@ -92,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="test each of so many parts of the training and validation patients in turn, instead of the test split",
     )
+    add(
+        "--mode",
+        default="finetune",
+        choices=MODES,
+        help="judge the encoders by fine-tuning, or by a probe of the frozen features (default %(default)s)",
+    )
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
@@ -119,6 +127,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         label_fractions=arguments.label_fractions,
         overlays=arguments.overlays,
         folds=arguments.folds,
+        mode=arguments.mode,
         overrides=overrides,
     )
 

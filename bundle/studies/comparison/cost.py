@@ -104,9 +104,9 @@ def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datal
         seconds; for training, the time per iteration times the iterations, otherwise the mean; None if nothing was
         measured.
     """
-    alike = [other for other in plan if other.stage == step.stage]
+    alike = [other for other in plan if (other.stage, other.mode) == (step.stage, step.mode)]
     for others in ([other for other in alike if other.method == step.method], alike):
-        if step.stage in ("pretrain", "finetune"):
+        if step.stage in ("pretrain", "finetune") and step.mode != "linear_probe":
             rates = [rate for other in others if (rate := _seconds_per_iteration(other, settings)) is not None]
             factor = iterations(step, datalist)
         else:
@@ -145,7 +145,8 @@ def _seconds_per_iteration(step: Step, settings: Settings) -> float | None:
 
 def _history(step: Step, settings: Settings) -> pd.DataFrame | None:
     path = settings.output_dir / step.name / "history.csv"
-    return pd.read_csv(path) if path.is_file() else None
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return table if "seconds" in table else None  # a linear probe's table has no epochs
 
 
 def _finished_seconds(step: Step, settings: Settings) -> float:

@@ -45,6 +45,7 @@ class Step:
         overrides: config values that replace those of the files; paths are added when the step runs.
         after: the step whose output it starts from.
         fold: the name of its fold; empty without cross-validation.
+        mode: how the encoder is judged; in pretraining and of the floor always "finetune".
     """
 
     stage: str
@@ -56,11 +57,15 @@ class Step:
     overrides: Mapping[str, Any]
     after: Step | None = None
     fold: str = ""
+    mode: str = "finetune"
 
     @property
     def name(self) -> str:
-        """Its folder within the comparison's: stage/method/fold/task/fraction/seed."""
-        parts = [self.stage, None if self.method == self.stage else self.method, self.fold, self.task]
+        """Its folder within the comparison's: stage/method/fold/task/fraction/seed; a probe is a stage of its own."""
+        stage = self.stage
+        if self.mode != "finetune":
+            stage = {"finetune": self.mode, "evaluate": f"evaluate_{self.mode}"}[stage]
+        parts = [stage, None if self.method == self.stage else self.method, self.fold, self.task]
         parts.append(None if self.label_fraction is None else f"fraction_{self.label_fraction:g}")
         return "/".join(part for part in [*parts, f"seed_{self.seed}"] if part)
 
@@ -148,13 +153,15 @@ def _classify(
         config = effective_config(_pretrain(settings, "miram", seed))
         overrides |= {"pretrained": "none"} | {name: config[name] for name in ENCODER}
     overrides |= settings.overrides.get("finetune", {})
+    make = functools.partial(make, mode=settings.mode)
     tuned = make("finetune", configs=_configs(settings, "finetune"), overrides=overrides, after=pretrained)
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
     return [tuned, make("evaluate", configs=_configs(settings, "evaluate"), overrides=judged, after=tuned)]
 
 
 def _configs(settings: Settings, stage: str) -> tuple[Path, ...]:
-    return (ROOT / f"configs/{stage}.yaml", *(path.resolve() for path in settings.overlays))
+    own = [stage, settings.mode] if stage == "finetune" and settings.mode != "finetune" else [stage]
+    return (*(ROOT / f"configs/{name}.yaml" for name in own), *(path.resolve() for path in settings.overlays))
 
 
 @functools.cache
@@ -173,7 +180,7 @@ def _check(step: Step) -> None:
         )
     if step.stage == "pretrain":
         _check_pretraining(step)
-    if step.stage == "finetune":
+    if step.stage == "finetune" and step.mode != "linear_probe":  # which has no epochs
         _check_fine_tuning(step)
 
 

@@ -17,11 +17,13 @@ from miram.errors import InputError
 BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
 UNTRAINED = ("scratch", "floor")  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
+MODES = ("finetune", "linear_probe", "attentive_probe")  # the probes have an overlay with their name
 STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
 # Ids that the plan sets for each step.
 PLANNED = (
     "dataset_dir",
     "label_fraction",
+    "mode",
     "model",
     "output_dir",
     "prepare_data",
@@ -47,6 +49,7 @@ class Settings:
         variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
         overlays: config files for all stages, after the stage's own.
         folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
+        mode: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is.
         overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
             "finetune" and "evaluate".
     """
@@ -60,11 +63,13 @@ class Settings:
     variants: Sequence[Path] = ()
     overlays: Sequence[Path] = ()
     folds: int = 0
+    mode: str = "finetune"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that does not need the content of a config."""
         _check_members("methods", self.methods, METHODS)
+        _check_members("mode", [self.mode], MODES)
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
         wrong = [share for share in self.label_fractions if not 0 < share <= 1]

@@ -56,6 +56,24 @@ def test_cost_is_read_from_the_histories(short, stub) -> None:
     assert training_seconds(plan, short, "scratch", "pathology", 1.0)["pretraining_seconds"] == 0
 
 
+def test_a_probe_has_no_epochs_but_a_time(short, stub) -> None:
+    short = replace(short, methods=("miram", "scratch"), mode="linear_probe")
+    plan = make_plan(short)
+
+    def run(step, settings, lane):
+        stub()(step, settings, lane)
+        if step.stage == "finetune":
+            (settings.output_dir / step.name / "history.csv").write_text("C,val_loss\n0.1,0.6\n")
+
+    run_plan(plan, short, runner=run)
+    found = training_seconds(plan, short, "miram", "pathology", 1.0)
+    assert found["pretraining_seconds"] == 8.0
+    assert 0 <= found["finetuning_seconds"] < 5
+    (short.output_dir / plan[2].name / "finished.json").unlink()
+    assert plan[2].mode == "linear_probe"
+    assert "time unknown" not in describe_plan(plan, short)
+
+
 def test_operations_are_those_of_a_step_times_images_and_epochs(settings, repository) -> None:
     sizes = {
         "image_size": [32, 32],
