@@ -17,11 +17,13 @@ from miram.errors import InputError
 BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
 UNTRAINED = ("scratch", "floor")  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
+MODES = ("finetune", "linear_probe", "attentive_probe")  # the probes have an overlay with their name
 STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
 # Ids that the plan sets for each step.
 PLANNED = (
     "dataset_dir",
     "label_fraction",
+    "mode",
     "model",
     "output_dir",
     "prepare_data",
@@ -38,7 +40,7 @@ class Settings:
     What is compared.
 
     Args:
-        dataset_dir: a prepared folder with a test split.
+        dataset_dir: a prepared folder; with a test split, unless there are folds.
         output_dir: where a folder per step, and the table, are written.
         methods: any of miram, mae, barlow_twins, scratch (no pretraining) and floor (classical features).
         tasks: tasks of the data list.
@@ -46,6 +48,8 @@ class Settings:
         label_fractions: shares of the training patients whose labels are used.
         variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
         overlays: config files for all stages, after the stage's own.
+        folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
+        mode: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is.
         overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
             "finetune" and "evaluate".
     """
@@ -58,16 +62,21 @@ class Settings:
     label_fractions: Sequence[float] = (0.1, 1.0)
     variants: Sequence[Path] = ()
     overlays: Sequence[Path] = ()
+    folds: int = 0
+    mode: str = "finetune"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that does not need the content of a config."""
         _check_members("methods", self.methods, METHODS)
+        _check_members("mode", [self.mode], MODES)
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
         wrong = [share for share in self.label_fractions if not 0 < share <= 1]
         if wrong:
             raise InputError(f"label fraction {wrong[0]} is not above 0 and at most 1")
+        if self.folds < 0 or self.folds == 1:
+            raise InputError(f"folds is {self.folds}; give 2 or more, or leave it out to test the folder's test split")
         planned = [key for values in self.overrides.values() for key in values if key in PLANNED]
         if planned:
             raise InputError(f"{planned[0]!r} is set by the comparison's own options; remove it from the overrides")
@@ -87,7 +96,7 @@ class Settings:
 
 def check_data(settings: Settings) -> dict[str, Any]:
     """
-    Check that the prepared folder has the tasks and a test split whose patients are not in other splits.
+    Check that the prepared folder has the tasks, and without folds a test split whose patients are not in other splits.
 
     Returns:
         the data list.
@@ -99,7 +108,7 @@ def check_data(settings: Settings) -> dict[str, Any]:
     datalist = read_datalist(path)  # refuses a patient in two splits
     for task in settings.tasks:
         find_task(datalist, task)
-    for split in ("validation", "test"):
+    for split in () if settings.folds else ("validation", "test"):
         if not datalist[split]:
             raise InputError(f"the {split} split of {path} is empty; a comparison needs one: {remedy_of_empty(split)}")
     return datalist

@@ -99,6 +99,20 @@ def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) 
         make_plan(replace(settings, overrides={"pretrain": {key: value}}))
 
 
+def test_a_probe_shares_the_pretraining_of_fine_tuning(settings) -> None:
+    probed = replace(settings, mode="linear_probe")
+    tuned, plan = make_plan(settings), make_plan(probed)
+    assert [step.name for step in plan if step.stage == "pretrain"] == [
+        step.name for step in tuned if step.stage == "pretrain"
+    ]
+    assert identity(plan[0], probed) == identity(tuned[0], settings)
+    probe = step_of(plan, "linear_probe/mae/pathology/fraction_0.5/seed_1")
+    assert [path.stem for path in probe.configs] == ["finetune", "linear_probe"]
+    judged = step_of(plan, "evaluate_linear_probe/mae/pathology/fraction_0.5/seed_1")
+    assert judged.after == probe
+    assert not {step.name for step in plan if step.stage != "pretrain"} & {step.name for step in tuned}
+
+
 def test_a_misspelt_option_is_refused(settings) -> None:
     with pytest.raises(InputError, match="'max_epoch' is not an option of finetune"):
         make_plan(replace(settings, overrides={"finetune": {"max_epoch": 2}}))

@@ -31,6 +31,8 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
     ("changes", "message"),
     [
         ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, floor"),
+        ({"mode": "knn"}, "'knn' is not one of finetune, linear_probe, attentive_probe"),
+        ({"overrides": {"finetune": {"mode": "linear_probe"}}}, "'mode' is set by the comparison"),
         ({"seeds": (0, 0)}, "each only once"),
         ({"tasks": ()}, "at least one"),
         ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is set by the comparison"),
