@@ -21,8 +21,8 @@ from miram.data.tasks import class_counts, find_task, task_names
 from miram.errors import InputError
 from miram.inference.calibrated import load_calibration
 from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.image_crops import CropSettings
 from miram.prepare.labels import assign_patients, read_labels
 from miram.prepare.records import Record
 
