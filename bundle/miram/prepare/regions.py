@@ -95,7 +95,7 @@ def _inside(start: float, length: float, size: int) -> tuple[slice, str]:
     """A box's pixels along an axis, at least one, and a remark where it reaches more than a pixel over the edge."""
     over = start < -1 or start + length > size + 1
     first = math.floor(start + 0.5)
-    last = max(math.floor(start + length + 0.5), first + 1)
+    last = max(math.floor(min(start + length, size) + 0.5), first + 1)
     return slice(
         max(first, 0), min(last, size)
     ), "the box reaches over the image's edge and is cut off there" if over else ""
