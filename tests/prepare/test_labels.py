@@ -109,7 +109,7 @@ def test_a_column_of_own_values_is_not_a_task(counts: dict[str, int], identifier
 
 def records() -> list[Record]:
     hashes = (None, "f00", "aaa", "f00")
-    return [Record(source, 1, 1, ("x",), patient=patient) for source, patient in zip(SOURCES, hashes, strict=True)]
+    return [Record(source, 1, 1, patient=patient) for source, patient in zip(SOURCES, hashes, strict=True)]
 
 
 def test_patients_come_from_the_header_as_numbers_else_from_the_file() -> None:

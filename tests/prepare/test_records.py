@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.records import Record, Records, hash_patient
+from miram.prepare.records import Crop, Record, Records, hash_patient
 
 
 @pytest.fixture
@@ -22,7 +22,14 @@ def prepared(tmp_path: Path) -> tuple[Records, Path, Record]:
     (tmp_path / "out/images").mkdir()
     (tmp_path / "out/images/a.png").touch()
     status = source.stat()
-    record = Record("a.png", status.st_size, status.st_mtime_ns, ("images/a.png",), facts={"view": "CC"}, patient="f00")
+    record = Record(
+        "a.png",
+        status.st_size,
+        status.st_mtime_ns,
+        (Crop("images/a.png", "tissue"),),
+        facts={"view": "CC"},
+        patient="f00",
+    )
     records.save(record)
     return records, source, record
 
