@@ -9,6 +9,7 @@ from pathlib import Path
 
 from miram.cli import main_guard
 from miram.data.datalist import describe
+from miram.errors import InputError
 from miram.metrics.comparison import check_margin
 from miram.provenance import provenance
 from studies.comparison.comparison_page import write_comparison
@@ -20,9 +21,10 @@ from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Setti
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
-pretrained; floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once per method
-and seed, on the training split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it
-as --variants FILE.
+pretrained; cnn is a ResNet-18 that is not pretrained either (configs/cnn.yaml; its own values by --cnn_set); floor is a
+logistic regression on brightness, lesion size and a thumbnail. NAME=FILE is a method that starts from weights of your
+own: a backbone.pt, or weights of timm or Hugging Face. Pretraining runs once per method and seed, on the training
+split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it as --variants FILE.
 
 --folds 5 is a cross-validation: a fifth of the training and validation patients is left out, everything is trained on
 the others, pretraining too, and the left out are predicted; five times, so that every patient is predicted once by
@@ -70,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset_dir", type=Path, required=True, help="prepared folder; with a test split unless --folds is given")
     add("--output_dir", type=Path, default=Path("results"), help="for all runs and the table (default %(default)s)")
     add(
-        "--methods", type=_names, default="miram,mae,scratch", help=f"any of {', '.join(METHODS)} (default %(default)s)"
+        "--methods",
+        type=_names,
+        default="miram,mae,scratch",
+        help=f"any of {', '.join(METHODS)}, and NAME=FILE for pretrained weights (default %(default)s)",
     )
     add(
         "--variants",
@@ -103,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
-        what = f"{stage}'s pretraining" if stage in BASELINES else stage
+        what = f"{stage}'s pretraining" if stage in BASELINES else "the cnn's training" if stage == "cnn" else stage
         add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values only for {what}")
     add("--level", default="lesion", choices=("image", "lesion", "patient"), help="counted unit (default %(default)s)")
     add("--margin", type=float, default=0.02, help="non-inferiority margin, in AUC (default %(default)s)")
@@ -120,7 +125,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         dataset_dir=arguments.dataset_dir,
         output_dir=arguments.output_dir,
-        methods=arguments.methods,
+        methods=[name for name in arguments.methods if "=" not in name],
+        backbones=_backbones(arguments.methods),
         variants=arguments.variants,
         tasks=arguments.tasks,
         seeds=arguments.seeds,
@@ -130,6 +136,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         mode=arguments.mode,
         overrides=overrides,
     )
+
+
+def _backbones(methods: list[str]) -> dict[str, Path]:
+    pairs = [name.partition("=") for name in methods if "=" in name]
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise InputError(f"--methods {','.join(methods)}: give each backbone another name")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def _names(text: str) -> list[str]:

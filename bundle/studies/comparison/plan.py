@@ -87,7 +87,7 @@ def make_plan(settings: Settings) -> list[Step]:
     _check_images_of_pretraining(settings)
     steps: list[Step] = []
     for seed, fold in product(settings.seeds, fold_names(settings)):
-        trained = [name for name in settings.all_methods if name not in UNTRAINED]
+        trained = [name for name in settings.all_methods if name not in (*UNTRAINED, *settings.backbones)]
         pretrained = {name: replace(_pretrain(settings, name, seed), fold=fold) for name in trained}
         steps += pretrained.values()
         for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
@@ -108,13 +108,15 @@ def effective_config(step: Step) -> dict[str, Any]:
 def identity(step: Step, settings: Settings) -> dict[str, Any]:
     """Everything that determines a step's result, ready for JSON: the same identity gives the same result."""
     config = json.dumps(effective_config(step), sort_keys=True, default=str) if step.configs else ""
-    folds = {"fold": f"{step.fold} by {settings.tasks[0]}"} if step.fold else {}
+    given = {"fold": f"{step.fold} by {settings.tasks[0]}"} if step.fold else {}
+    if step.stage == "finetune" and step.method in settings.backbones:
+        given["backbone_sha256"] = hashlib.sha256(settings.backbones[step.method].read_bytes()).hexdigest()
     return {
         "step": step.name,
         "overrides": json.loads(json.dumps(dict(step.overrides), default=str)),
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "datalist_sha256": hashlib.sha256((settings.dataset_dir / FILE_NAME).read_bytes()).hexdigest(),
-        **folds,
+        **given,
         "after": identity(step.after, settings) if step.after else None,
     }
 
@@ -148,15 +150,27 @@ def _classify(
     if method == "floor":
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
         return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
-    overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
-    if pretrained is None:
-        config = effective_config(_pretrain(settings, "miram", seed))
-        overrides |= {"pretrained": "none"} | {name: config[name] for name in ENCODER}
-    overrides |= settings.overrides.get("finetune", {})
     make = functools.partial(make, mode=settings.mode)
-    tuned = make("finetune", configs=_configs(settings, "finetune"), overrides=overrides, after=pretrained)
+    overrides = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
+    overrides |= _start(settings, method, seed) | settings.overrides.get("finetune", {})
+    configs = _configs(settings, "finetune")
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
+    if method == "cnn":
+        configs += (ROOT / "configs/cnn.yaml",)
+        overrides |= settings.overrides.get("cnn", {})
+        judged |= {"classifier#_target_": "studies.comparison.cnn.load_trained_cnn", "num_cases": 0}  # no attention
+    tuned = make("finetune", configs=configs, overrides=overrides, after=pretrained)
     return [tuned, make("evaluate", configs=_configs(settings, "evaluate"), overrides=judged, after=tuned)]
+
+
+def _start(settings: Settings, method: str, seed: int) -> dict[str, Any]:
+    """What fine-tuning starts from, where it is not a pretraining of this comparison."""
+    if method in settings.backbones:
+        return {"pretrained": str(settings.backbones[method].resolve())}
+    if method not in UNTRAINED:
+        return {}
+    config = effective_config(_pretrain(settings, "miram", seed))
+    return {"pretrained": "none"} | {name: config[name] for name in ENCODER}
 
 
 def _configs(settings: Settings, stage: str) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ from studies.comparison.plan import Step
 from studies.comparison.settings import Settings
 
 METRICS: Mapping[str, Key] = {"AUC": ("auc", ""), "AP": ("average_precision", "")}
-REFERENCES = ("mae", "barlow_twins", "scratch")
+REFERENCES = ("mae", "barlow_twins", "scratch", "cnn")
 
 
 def comparison_table(
@@ -31,7 +31,7 @@ def comparison_table(
     bootstrap: Bootstrap | None = None,
 ) -> pd.DataFrame:
     """
-    Every method's metrics, and its differences from the baselines and from no pretraining.
+    Every method's metrics, and its differences from the baselines, from no pretraining and from the CNN.
 
     Args:
         plan: the finished steps.

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from miram.data.datalist import SPLITS, load_split, read_datalist
+from miram.data.datalist import SPLITS, describe, load_split, read_datalist
 from miram.data.leakage import check_leakage
 from miram.errors import InputError
 from miram.prepare.prepared import write_png16
 from studies.comparison import folds
 from studies.comparison.plan import identity, make_plan, run_overrides
 from studies.comparison.run import run_plan
+from studies.comparison.settings import check_data
 
 
 @pytest.fixture
@@ -85,6 +87,19 @@ def test_folds_of_other_data_are_not_mixed(in_folds) -> None:
     folds.write_folds(in_folds)
     with pytest.raises(InputError, match=r"fold_1_of_3/datalist.json is a fold of other data"):
         folds.write_folds(replace(in_folds, tasks=("mass_margins",)))
+
+
+def test_a_backbone_that_saw_the_patients_left_out_is_refused(in_folds, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "own.pt"
+    path.touch()
+    given = replace(in_folds, backbones={"own": path})
+    seen = SimpleNamespace(provenance={"dataset": describe(in_folds.dataset_dir)})
+    monkeypatch.setattr("studies.comparison.settings.read_pretrained", lambda path: seen)
+    with pytest.raises(InputError, match=r"own: .*own\.pt was pretrained on .* has seen the patients"):
+        check_data(given)
+    check_data(replace(given, folds=0))
+    seen.provenance["dataset"]["sha256"] = "other"
+    check_data(given)
 
 
 @pytest.mark.parametrize(("count", "message"), [(37, "37 folds need as many patients"), (1, "give 2 or more")])
