@@ -170,6 +170,12 @@ def test_boxes_without_a_name_are_lesions_of_their_own(folder: Path) -> None:
     assert any(remark.startswith("2 boxes have no name in a column lesion") for remark in summary.remarks)
 
 
+def test_lesions_counted_breast_by_breast_are_told_apart(folder: Path) -> None:
+    rows = "a.png,20,100,10,6,1,p0,L,CC,\nb.png,30,40,12,12,1,p0,R,CC,\nc.png,30,40,12,12,1,p0,R,MLO,\n"
+    names = [item["lesion"] for item in lesions(prepare(folder, rows).output_dir)]
+    assert names == ["p0/1/LEFT", "p0/1/RIGHT", "p0/1/RIGHT"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

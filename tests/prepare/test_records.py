@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,23 @@ def test_a_changed_source_and_a_missing_crop_are_done_again(prepared: tuple[Reco
     assert records.load("a.png", source) == record
     (records.output_dir / "images/a.png").unlink()
     assert records.load("a.png", source) is None
+
+
+def test_changed_regions_are_done_again(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, record = prepared
+    boxed = replace(record, regions=(["1", "2", "3", "4"],), region_remarks=("",))
+    records.save(boxed)
+    assert records.load("a.png", source, [["1", "2", "3", "4"]]) == boxed
+    assert records.load("a.png", source, [["1", "2", "3", "5"]]) is None
+    assert records.load("a.png", source) is None
+
+
+def test_what_is_discarded_leaves_no_file(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, _ = prepared
+    records.discard("a.png")
+    records.discard("b.png")
+    assert records.load("a.png", source) is None
+    assert not list((records.output_dir / "images").iterdir())
 
 
 def test_other_settings_are_refused_unless_all_is_forgotten(prepared: tuple[Records, Path, Record]) -> None:

@@ -24,7 +24,8 @@ from miram.prepare.boxes import read_boxes
 from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
 from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.labels import assign_patients, read_labels
+from miram.prepare.labels import read_labels
+from miram.prepare.patients import assign_patients
 from miram.prepare.records import Record
 
 from ..image_files import picture

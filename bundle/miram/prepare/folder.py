@@ -17,9 +17,10 @@ from miram.prepare.boxes import read_boxes
 from miram.prepare.crop_settings import CropSettings
 from miram.prepare.image_crops import prepare_image
 from miram.prepare.label_remarks import remarks_on_boxes, remarks_on_labels, remarks_on_patients
-from miram.prepare.labels import SEPARATOR, Labels, assign_patients, label_columns, read_labels
+from miram.prepare.labels import SEPARATOR, Labels, label_columns, read_labels
 from miram.prepare.listing import image_row, list_items, report_lesions
 from miram.prepare.origin import is_generated
+from miram.prepare.patients import assign_patients
 from miram.prepare.prepared import ReportRow, write_report
 from miram.prepare.records import Record, Records
 from miram.prepare.regions import Box
@@ -53,7 +54,7 @@ def prepare_folder(
         output_dir: gets `datalist.json`, `report.csv`, `images/` and the records for continuing.
         settings: what decides the crops.
         labels_csv: see :func:`miram.prepare.labels.read_labels`.
-        patient_pattern: see :func:`miram.prepare.labels.assign_patients`.
+        patient_pattern: see :func:`miram.prepare.patients.assign_patients`.
         validation_fraction: share of the training patients held out for validation, unless the table names some.
         test_fraction: share of the patients held out for the test; see :func:`miram.prepare.splits.draw_splits`.
         workers: see :func:`miram.jobs.run_jobs`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from miram.data.datalist import Item
@@ -57,16 +57,11 @@ def list_items(records: Sequence[Record], patients: Mapping[str, str], labels: L
 
     The labels of a table of boxes are a lesion's: crops of tissue, and whole images, do not have them.
     """
+    if not labels.lesions:
+        return [item for record in records for item in _image_items(record, patients[record.source], labels)]
     unnamed = Counter[str]()
-    return [
-        item
-        for record in records
-        for item in (
-            _boxed_items(record, patients[record.source], labels, unnamed)
-            if labels.lesions
-            else _image_items(record, patients[record.source], labels)
-        )
-    ]
+    items = [item for record in records for item in _boxed_items(record, patients[record.source], labels, unnamed)]
+    return _by_breast(items)
 
 
 def _image_items(record: Record, patient: str, labels: Labels) -> list[Item]:
@@ -94,6 +89,18 @@ def _boxed_items(record: Record, patient: str, labels: Labels, unnamed: Counter[
             item |= {key: row.labels.get(key) for key in labels.columns}
         items.append(item)
     return items
+
+
+def _by_breast(items: list[Item]) -> list[Item]:
+    """Tell lesions of one patient and name in two breasts apart: a table may count them breast by breast."""
+    sides: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if item["lesion"] and item["laterality"]:
+            sides[item["lesion"]].add(item["laterality"])
+    return [
+        item | {"lesion": f"{item['lesion']}/{item['laterality']}"} if len(sides.get(item["lesion"], ())) > 1 else item
+        for item in items
+    ]
 
 
 def _item(crop: Crop, record: Record, patient: str) -> Item:

@@ -77,7 +77,7 @@ class Box:
     def _checked(self) -> tuple[float, ...]:
         for name, cell, value in zip(("x", "y", "width", "height"), self.cells, self.numbers, strict=True):
             if math.isnan(value):
-                raise InputError(f"{name} of the box is {cell!r}; give a number of pixels")
+                raise InputError(f"{name} of the box is {cell!r}; give a number of pixels, with a decimal point")
             if name in ("width", "height") and value <= 0:
                 raise InputError(f"{name} of the box is {cell}; give a number of pixels above 0")
         return self.numbers
