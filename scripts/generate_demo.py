@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.generated.generate import generate_cbis_ddsm
 from miram.generated.patients import CaseSettings
 
@@ -50,8 +50,8 @@ def main() -> None:
     for name, rows in sorted(data.rows.items()):
         print(f"  {name}: {rows} rows")
     print(
-        f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {data.dicom_dir} --csv_dir {data.csv_dir} "
-        f"--output_dir {data.dicom_dir.parent.with_name('prepared')}"
+        f"next: python scripts/prepare_cbis_ddsm.py --dicom_dir {shell_path(data.dicom_dir)} "
+        f"--csv_dir {shell_path(data.csv_dir)} --output_dir {shell_path(data.dicom_dir.parent.with_name('prepared'))}"
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from miram.cli import main_guard
+from miram.cli import main_guard, shell_path
 from miram.packaging.archive import files_of
 from miram.packaging.exports import FORMATS
 from miram.packaging.kinds import KINDS
@@ -40,7 +40,8 @@ def main() -> None:
     print(f"{folder} and {folder.name}.zip:")
     for file in files:
         print(f"  {file!s:<36} {(folder / file).stat().st_size / 1024:9.1f} KiB")
-    print(f"next: python -m monai.bundle run evaluating --config_file {folder}/configs/inference.json --input IMAGE")
+    config = shell_path(folder / "configs/inference.json")
+    print(f"next: python -m monai.bundle run evaluating --config_file {config} --input IMAGE")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,11 @@ FLOORS = (
     "networks readers",
     "metrics transforms masking optimizers",
     "jobs",
-    "counter_random files flags cli progress",
+    "cli progress",
+    "causes",
+    "counter_random files flags",
     "errors miram",
+    "threads",
 )
 
 

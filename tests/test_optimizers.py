@@ -1,12 +1,26 @@
 import pytest
 
 from miram.networks.classifier import ViTClassifier
-from miram.optimizers import effective_learning_rate, layer_decay_groups, weight_decay_groups
+from miram.optimizers import effective_learning_rate, layer_decay_groups, warmup_iterations, weight_decay_groups
 
 
 def test_the_rate_scales_with_the_global_batch():
     assert effective_learning_rate(1.5e-4, 512) == pytest.approx(3e-4)
     assert effective_learning_rate(1.5e-4, 64) == pytest.approx(1.5e-4 / 4)
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "expected"), [(40, 400, 280), (2, 4, 14), (0, 1, 0), (0.5, 20, 4)])
+def test_a_warm_up_that_leaves_room_for_a_decay_is_as_the_recipe_says(warmup, epochs, expected, caplog):
+    assert warmup_iterations(warmup, epochs, 7) == expected
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "expected"), [(40, 20, 14), (3, 5, 3), (1, 1, 0)])
+def test_a_warm_up_of_more_than_half_of_the_run_becomes_a_tenth_and_that_is_said(warmup, epochs, expected, caplog):
+    assert warmup_iterations(warmup, epochs, 7) == expected
+    total = 7 * epochs
+    assert f"warmup_epochs {warmup} leaves no room for a decay in {epochs} epochs" in caplog.text
+    assert f"over {expected} of {total} iterations" in caplog.text
 
 
 def test_only_matrices_decay_and_every_trained_parameter_is_in_one_group(tiny_miram):

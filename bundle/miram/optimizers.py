@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 def effective_learning_rate(base_learning_rate: float, global_batch_size: int) -> float:
@@ -17,6 +20,33 @@ def effective_learning_rate(base_learning_rate: float, global_batch_size: int) -
         global_batch_size: images per optimizer step: batch x processes x accumulation.
     """
     return base_learning_rate * global_batch_size / 256
+
+
+def warmup_iterations(warmup_epochs: float, max_epochs: float, epoch_length: int, shortened: float = 0.1) -> int:
+    """
+    Iterations over which the learning rate rises, leaving the larger part of the run for its decay.
+
+    A warm-up of more than half of the run, as a recipe for many epochs has it in a run of few, is shortened: the rate
+    would rise almost to the last step, which no recipe means. That is logged.
+
+    Args:
+        warmup_epochs: as the recipe says.
+        max_epochs: of the run.
+        epoch_length: iterations of an epoch.
+        shortened: share of the run that becomes warm-up then; MAE's 40 of 400 epochs are a tenth.
+    """
+    if 2 * warmup_epochs <= max_epochs:
+        return round(warmup_epochs * epoch_length)
+    iterations = int(shortened * max_epochs * epoch_length)
+    logger.warning(
+        "warmup_epochs %g leaves no room for a decay in %g epochs: the learning rate rises over %d of %d iterations "
+        "instead. Set warmup_epochs to at most half of the epochs to choose yourself",
+        warmup_epochs,
+        max_epochs,
+        iterations,
+        round(max_epochs * epoch_length),
+    )
+    return iterations
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

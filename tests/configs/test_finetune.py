@@ -101,6 +101,23 @@ def weights_of(path):
     return torch.load(path, weights_only=True)["network"]
 
 
+def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(workflow_of, caplog):
+    workflow = workflow_of(max_epochs=10, warmup_epochs=8)
+    workflow.parser.parse(True)
+    schedule = workflow.parser.get_parsed_content("lr_scheduler")
+    assert (schedule.warmup_steps, schedule.t_total) == (2, 20)  # of two batches an epoch
+    assert "warmup_epochs 8 leaves no room for a decay in 10 epochs" in caplog.text
+
+
+def test_sides_may_differ(workflow_of, tmp_path):
+    """Of the encoder and of the window: positions are made for the new grid, quarter turns left out."""
+    workflow = workflow_of(image_size=[32, 16], field_of_view=[64, 32], max_epochs=1, warmup_epochs=0)
+    for part in (workflow.initialize, workflow.run, workflow.finalize):
+        part()
+    content = torch.load(tmp_path / "run/model.pt", weights_only=True)
+    assert content["preprocessing"]["image_size"] == [32, 16]
+
+
 def test_every_property_of_a_training_workflow_is_there(workflow_of):
     workflow = workflow_of()
     workflow.initialize()

@@ -74,6 +74,15 @@ def test_encoder_sizes_are_those_of_the_literature(workflow_of, overlay, million
     assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(millions, rel=0.015)
 
 
+def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(prepared, workflow_of, caplog):
+    """400 epochs' warm-up of 40 in a run of 20: 40 steps of two batches."""
+    workflow = workflow_of(dataset_dir=str(prepared), max_epochs=20, warmup_epochs=40)
+    workflow.parser.parse(True)
+    schedule = workflow.parser.get_parsed_content("lr_scheduler")
+    assert (schedule.warmup_steps, schedule.t_total) == (4, 40)
+    assert "warmup_epochs 40 leaves no room for a decay in 20 epochs" in caplog.text
+
+
 def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
     done = run_config(dataset_dir=prepared)
     assert done.returncode == 0, done.stderr
@@ -244,6 +253,32 @@ def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):
     network = ViT(**backbone["network_def"])
     network.load_state_dict(backbone["state_dict"], strict=True)
     assert network(torch.zeros(1, 1, 16, 16, 16))[0].shape == (1, 8, 24)
+
+
+VIEWS = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("overlays", "options"),
+    [((), {}), (("packed",), {}), (("barlow_twins",), VIEWS), (("packed", "barlow_twins"), VIEWS)],
+)
+def test_sides_may_differ(overlays, options, prepared, workflow_of, tmp_path):
+    """Quarter turns are left out, in the loader and on the device; flips are not."""
+    pack_folder(prepared)
+    size = {"image_size": [32, 16], "patch_size": [8, 8]}
+    run_here(workflow_of(*overlays, dataset_dir=str(prepared), max_epochs=1, warmup_epochs=0, **size, **options))
+    assert torch.load(tmp_path / "run/backbone.pt", weights_only=True)["network_def"]["img_size"] == [32, 16]
+
+
+@pytest.mark.parametrize("size", [[16, 8, 16], [16, 16, 8]])
+def test_sides_of_volumes_may_differ(size, prepared_volumes, workflow_of, tmp_path):
+    decoders = [{"scale": scale, "hidden_size": 24, "num_layers": 1, "num_heads": 2} for scale in (1, 2)]
+    options = {"dataset_dir": str(prepared_volumes), "image_size": size, "decoders": decoders}
+    workflow = workflow_of("volumes", **options, max_epochs=1, warmup_epochs=0)
+    run_here(workflow)
+    turns = [type(part).__name__ for part in workflow.parser.get_parsed_content("random_transforms")]
+    assert ("RandRotate90d" in turns) == (size[0] == size[1])  # they turn in the plane of the first two axes
+    assert torch.load(tmp_path / "run/backbone.pt", weights_only=True)["network_def"]["img_size"] == size
 
 
 def test_images_that_look_the_same_in_two_splits_are_refused_or_recorded(prepared, workflow_of, tmp_path):

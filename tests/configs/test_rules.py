@@ -21,7 +21,7 @@ OWN = {
     "packed": {"shards_at_once"},
     "barlow_twins": {"projection_sizes", "redundancy_weight"},
     "fsdp": {"shard_size"},
-    "linear_probe": {"strengths"},
+    "linear_probe": {"strengths", "mirrored"},
     "package_model": {"facts"},
     "package_train": {"facts", "ckpt_dir"},
     "label_training": {"from_label", "splits", "crop_size", "largest_crop"},

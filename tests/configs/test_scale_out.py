@@ -92,6 +92,27 @@ def check_weights(one: Path, several: Path) -> None:
             torch.testing.assert_close(found[key], expected[key], atol=1e-5, rtol=1e-4, msg=key)
 
 
+@pytest.mark.parametrize("overlay", ["multi_gpu", "fsdp"])
+def test_two_views_are_compared_over_the_images_of_all_processes(overlay, uneven, run_config, tmp_path):
+    """Correlations and batch normalisation are of the global batch, in validation of 5 images too."""
+    runs = {"one": ((), (sys.executable,), 6), "two": ((overlay,), torchrun(2), 3)}
+    small = {"projection_sizes": "[16,16]", "decoders": "[]", "num_pictures": 0}
+    for name, (overlays, launcher, batch_size) in runs.items():
+        done = run_config(
+            "barlow_twins",
+            *overlays,
+            launcher=launcher,
+            dataset_dir=uneven,
+            output_dir=tmp_path / name,
+            batch_size=batch_size,
+            **small,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in runs)
+    for column in ("train_loss_barlow_twins", "val_loss", "rank"):
+        assert two[column].tolist() == pytest.approx(one[column].tolist(), rel=1e-4), column
+
+
 def test_what_a_sharded_run_wrote_one_process_goes_on_from(uneven, run_config, tmp_path):
     arguments = {"dataset_dir": uneven, "batch_size": 2}
     done = run_config("fsdp", launcher=torchrun(2), **arguments)

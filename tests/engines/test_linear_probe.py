@@ -76,6 +76,19 @@ def test_the_head_is_scikit_learns_regression_on_standardised_features(balanced,
     assert rest["network_def"]["feature_norm"] is False  # a stock ViT without further ado
 
 
+def test_it_can_learn_from_mirror_images_too(tmp_path):
+    network, training, validation = make_classifier(), batches(40, 0), batches(20, 1)
+    loaded, _ = fit(network, tmp_path, training, validation, mirrored=True, strengths=[0.1])
+    image = torch.cat([batch["image"] for batch in training])
+    versions = torch.cat([image, image.flip(2), image.flip(3), image.flip(2, 3)])
+    labels = torch.cat([batch["label"] for batch in training])[:, 0].repeat(4).numpy()
+    with torch.no_grad():
+        features = network.features(versions).double().numpy()
+        logits = loaded(image)[:, 0]
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(features, labels)
+    np.testing.assert_allclose(logits, expected.decision_function(features[:40]), atol=1e-4)
+
+
 def test_the_metric_that_chooses_is_told_by_the_config(tmp_path):
     fit(make_classifier(), tmp_path, batches(40, 0), batches(20, 1), key_metric="val_auc")
     table = pd.read_csv(tmp_path / "history.csv")

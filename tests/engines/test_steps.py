@@ -56,6 +56,27 @@ def test_monais_handlers_can_read_the_loss():
     assert from_engine(["loss"], first=True)(trainer.state.output).item() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("loss", [nn.MSELoss(), lambda output, target: {"loss": nn.MSELoss()(output, target)}])
+def test_a_loss_is_a_tensor_or_a_dictionary(loss):
+    weight, trainer = train(TrainingStep(), batches_of(1), loss=loss)
+    assert weight == pytest.approx(0.2)
+    assert trainer.state.output == [{"loss": torch.tensor(1.0)}]
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda output, target: {"mse": (output - target).mean()}, "gave a dict; training needs one number"),
+        (lambda output, target: [(output - target).mean()], "gave a list"),
+        (nn.MSELoss(reduction="none"), r"gave a Tensor of shape \(2, 1\)"),
+    ],
+)
+def test_another_loss_is_refused(loss, told):
+    batch = {"image": torch.ones(2, 1), "label": torch.ones(2, 1)}
+    with pytest.raises(InputError, match=told):
+        train(TrainingStep(), [batch], loss=loss)
+
+
 def test_accumulated_gradients_are_those_of_one_large_batch():
     weight, _ = train(TrainingStep(accumulation_steps=2), batches_of(1, 3))
     assert weight == pytest.approx(0.1 * (1 + 3) / 2)
@@ -191,10 +212,8 @@ def test_bfloat16_is_used_on_a_cpu():
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
 
 
-def test_validation_gives_the_loss_of_each_image_and_changes_nothing():
-    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.9)).train()
-    before = [p.clone() for p in network.parameters()]
-    engine = SimpleNamespace(
+def validator_of(network):
+    return SimpleNamespace(
         prepare_batch=prepare,
         state=SimpleNamespace(device=CPU),
         non_blocking=False,
@@ -202,9 +221,22 @@ def test_validation_gives_the_loss_of_each_image_and_changes_nothing():
         inferer=lambda inputs, net: net(inputs),
         fire_event=lambda event: None,
     )
+
+
+def test_validation_gives_the_loss_of_each_image_and_changes_nothing():
+    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.9)).train()
+    before = [p.clone() for p in network.parameters()]
+    engine = validator_of(network)
     batch = {"image": torch.randn(4, 1), "label": torch.zeros(4, 1)}
     first, second = (ValidationStep(Half())(engine, batch)["per_image"] for _ in range(2))
     assert first.shape == (4, 1)
     assert torch.equal(first, second)  # dropout rests
     assert not first.requires_grad
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_a_stock_loss_is_validated_image_by_image():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    batch = {"image": torch.ones(2, 1), "label": torch.tensor([[1.0], [3.0]])}
+    assert ValidationStep(nn.MSELoss())(validator_of(network), batch)["per_image"].tolist() == [[1.0], [9.0]]

@@ -62,6 +62,26 @@ def test_large_films_keep_lesions_small_enough_for_a_crop():
     assert max(np.ptp(rows), np.ptp(columns)) < 448
 
 
+def spectral_slopes(windows):
+    """How the mean power spectrum falls from 3 to 40 and from 20 to 64 cycles a window, as exponents."""
+    side = windows.shape[-1]
+    hann = np.outer(np.hanning(side), np.hanning(side))
+    power = (np.abs(np.fft.fft2((windows - windows.mean((1, 2), keepdims=True)) * hann)) ** 2).mean(0)
+    cycles = np.rint(np.hypot(*np.meshgrid(*2 * [np.fft.fftfreq(side) * side]))).astype(int)
+    spectrum = np.bincount(cycles.ravel(), power.ravel()) / np.bincount(cycles.ravel())
+    bands = (np.arange(3, 41), np.arange(20, 65))
+    return [np.polyfit(np.log(band), np.log(spectrum[band]), 1)[0] for band in bands]
+
+
+def test_tissue_is_as_smooth_as_film():
+    films = [film((), seed=seed, size=(800, 560), label_fraction=0.0).pixels for seed in range(8)]
+    windows = np.array([pixels[340:468, 60:188] for pixels in films]) / 65535
+    coarse, fine = spectral_slopes(windows)
+    # Real films have -3.2 and -4.4 (docs/data.md); eight windows scatter by 0.2.
+    assert coarse == pytest.approx(-3.2, abs=0.5)
+    assert fine == pytest.approx(-4.4, abs=0.8)
+
+
 def test_mean_intensity_and_size_do_not_give_malignancy_away():
     settings = CaseSettings(height=(440, 520), large_fraction=0.0)  # small films are quick, and no harder to tell
     values, malignant, patients = [], [], []

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import Compose
 from torch import nn
+from torch.optim import lr_scheduler as schedulers
 
 from miram.engines.steps import TrainingStep
 from miram.errors import InputError
@@ -16,14 +18,45 @@ from miram.loading.seeded import SeededDataset, make_loader
 LENGTH = 4  # iterations of an epoch
 
 
+def falling(optimizer):
+    return schedulers.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+
+def sequential(optimizer):
+    """A warm-up within the first epoch, then a rate that follows from the one before."""
+    parts = [schedulers.LinearLR(optimizer, 0.1, total_iters=3), schedulers.ExponentialLR(optimizer, 0.8)]
+    return schedulers.SequentialLR(optimizer, parts, [3])
+
+
+SCHEDULES = {
+    "sequential": sequential,
+    "restarts": lambda optimizer: schedulers.CosineAnnealingWarmRestarts(optimizer, 2, 2),
+    "recursive": lambda optimizer: schedulers.CosineAnnealingLR(optimizer, 12),
+    "one cycle, of the momentum too": lambda optimizer: schedulers.OneCycleLR(optimizer, 0.1, 12),
+    "steps": lambda optimizer: schedulers.MultiStepLR(optimizer, [2, 5, 9]),
+}
+
+
 class Run:
     """A trainer of a small network with stochastic parts, and its checkpoint."""
 
-    def __init__(self, path, width=3, seed=0, resume=True, interval=1, minutes=None, group=1, length=LENGTH, **facts):
+    def __init__(
+        self,
+        path,
+        width=3,
+        seed=0,
+        resume=True,
+        interval=1,
+        minutes=None,
+        group=1,
+        length=LENGTH,
+        schedule=falling,
+        **facts,
+    ):
         torch.manual_seed(seed)
         self.network = nn.Sequential(nn.Linear(width, 8), nn.Dropout(0.5), nn.Linear(8, 1))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
+        self.scheduler = schedule(self.optimizer)
         self.training = TrainingStep(accumulation_steps=group)
         self.seen: list[tuple[int, int]] = []
         self.engine = Engine(self.step)
@@ -130,7 +163,7 @@ def test_a_signal_saves_the_run_first(tmp_path, caplog, number, event, when, pos
     with pytest.raises(SystemExit) as caught, caplog.at_level("WARNING"):
         first.run(3)
     assert caught.value.code == 128 + number
-    assert "The same command goes on from there" in caplog.text
+    assert "The same command continues from there" in caplog.text
     assert signal.getsignal(number) == before
     saved = content_of(tmp_path / "cut.pt")
     assert (saved["epoch"], saved["iteration"]) == position
@@ -160,10 +193,78 @@ def test_an_error_gives_signals_back(tmp_path):
 def test_the_schedule_is_the_configs_and_its_place_the_checkpoints(tmp_path):
     Run(tmp_path / "c.pt").run(2)
     again = Run(tmp_path / "c.pt")
-    again.handler.scheduler.base_lrs = [1.0]
+    again.scheduler.base_lrs = [1.0]
     again.run(3)
     assert again.scheduler.last_epoch == 3 * LENGTH
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * LENGTH))
+
+
+@pytest.mark.parametrize("iteration", [3, 4, 6, 10])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_a_schedule_that_follows_from_its_own_past_is_gone_on_with_bit_for_bit(tmp_path, schedule, iteration):
+    whole = Run(tmp_path / "whole.pt", schedule=schedule).run(3)
+    first = Run(tmp_path / "cut.pt", minutes=0, schedule=schedule)
+    stop_at(first, Events.ITERATION_STARTED, once=iteration)
+    with pytest.raises(RuntimeError, match="crash"):
+        first.run(3)
+    second = Run(tmp_path / "cut.pt", schedule=schedule).run(3)
+    assert torch.equal(whole.weights(), second.weights())
+    assert second.scheduler.state_dict() == whole.scheduler.state_dict()
+
+
+def test_a_longer_run_has_its_own_schedule(tmp_path):
+    """Total steps of the cosine, and where the second part begins, are the config's."""
+    Run(tmp_path / "a.pt", schedule=lambda o: WarmupCosineSchedule(o, 2, 2 * LENGTH)).run(2)
+    longer = Run(tmp_path / "a.pt", schedule=lambda o: WarmupCosineSchedule(o, 2, 4 * LENGTH)).run(3)
+    assert longer.scheduler.t_total == 4 * LENGTH
+    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * longer.scheduler.lr_lambda(3 * LENGTH))
+    assert longer.optimizer.param_groups[0]["lr"] > 0.01
+
+
+def write_older(path):
+    """As version 0.1 wrote it, the step alone."""
+    content = content_of(path)
+    content["scheduler_step"] = content.pop("schedule")["now"]["scheduler"]["last_epoch"]
+    torch.save(content, path)
+
+
+def test_an_older_checkpoint_tells_enough_for_a_schedule_of_the_step(tmp_path):
+    whole = Run(tmp_path / "whole.pt").run(3)
+    Run(tmp_path / "c.pt").run(2)
+    write_older(tmp_path / "c.pt")
+    assert torch.equal(Run(tmp_path / "c.pt").run(3).weights(), whole.weights())
+
+
+def test_an_older_checkpoint_is_refused_for_another_schedule(tmp_path):
+    Run(tmp_path / "c.pt", schedule=sequential).run(2)
+    write_older(tmp_path / "c.pt")
+    with pytest.raises(InputError, match=r"c\.pt is of an older version.*from which a SequentialLR cannot resume"):
+        Run(tmp_path / "c.pt", schedule=sequential).run(3)
+
+
+def test_a_schedule_of_several_goes_on_in_epochs_of_another_length_and_one_with_more_to_it_is_refused(tmp_path):
+    Run(tmp_path / "c.pt", schedule=sequential).run(2)
+    assert Run(tmp_path / "c.pt", schedule=sequential, length=8).run(3).scheduler.last_epoch == 24
+    Run(tmp_path / "d.pt", schedule=SCHEDULES["restarts"]).run(2)
+    with pytest.raises(InputError, match=r"d\.pt was written with epochs of another length.*T_cur"):
+        Run(tmp_path / "d.pt", schedule=SCHEDULES["restarts"], length=8).run(3)
+
+
+@pytest.mark.parametrize("started", ["first", "afresh", "with a checkpoint of fewer processes"])
+def test_each_process_draws_its_own_numbers(tmp_path, monkeypatch, started):
+    """Stochastic depth shall drop other samples in each; where there is one process, nothing changes."""
+    if started != "first":
+        Run(tmp_path / "c.pt").run(1)
+    draws = []
+    for number in range(3):
+        monkeypatch.setattr("miram.handlers.checkpoint.rank", lambda number=number: number)
+        run = Run(tmp_path / "c.pt", resume=started != "afresh")
+        run.engine.state.max_epochs, run.engine.state.epoch_length = 2, LENGTH
+        before = torch.get_rng_state()
+        run.handler.load(run.engine)
+        assert torch.equal(torch.get_rng_state(), before) == (number == 0 and not started.startswith("with"))
+        draws.append(torch.rand(1).item())
+    assert len(set(draws)) == 3
 
 
 def test_with_batches_of_another_size_a_run_goes_on_at_the_same_share(tmp_path, caplog):
@@ -172,7 +273,7 @@ def test_with_batches_of_another_size_a_run_goes_on_at_the_same_share(tmp_path, 
     with pytest.raises(RuntimeError, match="crash"):
         first.run(3)
     second = Run(tmp_path / "c.pt", length=8).run(2)
-    assert "an epoch has 8 iterations now, it had 4" in caplog.text
+    assert "an epoch now has 8 iterations, not 4" in caplog.text
     assert second.engine.state.iteration == 16
     assert len(second.seen) == 8  # the second half of 16 samples
     assert second.scheduler.last_epoch == 16
@@ -305,7 +406,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_the_difference(tmp
 
 def test_something_else_than_a_checkpoint_is_refused(tmp_path):
     torch.save({"model": {}}, tmp_path / "c.pt")
-    with pytest.raises(InputError, match=r"c\.pt is no checkpoint of a run: it lacks"):
+    with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of a run: it lacks"):
         Run(tmp_path / "c.pt").handler.load(SimpleNamespace(state=None))
 
 

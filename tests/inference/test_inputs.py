@@ -1,10 +1,20 @@
+import os
+
 import numpy as np
 import pytest
 from monai.transforms import LoadImage
 
 from miram.errors import InputError
-from miram.inference.inputs import CropReader, find_inputs, output_names, reduce_to
-from miram.inference.mammograms import LoadMammogramd
+from miram.inference.inputs import (
+    CropReader,
+    Inputs,
+    find_inputs,
+    largest_crop,
+    output_names,
+    reduce_to,
+    stored_crop_size,
+)
+from miram.inference.mammograms import LoadMammogramd, find_mammograms
 from miram.prepare.prepared import write_png16, write_volume
 
 from ..image_files import picture, write_dicom
@@ -31,6 +41,39 @@ def test_a_folder_gives_its_images_and_says_what_was_left_out(folder):
     assert found.problems.keys() == reasons.keys()
     for name, text in reasons.items():
         assert text in found.problems[name]
+
+
+def test_links_are_followed_or_told_of_and_what_is_hidden_is_not_taken(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("elsewhere")
+    write_png16(outside / "d.png", picture(seed=2))
+    (folder / "linked").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    (folder / "annexed.dcm").symlink_to("nowhere")
+    (folder / ".hidden").mkdir()
+    write_png16(folder / ".hidden/e.png", picture(seed=3))
+    found = find_inputs(folder, largest_crop=200, workers=0)
+    assert found.names == ["a.png", "linked/d.png", "sub/b.dcm"]
+    assert found.problems["annexed.dcm"].startswith("annexed.dcm: a link that leads nowhere")
+    assert found.problems["loop"] == "loop: a link to the folder itself, which is found by that name"
+
+
+def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder):
+    for old, new in (("a.png", b"\xe4.png"), ("flat.png", b"\xf6.png")):
+        (folder / old).rename(folder / os.fsdecode(new))
+    found = find_inputs(folder, largest_crop=200, workers=0)
+    assert found.names == ["sub/b.dcm", r"\xe4.png"]
+    assert LoadImage(reader=CropReader((60, 60)), image_only=True)(found.items[1]["image"]).shape == (60, 50)
+    assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has one value")
+    assert output_names(found.names) == ["sub__b", "_xe4"]
+
+
+def test_a_name_that_itk_does_not_open_costs_its_file_alone(folder):
+    for old, new in (("sub/b.dcm", b"\xe4.dcm"), ("broken.dcm", b"\xf6.mha")):
+        (folder / old).rename(folder / os.fsdecode(new))
+    found = find_mammograms(folder, workers=0)
+    assert found.names == ["a.png", "full.png"]
+    assert found.problems[r"\xe4.dcm"].endswith("not UTF-8, which itk does not open; rename the file")
+    assert found.problems[r"\xf6.mha"].endswith("not UTF-8, which itk does not open; rename the file")
 
 
 def test_volumes_for_a_network_of_volumes(folder):
@@ -82,3 +125,16 @@ def test_what_a_header_could_not_be_used_for_is_logged(tmp_path, caplog):
     LoadMammogramd("image")({"image": path})
     messages = [f"{path}: window of the header cannot be used and is left out"] * 2
     assert [record.message for record in caplog.records] == messages
+
+
+@pytest.mark.parametrize(
+    ("prepared", "stored", "largest"),
+    [({}, [160, 160], 512), ({"crop_size": 150}, [150, 150], 512), ({"crops": "whole"}, [160, 160], 10**9)],
+)
+def test_sizes_follow_from_how_training_crops_were_made(prepared, stored, largest):
+    assert stored_crop_size(prepared, [128, 128]) == stored
+    assert largest_crop(prepared, [128, 128]) == largest
+
+
+def test_inputs_become_samples_with_their_place():
+    assert Inputs([{"image": "a"}, {"image": "b"}], ["a", "b"], {}).samples[1] == {"image": "b", "index": 1}

@@ -17,8 +17,8 @@ def test_the_loss_is_that_of_the_paper():
 
 def test_every_image_gets_the_loss_of_its_batch():
     output = torch.randn(8, 5), torch.randn(8, 5)
-    loss = TwoViewLoss()
-    assert torch.equal(loss.per_image(output, torch.empty(0)), loss(output, torch.empty(0))["loss"].expand(8, 1))
+    loss, label = TwoViewLoss(), torch.empty(4, 1, 2, 2)  # another process has the other half of the images
+    assert torch.equal(loss.per_image(output, label), loss(output, label)["loss"].expand(4, 1))
 
 
 def test_agreeing_views_cost_less_than_different_ones():

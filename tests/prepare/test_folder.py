@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from PIL import Image
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.folder import Summary, prepare_folder
-from miram.prepare.image_crops import CropSettings
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.folder import prepare_folder
 from miram.prepare.prepared import read_png16
+from miram.prepare.summary import Summary
+from miram.readers.search import HIDDEN
 
 from ..image_files import picture, write_dicom
 
@@ -69,7 +72,12 @@ def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
     }
     assert "empty" in rows["6.dcm"]["reason"]
     assert (summary.files, summary.images, summary.crops, summary.reused) == (8, 4, 12, 0)
-    assert summary.reasons == {"no image file": 2, "constant: every pixel has one value": 1, "could not be read": 1}
+    assert summary.reasons == {
+        HIDDEN: 1,
+        "no image file": 1,
+        "constant: every pixel has one value": 1,
+        "could not be read": 1,
+    }
     assert summary.origins == {"dicom": 3, "file": 1}
     listed = {name for row in rows.values() for name in row["outputs"].split(";") if name}
     assert listed == {f"images/{name}" for name in files(summary.output_dir)}
@@ -217,6 +225,8 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     assert [items[name]["density"] for name in ("4.png", "deep/er/3.dcm", "1.dcm")] == ["C", "B", None]
     assert datalist["label_names"] == {"density": ["B", "C"], "birads": ["2", "10"]}
     assert report(output)["labels.csv, line 4"]["status"] == "error"
+    assert (summary.rows, summary.rows_without_image) == (3, 1)
+    assert summary.reasons["could not be read"] == 1  # the row is not a file
     assert summary.origins == {"dicom": 3, "csv": 1}
 
 
@@ -229,7 +239,9 @@ def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     datalist = read_datalist(summary.output_dir / "datalist.json")
     assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
     assert datalist["label_names"] == {"density": ["A", "B"]}
-    assert summary.tasks == {"density": ["A", "B"]}
+    assert summary.tasks == ["density"]
+    assert summary.labels["density"].classes == {"A": 1, "B": 1}
+    assert summary.labels["density"].unknown == 2
     assert summary.patients == {"training": 1, "validation": 1, "test": 1}
 
 
@@ -269,6 +281,30 @@ def test_a_folder_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "in/a.dcm").touch()
     with pytest.raises(InputError, match=r"no image gave a crop; .*a\.dcm is empty"):
         prepare(tmp_path / "in")
+
+
+def test_folders_that_cannot_be_looked_into_are_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "annexed.dcm").symlink_to("nowhere.dcm")
+    (folder / "again").symlink_to(folder / "deep", target_is_directory=True)
+    summary = prepare(folder)
+    rows = report(summary.output_dir)
+    assert (rows["annexed.dcm"]["status"], rows["again"]["status"]) == ("error", "skipped")
+    assert "a link that leads nowhere" in rows["annexed.dcm"]["reason"]
+    assert rows["again"]["reason"] == "a link to deep, which is found by that name"
+    assert summary.images == 4
+
+
+def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder: Path) -> None:
+    name = os.fsdecode(b"bild_\xe4.png")
+    (folder / "4.png").rename(folder / name)
+    for _ in range(2):  # a second run finds its record again
+        summary = prepare(folder)
+    assert summary.reused == 5
+    assert report(summary.output_dir)[r"bild_\xe4.png"]["status"] == "crop"
+    datalist = read_datalist(summary.output_dir / "datalist.json")
+    items = datalist["training"] + datalist["validation"]
+    found = {(item["source"], item["patient"]) for item in items if item["source"].startswith("bild")}
+    assert found == {(r"bild_\xe4.png", r"bild_\xe4")}
 
 
 def test_the_output_may_lie_inside_the_input(folder: Path) -> None:

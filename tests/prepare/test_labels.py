@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.labels import assign_patients, label_names, read_labels
-from miram.prepare.records import Record
+from miram.prepare.labels import ImageRow, LabelColumn, label_columns, read_labels
 
 SOURCES = ["a/1.png", "b/1.png", "b/2.png", "3.png"]
 
@@ -20,91 +19,88 @@ def table(folder: Path, text: str) -> Path:
 
 
 def test_rows_find_their_images_by_path_or_by_a_name_of_its_own(tmp_path: Path) -> None:
-    path = table(tmp_path, "image,patient,density\na/1.png,p1,B\n2.png,,C\n./3.png,p3,N/A\nlost.png,p4,D\n")
-    labels, columns, missing = read_labels(path, SOURCES)
-    assert labels == {
-        "a/1.png": {"patient": "p1", "density": "B"},
-        "b/2.png": {"patient": None, "density": "C"},
-        "3.png": {"patient": "p3", "density": None},
+    path = table(tmp_path, "image,patient,density\na/1.png,p1,B\n2.png,,C\n./3.png,p3,\nlost.png,p4,D\n")
+    labels = read_labels(path, SOURCES)
+    assert labels.images == {
+        "a/1.png": ImageRow("p1", labels={"density": "B"}),
+        "b/2.png": ImageRow(labels={"density": "C"}),
+        "3.png": ImageRow("p3", labels={"density": None}),
     }
-    assert columns == ["density"]
-    assert [(row.source, row.status, row.reason) for row in missing] == [
+    assert labels.columns == ["density"]
+    assert [(row.source, row.status, row.reason) for row in labels.missing] == [
         ("labels.csv, line 5", "error", "no such image: lost.png")
     ]
 
 
 def test_splits_are_named_in_the_data_lists_words(tmp_path: Path) -> None:
     path = table(tmp_path, "image,split,density\na/1.png,Train,B\n2.png,,C\n3.png,val,A\n")
-    labels, columns, _ = read_labels(path, SOURCES)
-    assert [labels[name]["split"] for name in ("a/1.png", "b/2.png", "3.png")] == ["training", None, "validation"]
-    assert columns == ["density"]
+    labels = read_labels(path, SOURCES)
+    assert [labels.of(name).split for name in ("a/1.png", "b/2.png", "3.png")] == ["training", None, "validation"]
+    assert labels.columns == ["density"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,density\n3.png,B\n", "no column 'image'; it has file, density"),
-        ("image\n1.png\n", r"'1\.png' may be a/1\.png or b/1\.png"),
+        ("image\n1.png\n", r"line 2: '1\.png' may be a/1\.png or b/1\.png"),
         ("image\n3.png\n3.png\n", r"line 3: 3\.png is there twice"),
-        ("image,mask\n3.png,x\n", "column 'mask'"),
         ("image,split\n3.png,dev\n", "line 2: split is 'dev'; give training, validation or test"),
-        ("", "cannot be read as a CSV"),
+        ("image,grade\nx/y.png,1\nz.png,2\n", r"none of its 2 rows names an image \('x/y\.png'\), the first image is"),
+        ("image,grade\n", "none of its 0 rows"),
     ],
 )
-def test_tables_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_tables_that_do_not_fit_the_folder_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_labels(table(tmp_path, text), SOURCES)
 
 
-def test_classes_are_sorted_as_numbers_or_as_text() -> None:
+def test_only_an_empty_cell_is_unknown(tmp_path: Path) -> None:
+    words = ["None", "NA", "null", "nan", "N/A", "", "  "]
+    rows = "".join(f"{number}.png,{word}\n" for number, word in enumerate(words))
+    labels = read_labels(table(tmp_path, "image,finding\n" + rows), [f"{number}.png" for number in range(7)])
+    found = [labels.of(f"{number}.png").labels["finding"] for number in range(7)]
+    assert found == ["None", "NA", "null", "nan", "N/A", None, None]
+
+
+def test_a_cell_may_hold_several_classes_in_any_order(tmp_path: Path) -> None:
+    text = (
+        "image,finding,side\na/1.png,mass;calcification,L\n2.png,calcification; mass;mass,R\n3.png,mass,L\nb/1.png,;,\n"
+    )
+    labels = read_labels(table(tmp_path, text), SOURCES)
+    assert {name: row.labels["finding"] for name, row in labels.images.items()} == {
+        "a/1.png": ["calcification", "mass"],
+        "b/2.png": ["calcification", "mass"],
+        "3.png": ["mass"],
+        "b/1.png": [],
+    }
+    assert labels.of("3.png").labels["side"] == "L"
+    items = [{"source": name, **row.labels} for name, row in labels.images.items()]
+    column = label_columns(items, ["finding"])["finding"]
+    assert column == LabelColumn({"calcification": 2, "mass": 3}, labelled=4, unknown=0, several=True)
+
+
+def test_classes_are_sorted_as_numbers_or_as_text_and_counted_in_images() -> None:
     items: list[dict[str, Any]] = [
-        {"grade": "10", "side": "R"},
-        {"grade": "9", "side": None},
-        {"grade": "9", "side": "L"},
+        {"source": "a", "grade": "10", "side": "R"},
+        {"source": "b", "grade": "9", "side": None},
+        {"source": "b", "grade": "9", "side": None},
+        {"source": "c", "grade": "9", "side": "nan"},
     ]
-    assert label_names(items, ["grade", "side"]) == {"grade": ["9", "10"], "side": ["L", "R"]}
-
-
-def records() -> list[Record]:
-    hashes = (None, "f00", "aaa", "f00")
-    return [Record(source, 1, 1, ("x",), patient=patient) for source, patient in zip(SOURCES, hashes, strict=True)]
-
-
-def test_patients_come_from_the_header_as_numbers_else_from_the_file() -> None:
-    patients, origins = assign_patients(records(), {}, None)
-    assert patients == {"a/1.png": "a/1", "b/1.png": "patient_0001", "b/2.png": "patient_0002", "3.png": "patient_0001"}
-    assert origins == {"dicom": 3, "file": 1}
-
-
-def test_the_table_wins_over_the_pattern_and_that_over_the_header() -> None:
-    patients, origins = assign_patients(records(), {"3.png": {"patient": "Ann"}}, "^([ab])/")
-    assert patients == {"a/1.png": "a", "b/1.png": "b", "b/2.png": "b", "3.png": "Ann"}
-    assert origins == {"pattern": 3, "csv": 1}
+    columns = label_columns(items, ["grade", "side"])
+    assert list(columns["grade"].classes.items()) == [("9", 2), ("10", 1)]
+    assert columns["side"] == LabelColumn({"R": 1, "nan": 1}, labelled=2, unknown=1)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"),
-    [("([ab]", "no regular expression"), ("[ab]", "0 groups"), ("([ab])/", r"finds no patient in 3\.png")],
+    ("counts", "identifier", "task"),
+    [
+        ({"a": 6, "b": 6}, False, True),
+        ({"a": 1, "b": 1}, False, True),  # two images of two classes are a small example
+        ({str(number): 1 for number in range(12)}, True, False),
+        ({"a": 12}, False, False),
+        ({"1": 1, "2": 1, "3": 10}, False, True),
+    ],
 )
-def test_wrong_patterns_are_refused(pattern: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        assign_patients(records(), {}, pattern)
-
-
-def test_a_study_stands_for_a_patient_without_an_id() -> None:
-    records = [
-        Record("a.dcm", 1, 1, study="s1"),
-        Record("b.dcm", 1, 1, study="s1"),
-        Record("c.dcm", 1, 1, study="s2", patient="p"),
-        Record("d.dcm", 1, 1, study="s2"),
-        Record("e.png", 1, 1),
-    ]
-    patients, origins = assign_patients(records, {}, None)
-    assert patients == {
-        "a.dcm": "patient_0001",
-        "b.dcm": "patient_0001",
-        "c.dcm": "patient_0002",
-        "d.dcm": "patient_0002",
-        "e.png": "e",
-    }
-    assert origins == {"study": 3, "dicom": 1, "file": 1}
+def test_a_column_of_own_values_is_not_a_task(counts: dict[str, int], identifier: bool, task: bool) -> None:
+    column = LabelColumn(counts, sum(counts.values()), 0)
+    assert (column.is_identifier, column.is_task) == (identifier, task)

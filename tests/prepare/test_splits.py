@@ -6,6 +6,7 @@ import pytest
 
 from miram.data.datalist import Item
 from miram.errors import InputError
+from miram.prepare.labels import ImageRow, Labels
 from miram.prepare.splits import draw_splits, named_splits
 
 
@@ -54,7 +55,8 @@ def test_those_named_for_training_are_drawn_only_where_nobody_is_unnamed() -> No
 
 
 def test_a_patient_in_two_splits_is_refused() -> None:
-    labels = {"a.png": {"split": "test"}, "b.png": {"split": "training"}, "c.png": {"split": None}}
+    rows = {"a.png": "test", "b.png": "training", "c.png": None}
+    labels = Labels({name: ImageRow(split=split) for name, split in rows.items()})
     assert named_splits({"a.png": "p", "c.png": "p", "d.png": "q"}, labels) == {"p": "test"}
     with pytest.raises(InputError, match=r"patient 'p' in test \(a\.png\) and in training \(b\.png\)"):
         named_splits({"a.png": "p", "b.png": "p"}, labels)

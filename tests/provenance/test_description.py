@@ -33,7 +33,7 @@ def test_a_backbone_tells_what_it_is_and_where_it_comes_from(backbone, tiny_enco
 
 
 def test_a_checkpoint_tells_how_far_the_run_is(tmp_path):
-    content = {"network": {"w": torch.zeros(2, 3)}, "optimizer": {}, "scheduler_step": 7, "epoch": 1, "iteration": 7}
+    content = {"network": {"w": torch.zeros(2, 3)}, "optimizer": {}, "epoch": 1, "iteration": 7}
     write_checkpoint(tmp_path / "checkpoint.pt", {**content, "provenance": FACTS})
     found = describe_file(tmp_path / "checkpoint.pt")
     assert (found["kind"], found["parameters"], found["epoch"], found["iteration"]) == ("checkpoint of a run", 6, 1, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+
+from miram.data.datalist import read_datalist
+from miram.data.tasks import find_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +66,44 @@ def test_bad_input_is_one_line_and_status_2(folder: Path) -> None:
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: 1 rows of")
+
+
+def test_the_summary_counts_classes_and_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(noise.integers(0, 255, (40, 40), dtype=np.uint8)).save(tmp_path / f"in/{number}.png")
+    (tmp_path / "labels.csv").write_text(
+        ",image,patient,my finding\n0,0.png,p0,mass;calcification\n1,1.png,p1,calcification;mass;mass\n"
+        "2,2.png,p2,mass\n3,3.png,P2,Mass\n4,x.png,p3,\n"
+    )
+    output = tmp_path / "it's $HOME"
+    result = run(
+        *(
+            "--input_dir",
+            tmp_path / "in",
+            "--output_dir",
+            output,
+            "--crops",
+            "whole",
+            "--crop_size",
+            32,
+            "--workers",
+            0,
+        ),
+        *("--labels_csv", tmp_path / "labels.csv"),
+    )
+    assert result.returncode == 0, result.stderr
+    said = result.stdout.splitlines()
+    assert "1 of 5 rows of the table name no image" in said
+    task = "task my finding: Mass 1, calcification 2, mass 3 (images; 2 unknown); several classes an image"
+    assert task in said
+    assert "warning: column 1 of the table without a heading: left out" in said
+    assert any(
+        line.startswith("warning: classes of my finding differ only in spelling: 'Mass', 'mass'") for line in said
+    )
+    assert any(line.startswith("warning: patients differ only in spelling: 'P2', 'p2'") for line in said)
+    words = shlex.split(said[-1])
+    assert words[words.index("--dataset_dir") + 1 :] == [str(output), "--task", "my finding"]
+    found = find_task(read_datalist(output / "datalist.json"), "my finding")
+    assert (found.type, found.classes) == ("multilabel", ("Mass", "calcification", "mass"))

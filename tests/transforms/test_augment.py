@@ -40,6 +40,9 @@ def test_validation_is_left_alone():
     assert torch.equal(RandomFlipRotate90()(image, 0, torch.arange(4)), image)
 
 
-def test_images_must_be_square():
-    with pytest.raises(ValueError, match="square"):
-        RandomFlipRotate90()(torch.zeros(1, 1, 4, 6), 1, torch.arange(1))
+def test_images_whose_sides_differ_are_flipped_and_not_turned():
+    image = torch.arange(6.0).view(1, 1, 2, 3).expand(64, -1, -1, -1)
+    result = RandomFlipRotate90(seed=2)(image, 1, torch.arange(64))
+    possible = [image[0].flip(axes) for axes in ((), (-1,), (-2,), (-1, -2))]
+    found = {next(number for number, one in enumerate(possible) if torch.equal(one, other)) for other in result}
+    assert found == set(range(4))

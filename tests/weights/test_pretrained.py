@@ -103,20 +103,47 @@ def test_weights_that_match_too_little_stop_with_their_keys(pretrained_of):
     _, pretrained = pretrained_of()
     other = encoder_of(mlp_dim=64, num_layers=3)
     with pytest.raises(
-        InputError, match=r"fewer than 90%.*blocks\.0\.mlp\.linear1\.bias \(\(48,\) in the file, \(64,\)"
+        InputError,
+        match=r"another encoder.*: .*blocks\.0\.mlp\.linear1\.bias \(\(48,\) in the file, \(64,\)",
     ):
         load_encoder(other, pretrained)
     before = {key: value.clone() for key, value in other.state_dict().items()}
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
 
 
-def test_a_few_missing_keys_are_logged(pretrained_of, caplog):
+PARTS = ["norm.bias", "cls_token", "patch_embedding.patch_embeddings.weight", "blocks.1.", "blocks.0.attn.qkv.weight"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "patch_embedding.position_embeddings"])
+def test_weights_that_miss_a_part_are_refused_by_its_name(part, pretrained_of):
+    encoder, pretrained = pretrained_of(pos_embed_type="learnable")
+    for key in [key for key in pretrained.state_dict if key.startswith(part)]:
+        del pretrained.state_dict[key]
+    with pytest.raises(InputError, match=rf"keys do not fit: {part}.*\(absent in the file"):
+        load_encoder(encoder, pretrained)
+
+
+def test_blocks_that_the_encoder_lacks_are_refused(pretrained_of):
+    _, pretrained = pretrained_of()
+    with pytest.raises(InputError, match=r"blocks\.1\.attn\.out_proj\.bias \(\(24,\) in the file, absent here\)"):
+        load_encoder(encoder_of(num_layers=1), pretrained)
+
+
+def test_what_may_be_absent_is_logged_as_is_what_is_left_over(pretrained_of, caplog):
+    """The fixed positions, which the encoder computes; and heads are not the encoder's."""
     encoder, pretrained = pretrained_of()
-    del pretrained.state_dict["norm.bias"]
+    del pretrained.state_dict["patch_embedding.position_embeddings"]
     pretrained.state_dict["head.weight"] = torch.zeros(1)
     with caplog.at_level(logging.INFO):
         load_encoder(encoder, pretrained)
-    assert "not loaded: norm.bias; unused: head.weight" in caplog.text
+    assert "not loaded: patch_embedding.position_embeddings; unused: head.weight" in caplog.text
+
+
+def test_a_class_token_that_the_encoder_does_not_use_is_left_over(pretrained_of, caplog):
+    _, pretrained = pretrained_of()
+    with caplog.at_level(logging.INFO):
+        load_encoder(encoder_of(class_token=False), pretrained)
+    assert "not loaded: none; unused: cls_token" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,40 @@ def test_what_is_no_vit_is_refused():
         convert_public_weights("x.pth", {"conv1.weight": torch.zeros(1)})
     with pytest.raises(InputError, match="8 positions, which do not form a square"):
         convert_public_weights("x.pth", timm_like() | {"pos_embed": torch.zeros(1, 9, 128)})
+
+
+@pytest.mark.parametrize("key", ["pos_embed", "blocks.0.mlp.fc1.weight"])
+def test_a_file_without_a_part_is_refused_by_its_name(key):
+    content = timm_like()
+    del content[key]
+    with pytest.raises(InputError, match=r"x\.pth lacks .*, a part of the encoder: give the whole file"):
+        convert_public_weights("x.pth", content)
+
+
+def test_blocks_missing_in_the_middle_are_missed(tmp_path):
+    content = timm_like()
+    content["blocks.2.mlp.fc1.weight"] = content["blocks.0.mlp.fc1.weight"]
+    pretrained = read_pretrained(saved(tmp_path, content))
+    assert pretrained.encoder["num_layers"] == 3
+    with pytest.raises(InputError, match=r"29 of 39 keys do not fit"):
+        pretrained_classifier(pretrained.encoder, 1, pretrained)
+
+
+def test_one_of_three_projections_is_missed():
+    content = hugging_face_vit().state_dict()
+    del content[next(key for key in content if key.endswith("k_proj.weight"))]
+    with pytest.raises(InputError, match=r"x \(blocks\.0\.attn\.qkv\.weight\) lacks k"):
+        convert_public_weights("x", content)
+
+
+@pytest.mark.parametrize("layer", ["ls1.gamma", "attn.q_norm.weight", "attn.relative_position_bias_table"])
+def test_layers_that_our_vit_lacks_are_refused(layer):
+    """Those of DINOv2 and BEiT: without them the features would be others."""
+    with pytest.raises(InputError, match=rf"layers that our ViT does not have \(1 keys, such as blocks\.0\.{layer}"):
+        convert_public_weights("x.pth", timm_like() | {f"blocks.0.{layer}": torch.zeros(1)})
+
+
+def test_a_file_with_fewer_blocks_than_published_is_warned_of(caplog):
+    widened = {"patch_embed.proj.weight": torch.zeros(192, 3, 4, 4), "cls_token": torch.zeros(1, 1, 192)}
+    convert_public_weights("x.pth", timm_like() | widened | {"pos_embed": torch.zeros(1, 10, 192)})
+    assert "x.pth has 1 blocks; published ViTs of width 192 have 12" in caplog.text

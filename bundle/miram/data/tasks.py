@@ -120,9 +120,12 @@ def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
     """
     The items that can have a label of the task, known or not.
 
-    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown.
+    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown. So an
+    item without a label is left out if it lacks the key, or no item of its kind (`abnormality`) has a label.
     """
-    return [item for item in items if task.key in item]
+    with_key = [item for item in items if task.key in item]
+    kinds = {item.get("abnormality") for item in with_key if item[task.key] is not None}
+    return [item for item in with_key if not kinds or item.get("abnormality") in kinds]
 
 
 def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:

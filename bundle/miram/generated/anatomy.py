@@ -55,8 +55,8 @@ def draw_anatomy(shape: tuple[int, int], view: str, rng: np.random.Generator) ->
     """Draw the geometry of a film of `shape` (H, W); `view` is CC or MLO."""
     rows, columns = shape
     oblique = view == "MLO"
-    center = (rng.uniform(0.6, 0.66) if oblique else rng.uniform(0.46, 0.54)) * rows
-    width = rng.uniform(0.62, 0.82) * columns
+    center = (rng.uniform(0.56, 0.68) if oblique else rng.uniform(0.44, 0.56)) * rows
+    width = rng.uniform(0.56, 0.88) * columns
     edge = _outline(rows, center, width, oblique, rng)
     nipple_row = center + rng.uniform(-0.04, 0.04) * rows
     nipple = (nipple_row, float(edge[int(nipple_row)]))
@@ -70,13 +70,13 @@ def _outline(rows: int, center: float, width: float, oblique: bool, rng: np.rand
     above = (rng.uniform(1.0, 1.2) if oblique else rng.uniform(0.4, 0.46)) * rows
     below = min(rng.uniform(0.31, 0.36) if oblique else rng.uniform(0.4, 0.46), 0.97 - center / rows) * rows
     height = np.where(row < center, (center - row) / above, (row - center) / below)
-    power = rng.uniform(1.9, 2.2)
+    power = rng.uniform(1.8, 2.4)
     edge = width * np.sign(1 - height) * np.abs(1 - np.abs(height) ** power) ** (1 / rng.uniform(1.75, 2.0))
     if oblique:  # the fold between breast and armpit
         fold = np.clip((center - row) / center, 0, 1)
         edge = edge * (1 - rng.uniform(0.3, 0.5) * np.sin(np.pi / 2 * fold) ** 2)
     wave = ndimage.gaussian_filter1d(rng.standard_normal(rows), 0.06 * rows)
-    return edge + 0.012 * width * wave / wave.std()
+    return edge + 0.02 * width * wave / wave.std()
 
 
 def _depth(shape: tuple[int, int], edge: np.ndarray, nipple: tuple[float, float], step: int = 4) -> np.ndarray:

@@ -14,12 +14,13 @@ logger = logging.getLogger(__name__)
 
 def prepare_demo(
     output_dir: str | Path,
-    patients: int = 60,
+    patients: int = 300,
     seed: int = 0,
     crop_size: int = 160,
     crops: str = "lesion",
     workers: int | None = None,
-    test_fraction: float = 0.4,
+    mass_fraction: float = 0.95,
+    test_fraction: float = 0.3,
 ) -> None:
     """
     Generate and prepare the demo's data; what is there already is kept.
@@ -31,11 +32,14 @@ def prepare_demo(
         crop_size: side of the crops in pixels.
         crops: "lesion", "tissue" or "both".
         workers: processes; None is one per core, 0 is this process.
-        test_fraction: share of the patients in the test tables; of 60 patients, enough of both classes for intervals.
+        mass_fraction: share of the patients with masses, whose pathology shows at the demo's 64 pixels in shape and
+            margins; most calcifications are too small for them.
+        test_fraction: share of the patients in the test tables: enough of both classes for intervals above chance.
     """
     source = Path(output_dir).parent / "cbis_ddsm"
     logger.info("generating %d patients in %s, for the demonstration", patients, source)
-    generate_cbis_ddsm(source, patients, seed, workers, CaseSettings(test_fraction=test_fraction))
+    cases = CaseSettings(mass_fraction=mass_fraction, test_fraction=test_fraction, large_fraction=0.003)
+    generate_cbis_ddsm(source, patients, seed, workers, cases)
     prepare_cbis_ddsm(
         source / "dicom",
         source / "csv",

@@ -21,7 +21,7 @@ from miram.generated.patients import CaseSettings, draw_cases
 from miram.jobs import run_jobs
 from miram.prepare.origin import GENERATED_MARKER
 
-FORMAT_VERSION = 1  # raised when the same arguments give other files
+FORMAT_VERSION = 2  # raised when the same arguments give other files
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,18 @@ class FilmSettings:
         mass_contrast: mean contrast of masses of subtlety 1 and 5, as parts of the film's range.
         calc_contrast: the same for calcifications with the tissue around them.
         largest_radius: of a lesion in pixels, so that it fits a crop with its surroundings.
+        blur: deviation of the film's and the scanner's blur, in pixels.
         grain: deviation of the film's noise.
         air: smallest and largest gray level of the air.
         label_fraction: share of films with a burned-in label.
     """
 
     tissue: TissueSettings = field(default_factory=TissueSettings)
-    mass_contrast: tuple[float, float] = (0.07, 0.17)
+    mass_contrast: tuple[float, float] = (0.06, 0.14)
     calc_contrast: tuple[float, float] = (0.03, 0.06)
     largest_radius: float = 130.0
-    grain: float = 0.010
+    blur: float = 0.55
+    grain: float = 0.005
     air: tuple[float, float] = (0.015, 0.05)
     label_fraction: float = 0.6
 
@@ -112,11 +114,11 @@ def _add(image: np.ndarray, lesion: Lesion, center: tuple[int, int], anatomy: An
 
 def _develop(image: np.ndarray, settings: FilmSettings, rng: np.random.Generator) -> np.ndarray:
     """Exposure, the gray level of the air, the film's grain."""
-    air, gain = rng.uniform(*settings.air), rng.uniform(0.85, 1.1)
-    grain = ndimage.gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), 0.55, truncate=3)
-    noise = settings.grain * (0.25 + np.sqrt(np.maximum(image, 0))) * grain * 1.6
+    air, gain = rng.uniform(*settings.air), rng.uniform(0.8, 1.2)
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * (0.25 + np.sqrt(np.maximum(image, 0)))
+    image = ndimage.gaussian_filter(image + settings.grain * noise, settings.blur, truncate=3)
     bright = np.where(image > 0.7, 0.7 + 0.6 * (image - 0.7), image)  # the shoulder of the film's curve
-    return air + gain * (1 - air) * bright + noise
+    return air + gain * (1 - air) * bright
 
 
 def _burn_label(image: np.ndarray, view: View, rng: np.random.Generator) -> None:

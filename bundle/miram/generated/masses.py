@@ -59,7 +59,7 @@ def draw_mass(
         rng: the source of randomness.
     """
     canvas = canvas_around(2.3 * radius)
-    cloud = power_law_field(canvas.distance.shape, 1.5, rng, coarsest=2 * radius)
+    cloud = power_law_field(canvas.distance.shape, 1.8, rng, coarsest=2 * radius)
     edge = _edge(shapes, canvas.angle, radius, rng)
     which = sector_of(canvas.angle, len(margins), rng.random())
     lobes = _lobes(canvas.angle, rng) * np.isin(
@@ -68,7 +68,7 @@ def draw_mass(
     inside = edge * (1 + lobes) - canvas.distance
     softness, roughness = _edge_quality(margins, which, radius)
     body = scipy.special.expit((inside + roughness * cloud) / softness)
-    body *= (0.85 + 0.3 * np.clip(inside / radius, 0, 1)) * (1 + 0.10 * cloud)
+    body *= (0.55 + 0.7 * np.sqrt(np.clip(inside / radius, 0, 1))) * (1 + 0.10 * cloud)  # thickest in the middle
     body = _vary_by_shape(body, shapes, canvas, edge, cloud)
     if "OBSCURED" in margins:
         body = _obscure(body, inside, canvas, cloud, radius, rng)
@@ -85,7 +85,7 @@ def _edge(shapes: Sequence[str], angle: np.ndarray, radius: float, rng: np.rando
     long = {"ROUND": 1.05, "LYMPH_NODE": 1.4, "ASYMMETRIC_BREAST_TISSUE": 1.4}.get(first, rng.uniform(1.3, 1.6))
     edge = 1 / np.sqrt(np.cos(angle - turn) ** 2 / long + np.sin(angle - turn) ** 2 * long)
     if "LOBULATED" in shapes:
-        edge = edge * (1 + 0.2 * np.cos(int(rng.integers(3, 5)) * angle + turn))
+        edge = edge * (1 + 0.12 * np.cos(int(rng.integers(3, 5)) * angle + turn) + 0.06 * np.cos(2 * angle - 3 * turn))
     if "IRREGULAR" in shapes or "FOCAL_ASYMMETRIC_DENSITY" in shapes:
         for order in range(2, 9):
             edge = edge * (1 + 0.16 / np.sqrt(order) * rng.standard_normal() * np.cos(order * angle + turn * order**2))
@@ -109,10 +109,10 @@ def _lobes(angle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _edge_quality(margins: Sequence[str], which: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """How soft the edge is, and how far clouds move it, in pixels, in each sector."""
     quality = {
-        "CIRCUMSCRIBED": (0.8, 0.0),
+        "CIRCUMSCRIBED": (1.0, 0.0),
         "MICROLOBULATED": (0.8, 0.0),
         "OBSCURED": (1.2, 0.0),
-        "ILL_DEFINED": (0.13 * radius, 0.10 * radius),
+        "ILL_DEFINED": (0.18 * radius, 0.10 * radius),
         "SPICULATED": (0.05 * radius, 0.05 * radius),
     }
     table = np.array([quality.get(margin, (0.06 * radius, 0.03 * radius)) for margin in margins], dtype=np.float32)
@@ -156,8 +156,8 @@ def _spicules(
     if not distorted and "SPICULATED" not in margins:
         return np.zeros(canvas.distance.shape, dtype=np.float32)
     middle = canvas.side // 2
-    count = int(rng.integers(34, 52))
-    heading = 2 * np.pi * (np.arange(count) + rng.uniform(-0.4, 0.4, count)) / count
+    count = int(rng.integers(16, 27))
+    heading = 2 * np.pi * (np.arange(count) + rng.uniform(-1, 1, count)) / count
     probe = middle + np.rint(0.3 * middle * np.stack([np.sin(heading), np.cos(heading)], axis=1)).astype(int)
     sectors = [k for k, margin in enumerate(margins) if margin == "SPICULATED"]
     kept = np.isin(which[tuple(probe.T)], sectors)
@@ -166,7 +166,7 @@ def _spicules(
     heading, reach = heading[kept], edge[tuple(probe[kept].T)]
     begin = (0.15 if distorted else 0.7) * reach
     start = middle + begin[:, None] * np.stack([np.sin(heading), np.cos(heading)], axis=1)
-    lengths = reach * rng.uniform(0.7, 1.4, len(reach)) + (0.5 * reach if distorted else 0)
-    brightness = rng.uniform(0.25, 0.7, len(reach)) * (0.5 if distorted else 1.0)
-    points, weights = winding_curves(start, heading, lengths, brightness, 0.25, rng)
-    return draw_curves(canvas.distance.shape, points, weights, 0.8)
+    lengths = reach * rng.uniform(0.6, 1.5, len(reach)) + (0.5 * reach if distorted else 0)
+    brightness = rng.uniform(0.45, 1.0, len(reach)) * (0.5 if distorted else 1.0)
+    points, weights = winding_curves(start, heading, lengths, brightness, 0.4, rng)
+    return draw_curves(canvas.distance.shape, points, weights, 0.9 + 0.02 * float(edge.mean()))

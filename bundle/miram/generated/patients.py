@@ -71,7 +71,7 @@ class CaseSettings:
     How patients are drawn.
 
     Args:
-        height: smallest and largest height of an ordinary film, in pixels; its width is about four fifths of it.
+        height: smallest and largest height of an ordinary film, in pixels; its width is about 0.7 of it.
         large_height: the same for the few large films.
         large_fraction: share of patients with large films, at least one patient.
         both_breasts: share of patients with lesions in both breasts.
@@ -80,21 +80,23 @@ class CaseSettings:
         radius: smallest and largest radius of a lesion relative to the film's height.
         margin_disagreement: share of lesions whose second view has other margins.
         pathology_disagreement: share of lesions whose second view has another pathology.
+        mass_fraction: share of patients with masses among those with one kind of lesion.
         test_fraction: share of patients in the test tables.
         both_kinds: share of patients with masses and calcifications in the same split.
         leak_fraction: share of patients in a training and a test table, at least one patient.
         statistics: how often labels occur.
     """
 
-    height: tuple[int, int] = (840, 1040)
+    height: tuple[int, int] = (760, 920)
     large_height: tuple[int, int] = (2000, 2200)
     large_fraction: float = 0.03
     both_breasts: float = 0.07
     single_view: float = 0.2
     more_lesions: float = 0.1
-    radius: tuple[float, float] = (0.035, 0.1)
+    radius: tuple[float, float] = (0.024, 0.066)
     margin_disagreement: float = 0.11
     pathology_disagreement: float = 0.003
+    mass_fraction: float = 813 / 1487  # as in CBIS-DDSM
     test_fraction: float = 0.3
     both_kinds: float = 0.03
     leak_fraction: float = 0.03
@@ -131,7 +133,7 @@ def _draw_groups(patients: int, settings: CaseSettings, rng: np.random.Generator
     leaks = at_least_one(settings.leak_fraction, patients)
     both = round(settings.both_kinds * patients)
     single = patients - leaks - both
-    mass = round(0.54 * single)  # 813 of 1,487 patients with one kind in CBIS-DDSM
+    mass = round(settings.mass_fraction * single)
     mass_test = at_least_one(settings.test_fraction, mass)
     calc_test = at_least_one(settings.test_fraction, single - mass)
     both_test = round(settings.test_fraction * both)
@@ -157,7 +159,7 @@ def _draw_case(
     rng: np.random.Generator,
 ) -> Case:
     rows = int(rng.integers(height[0], height[1] + 1))
-    columns = int(rows * rng.uniform(0.74, 0.86))
+    columns = int(rows * rng.uniform(0.58, 0.8))
     sides = ["LEFT", "RIGHT"] if rng.random() < settings.both_breasts else [str(rng.choice(["LEFT", "RIGHT"]))]
     density = _draw_key(_of(settings.statistics, groups[0][0]).density, rng)
     views = [view for side in sides for view in _draw_breast(side, groups, settings, rng)]

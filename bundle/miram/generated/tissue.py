@@ -11,6 +11,8 @@ from miram.generated.anatomy import Anatomy
 from miram.generated.drawing import draw_curves, winding_curves
 from miram.generated.noise import power_law_field, ridges
 
+STREAKS = (1.0, 1.8)  # the gland's structures run towards the nipple, along the columns
+
 
 @dataclass(frozen=True)
 class TissueSettings:
@@ -28,11 +30,11 @@ class TissueSettings:
         edge: pixels over which the compressed breast thins out, relative to the film's height.
     """
 
-    fat: float = 0.30
-    gland: float = 0.26
-    texture: float = 0.028
-    strands: float = 0.10
-    vessels: float = 0.08
+    fat: float = 0.42
+    gland: float = 0.23
+    texture: float = 0.022
+    strands: float = 0.07
+    vessels: float = 0.07
     muscle: float = 0.22
     skin: float = 0.05
     edge: float = 0.07
@@ -55,12 +57,12 @@ def draw_tissue(
     """
     settings = settings or TissueSettings()
     shape = anatomy.depth.shape
-    cloud = power_law_field(shape, 1.5, rng)
+    cloud = power_law_field(shape, 1.6, rng, stretch=STREAKS)
     gland = _gland(anatomy, density, cloud, rng)
     strands = _strands(anatomy, rng)
-    fine = power_law_field(shape, 1.2, rng, finest=1.5, coarsest=60)
+    fine = power_law_field(shape, 1.3, rng, finest=1.2, coarsest=30, stretch=STREAKS)
     image = settings.fat + settings.texture * cloud
-    image += gland * (settings.gland * (1 + 0.22 * cloud) + 0.035 * fine)
+    image += (0.4 + gland) * 0.020 * fine + gland * settings.gland * (1 + 0.2 * cloud)
     image += settings.strands * strands * (0.6 + 0.4 * gland)
     image += settings.vessels * _vessels(anatomy, rng)
     if anatomy.muscle is not None:
@@ -77,7 +79,7 @@ def _gland(anatomy: Anatomy, density: int, cloud: np.ndarray, rng: np.random.Gen
     along = (anatomy.nipple[1] - column) / reach
     across = (row - anatomy.nipple[0] - 0.5 * (anatomy.middle[0] - anatomy.nipple[0]) * along) / (0.34 * rows)
     cone = 1.6 - 2.4 * (along - 0.42) ** 2 - 2.2 * across**2
-    patches = power_law_field((rows, columns), 1.6, rng, finest=6, coarsest=0.25 * rows)
+    patches = power_law_field((rows, columns), 1.7, rng, finest=6, coarsest=0.25 * rows, stretch=STREAKS)
     level = {1: -2.6, 2: -1.7, 3: -0.8, 4: 0.2}[density] + rng.uniform(-0.3, 0.3)
     near_skin = np.clip(anatomy.depth / (0.06 * rows), 0, 1)
     return near_skin / (1 + np.exp(-2.2 * (cone + level + 0.75 * patches + 0.35 * cloud)))
@@ -95,7 +97,7 @@ def _strands(anatomy: Anatomy, rng: np.random.Generator, counts: tuple[int, ...]
         heading = np.arctan2(away[:, 0], away[:, 1]) + 0.35 * rng.standard_normal(count)
         lengths = rng.uniform(0.06, 0.3, count) * shape[0] * (0.6 + 0.25 * width)
         brightness = rng.uniform(0.25, 1.0, count)
-        lines += draw_curves(shape, *winding_curves(start, heading, lengths, brightness, 0.5, rng), width)
+        lines += draw_curves(shape, *winding_curves(start, heading, lengths, brightness, 0.9, rng), width)
     return lines
 
 

@@ -1,93 +1,68 @@
-"""A moving average of the weights, which is validated and kept instead of the last ones."""
+"""A moving average of the weights, which is validated and kept instead of the latest weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from miram.engines.sharding import load_whole_state
+from miram.engines.steps import TrainingStep
 from miram.errors import InputError
-
-
-class _Average(AveragedModel):
-    """Torch's average, which takes its count to the GPU in each iteration and so waits for it; this one does not."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        super().__init__(network, use_buffers=True)
-        self._average = get_ema_multi_avg_fn(decay)
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Average in the weights and buffers of now; the first time, and whole numbers always, they are copied."""
-        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
-        first = not int(self.n_averaged)  # on the CPU
-        copied = [pair for pair in pairs if first or not pair[0].is_floating_point()]
-        for own, new in copied:
-            own.copy_(new)
-        if not first:
-            averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-            self._average([own for own, _ in averaged], [new for _, new in averaged], self.n_averaged)
-        self.n_averaged += 1
-
-
-def _tensors(network: nn.Module) -> list[torch.Tensor]:
-    return [tensor.detach() for tensor in (*network.parameters(), *network.buffers())]
 
 
 class ExponentialMovingAverage:
     """
-    Average the weights after each iteration: new average = decay x average + (1 - decay) x weights (Polyak and Juditsky
-    1992, as in DeiT, arXiv 2012.12877).
+    Average the weights after each optimizer step: new average = decay x average + (1 - decay) x weights (Polyak and
+    Juditsky 1992, as in DeiT, arXiv 2012.12877), with Ignite's `EMAHandler`. The average starts at the initial weights.
 
     Args:
         network: the network that is trained, without wrappers, on its device.
-        decay: 0.999 averages about the last 1,000 iterations; None does not average, and :attr:`network` is the given
-            one.
+        decay: 0.999 averages about the last 1,000 optimizer steps; None does not average, and :attr:`network` is the
+            given one.
+        step: knows in which iterations the optimizer steps.
 
     Raises:
         InputError: if the decay is not in (0, 1).
     """
 
-    def __init__(self, network: nn.Module, decay: float | None) -> None:
+    def __init__(self, network: nn.Module, decay: float | None, step: TrainingStep) -> None:
         if decay is not None and not 0 < decay < 1:
             raise InputError(f"ema_decay must be above 0 and below 1, or null for no average, got {decay}")
         self.source = network
-        self.averaged: AveragedModel | None = None
-        if decay is not None:
-            self.averaged = _Average(network, decay)
+        self.step = step
+        self.average = None if decay is None else EMAHandler(network, 1 - decay, handle_buffers="update")
 
     @property
     def network(self) -> nn.Module:
         """The network to validate and to keep."""
-        return self.source if self.averaged is None else self.averaged.module
+        return self.source if self.average is None else self.average.ema_model
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
-        if self.averaged is not None:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
+        if self.average is not None:
+            stepped = Events.ITERATION_COMPLETED(event_filter=self._stepped)
+            self.average.attach(engine, warn_if_exists=False, event=stepped)
 
-    def update(self, engine: Engine) -> None:
-        """Average in the weights of now."""
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.source)
+    def _stepped(self, engine: Engine, iteration: int) -> bool:
+        assert engine.state.epoch_length is not None  # a trainer that runs has one
+        return self.step.ends_group(engine.state.iteration, engine.state.epoch_length)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint; empty without averaging."""
-        return {} if self.averaged is None else self.averaged.state_dict()
+        """The state for the checkpoint; empty without averaging."""
+        return {} if self.average is None else self.network.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """
-        Continue with the state of a checkpoint; without one, the average starts at the present weights.
+        Load the state of a checkpoint; if it is empty, the average starts at the current weights.
 
         Raises:
             RuntimeError: if the state is of another network.
         """
-        if self.averaged is None:
-            return
-        if state:
-            self.averaged.load_state_dict(state)
-        else:
-            self.averaged.module.load_state_dict(self.source.state_dict())
+        if self.average is not None:
+            # before version 0.2 runs used torch's average, which has other names
+            saved = {key.removeprefix("module."): value for key, value in state.items() if key != "n_averaged"}
+            load_whole_state(self.network, saved or self.source.state_dict())

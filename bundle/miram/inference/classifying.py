@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
 from miram.networks.classifier import ViTClassifier
+from miram.transforms.mirrors import mirror_images
 from miram.transforms.windows import center_windows, load_windows, scale_windows
 from miram.weights.classifier import load_classifier
 
@@ -177,9 +177,8 @@ class FlipInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Map images (B, C, *spatial) to logits (B, K)."""
-        axes = range(2, inputs.ndim) if self.flips else ()
-        flips = chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))
-        logits = [network(inputs.flip(flip), *args, **kwargs) for flip in flips]
+        versions = mirror_images(inputs) if self.flips else [inputs]
+        logits = [network(version, *args, **kwargs) for version in versions]
         return torch.stack(logits).mean(dim=0)
 
 

@@ -18,9 +18,11 @@ from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
 from miram.errors import InputError
+from miram.files import as_text
 from miram.jobs import run_jobs
 from miram.prepare.records import source_digest
 from miram.readers.formats import format_names, is_image_file, read_image, without_suffix
+from miram.readers.search import Found, search
 from miram.transforms.crops import resize_crop
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,8 @@ def find_inputs(
     """
     Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
 
-    A file of a folder that is an image but cannot be used is left out and reported; alone it is an error.
+    A file of a folder that is an image but cannot be used is left out and reported; alone it is an error. Links are
+    followed (:func:`miram.readers.search.search`), hidden files and folders left out.
 
     Args:
         source: the file or folder.
@@ -126,11 +129,13 @@ def find_images(
     root = Path(source)
     if not root.exists():
         raise InputError(f"there is no {root}; give --input an image or a folder of images")
-    paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if _is_candidate(path))
-    names = [path.name if root.is_file() else path.relative_to(root).as_posix() for path in paths]
+    found = _candidates(root)
+    paths = [root if root.is_file() else root / name for name in found.files]
+    names = [as_text(name) for name in found.files]
     work = functools.partial(_check_file, check=check, intensity=intensity)
     results = run_jobs(paths, work, 0 if root.is_file() else workers, "reading", time_limit)
-    problems = {name: str(result) for name, result in zip(names, results, strict=True) if result is not None}
+    problems = {as_text(name): as_text(f"{name}: {why}") for name, why in (found.problems | found.repeated).items()}
+    problems |= {name: as_text(str(result)) for name, result in zip(names, results, strict=True) if result is not None}
     used = [(name, str(path)) for name, path in zip(names, paths, strict=True) if name not in problems]
     if not used:
         raise InputError(next(iter(problems.values()), f"{root} holds no image"))
@@ -229,5 +234,10 @@ def _check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity
     check(path, read_image(path, intensity=intensity).pixels)
 
 
-def _is_candidate(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and is_image_file(path)
+def _candidates(root: Path) -> Found:
+    """The images below a folder, or the file alone."""
+    if root.is_file():
+        return Found([root.name])
+    found = search(root)
+    found.files = [name for name in found.files if is_image_file(root / name)]
+    return found

@@ -17,10 +17,10 @@ from scipy import ndimage
 
 from miram.errors import InputError
 from miram.inference.inputs import Inputs, check_pixels, find_images
+from miram.readers.dicom import read_dicom
 from miram.readers.formats import READERS, read_image
 from miram.readers.image import reason
-from miram.readers.raster import read_pillow, read_tiff
-from miram.readers.volumes import image_io
+from miram.readers.volumes import image_io, read_itk, read_nifti
 from miram.transforms.crops import breast_mask
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def source_grid(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[tup
         InputError: if ITK cannot make out the file's geometry, such as sheared axes.
     """
     suffix = next((suffix for suffix in READERS if Path(path).name.lower().endswith(suffix)), None)
-    if suffix is not None and READERS[suffix] in (read_pillow, read_tiff):
+    if suffix is not None and READERS[suffix] not in (read_dicom, read_nifti, read_itk):  # those have a geometry
         return (shape[1], shape[0]), np.diag([-1.0, -1.0, 1.0, 1.0])  # right and down count against RAS
     try:
         io = image_io(path)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from miram.cli import shell_path
 from miram.data.datalist import FILE_NAME, SPLITS, read_datalist
 from miram.errors import InputError
 from miram.files import atomic_write, write_text
@@ -107,12 +108,14 @@ def open_packed(dataset_dir: str | os.PathLike[str]) -> PackedStore:
     folder = Path(dataset_dir)
     state = _read_index(folder / FOLDER / INDEX)
     if state is None or not state.get("finished"):
-        raise InputError(f"there is no packed copy in {folder / FOLDER}; {REMEDY} {folder}")
+        raise InputError(f"there is no packed copy in {folder / FOLDER}; {REMEDY} {shell_path(folder)}")
     if state["datalist_sha256"] != _hash(folder):
-        raise InputError(f"{folder / FOLDER} was packed from another {FILE_NAME}; {REMEDY} {folder}")
+        raise InputError(f"{folder / FOLDER} was packed from another {FILE_NAME}; {REMEDY} {shell_path(folder)}")
     shards = [_open_shard(folder / FOLDER / name, tuple(state["shape"])) for name in state["shards"]]
     if sum(map(len, shards)) != len(state["images"]):
-        raise InputError(f"the shards in {folder / FOLDER} do not have {len(state['images'])} crops; {REMEDY} {folder}")
+        raise InputError(
+            f"the shards in {folder / FOLDER} do not have {len(state['images'])} crops; {REMEDY} {shell_path(folder)}"
+        )
     numbers = {path: number for number, path in enumerate(state["images"])}
     return PackedStore(shards, np.array(state["sizes"]), numbers)
 
@@ -173,7 +176,7 @@ def _open_shard(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {REMEDY} {path.parents[1]}") from error
+        raise InputError(f"{path} cannot be read ({error}); {REMEDY} {shell_path(path.parents[1])}") from error
     if array.dtype != np.uint16 or array.shape[1:] != shape:
-        raise InputError(f"{path} is not a shard of crops of {shape} pixels; {REMEDY} {path.parents[1]}")
+        raise InputError(f"{path} is not a shard of crops of {shape} pixels; {REMEDY} {shell_path(path.parents[1])}")
     return array

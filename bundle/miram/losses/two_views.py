@@ -28,7 +28,7 @@ class TwoViewLoss(nn.Module):
         The loss of a batch of at least two images.
 
         Args:
-            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two tensors (B, P).
+            output: what :class:`miram.networks.two_views.TwoViewNetwork` returns, two tensors (B, P) of all processes.
             label: not used; each view is the other's target.
 
         Returns:
@@ -38,5 +38,5 @@ class TwoViewLoss(nn.Module):
         return {"loss": loss, self.names[0]: loss}
 
     def per_image(self, output: tuple[torch.Tensor, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """The loss of the batch, repeated for each image, (B, 1): correlations are a property of the batch."""
-        return self(output, label)["loss"].expand(len(output[0]), 1)
+        """The loss of the batch, repeated for each image of this process, (B, 1): correlations belong to the batch."""
+        return self(output, label)["loss"].expand(len(label), 1)

@@ -1,174 +1,252 @@
-"""Labels and patients of a folder of images: from a CSV, a pattern, DICOM headers, or the file names."""
+"""Labels of a folder of images, from a table."""
 
 from __future__ import annotations
 
+import math
 import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import pandas
-
-from miram.data.datalist import SPLITS, Item
+from miram.data.datalist import Item
 from miram.errors import InputError
+from miram.prepare.label_table import SPLIT_NAMES, LabelTable, read_table
 from miram.prepare.prepared import ReportRow
-from miram.prepare.records import Record
-from miram.readers.formats import without_suffix
+from miram.prepare.regions import Box
+from miram.prepare.row_images import RowImages
 
-Labels = dict[str, str | None]
+Label = str | list[str] | None
 
-RESERVED = {"mask", "source", "spacing", "hash"}
-NAMES = {"image", "patient", "lesion", "split"}  # columns that are no labels
-SPLIT_NAMES = {name: name for name in SPLITS} | {"train": "training", "val": "validation"}
+SEPARATOR = ";"  # between the classes of a cell that holds several
 
 
-def read_labels(
-    path: str | os.PathLike[str], sources: Sequence[str]
-) -> tuple[dict[str, Labels], list[str], list[ReportRow]]:
+@dataclass(frozen=True)
+class ImageRow:
+    """
+    What a table says of an image; None is unknown.
+
+    Args:
+        patient: as the table calls it.
+        lesion: the same for the views of one lesion.
+        split: "training", "validation" or "test".
+        labels: by column, one class or a list of them.
+    """
+
+    patient: str | None = None
+    lesion: str | None = None
+    split: str | None = None
+    labels: dict[str, Label] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """
+    What a row of a table of boxes says; None is unknown.
+
+    Args:
+        name: of the row, as the report names it.
+        row: what a table of labels says, too.
+        box: where the lesion is; None: the row says that the image shows no lesion.
+        laterality: "LEFT" or "RIGHT".
+        view: "CC", "MLO" or another.
+    """
+
+    name: str
+    row: ImageRow
+    box: Box | None
+    laterality: str | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """
+    What a table says.
+
+    Args:
+        images: by source.
+        columns: those of labels.
+        missing: a report row for each row without an image.
+        repeated: likewise for each row that says the same as another one.
+        remarks: what was left out of the table, and why.
+        lesions: of a table of boxes: those of each source.
+    """
+
+    images: dict[str, ImageRow] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    missing: list[ReportRow] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
+    repeated: list[ReportRow] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        named = sum(map(len, self.lesions.values())) if self.lesions else len(self.images)
+        return named + len(self.missing) + len(self.repeated)
+
+    def regions(self) -> dict[str, list[Box]]:
+        """The boxes of each source."""
+        return {source: [row.box for row in rows if row.box] for source, rows in self.lesions.items()}
+
+    def of(self, source: str) -> ImageRow:
+        """What the table says of an image, which may be nothing."""
+        return self.images.get(source, ImageRow())
+
+
+def read_labels(path: str | os.PathLike[str], sources: Sequence[str], separator: str = SEPARATOR) -> Labels:
     """
     Read the CSV of labels and find each row's image.
 
     Args:
-        path: a CSV with the column `image` (a relative path, or a file name that occurs once), optionally `patient`,
-            `lesion` (images of one are views of it) and `split` (training, validation or test), and any other columns
-            as labels; an empty cell is unknown.
+        path: a CSV with the column `image` (a path, or a file name that occurs once; see
+            :class:`miram.prepare.row_images.RowImages`), optionally `patient`, `lesion` (images of one are views of it)
+            and `split` (training, validation or test), and any other columns as labels. Only an empty cell is unknown.
+            A column with `;` in a cell holds several classes a cell, in any order; `;` alone is none of them.
+        sources: relative paths of the images.
+        separator: in place of `;`.
+
+    Raises:
+        InputError: if the table cannot be read (:func:`miram.prepare.label_table.read_table`), names an image twice, a
+            name fits several files, a split is not one, or no row names an image.
+    """
+    table = read_table(path)
+    found, missing = match_rows(table, sources)
+    read = row_reader(table, separator)
+    images: dict[str, ImageRow] = {}
+    for number, source, cells in found:
+        if source in images:
+            raise InputError(f"{table.place(number)}: {source} is there twice; keep one row an image")
+        images[source] = read(number, cells)
+    return Labels(images, table.columns, missing, table.remarks)
+
+
+def match_rows(
+    table: LabelTable, sources: Sequence[str]
+) -> tuple[list[tuple[int, str, dict[str, str]]], list[ReportRow]]:
+    """
+    Find each row's image.
+
+    Args:
+        table: of labels or boxes.
         sources: relative paths of the images.
 
     Returns:
-        source -> column -> value; the label columns; a report row for each table row without an image.
+        the number, the image and the cells of each row that has an image, and a report row for each other one.
 
     Raises:
-        InputError: if the table cannot be read, lacks `image`, names an image twice, a name fits several files, or a
-            split is none.
+        InputError: if a name fits several files, or no row names an image.
     """
-    try:
-        table = pandas.read_csv(path, dtype=str, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a CSV: {error}") from error
-    if "image" not in table.columns:
-        raise InputError(f"{path} has no column 'image'; it has {', '.join(map(str, table.columns))}")
-    reserved = RESERVED & set(table.columns)
-    if reserved:
-        raise InputError(f"{path}: the column {min(reserved)!r} is written by the prepare step itself; rename it")
-    columns = [str(name) for name in table.columns if name not in NAMES]
-    by_name = _by_name(sources)
-    labels: dict[str, Labels] = {}
-    missing = []
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        cells = {str(name): None if pandas.isna(value) else str(value).strip() or None for name, value in row.items()}
-        cells |= _split(path, number, cells.get("split"))
-        source = _find(path, number, cells.pop("image"), by_name)
+    by_name = RowImages(sources)
+    found, missing = [], []
+    for number, cells in table.rows:
+        try:
+            source = by_name.find(cells["image"])
+        except InputError as error:
+            raise InputError(f"{table.place(number)}: {error}") from error
         if source is None:
-            missing.append(ReportRow(f"{Path(path).name}, line {number}", "error", f"no such image: {row['image']}"))
-        elif source in labels:
-            raise InputError(f"{path}, line {number}: {source} is there twice; keep one row an image")
+            missing.append(ReportRow(table.row_name(number), "error", f"no such image: {cells['image']}"))
         else:
-            labels[source] = cells
-    return labels, columns, missing
+            found.append((number, source, cells))
+    if not found:
+        names = ", ".join(repr(cells["image"]) for _, cells in table.rows[:1])
+        raise InputError(
+            f"{table.path}: none of its {len(table.rows)} rows names an image ({names}), the first image is "
+            f"{sources[0]!r}; give paths relative to the input folder, or file names"
+        )
+    return found, missing
 
 
-def label_names(items: Iterable[Item], columns: Sequence[str]) -> dict[str, list[str]]:
-    """The classes of each label column as text: numbers in their order, else alphabetically."""
-    classes: dict[str, set[str]] = {column: set() for column in columns}
-    for item in items:
-        for column in columns:
-            if item.get(column) is not None:
-                classes[column].add(item[column])
-    return {column: _ordered(values) for column, values in classes.items()}
-
-
-def assign_patients(
-    records: Sequence[Record], labels: dict[str, Labels], pattern: str | None
-) -> tuple[dict[str, str], Counter[str]]:
+def row_reader(table: LabelTable, separator: str = SEPARATOR) -> Callable[[int, Mapping[str, str]], ImageRow]:
     """
-    Name each image's patient: by the CSV, else by `pattern`, else by the DICOM header, else one patient a file.
-
-    A DICOM image without PatientID belongs to the patient of its study, or else the study is taken for a patient. DICOM
-    patients are counted in the order of the files (`patient_0001`, ...): nothing of their ids is left.
+    A function that reads a row of a table from its number and its cells.
 
     Args:
-        records: of the images, in the order of the data list.
-        labels: source -> column -> value, for the column "patient".
-        pattern: a regular expression with one group, searched for in the relative path.
-
-    Returns:
-        source -> patient, and how many images each of the origins "csv", "pattern", "dicom", "study" and "file" named.
-
-    Raises:
-        InputError: if the pattern is none, or an image has no match.
+        table: all of it: one cell with several classes makes its column one of several classes.
+        separator: between the classes of a cell.
     """
-    expression = _compile(pattern)
-    numbers: dict[str, int] = {}
-    of_study = {record.study: record.patient for record in records if record.study and record.patient}
-    patients, origins = {}, Counter[str]()
-    for record in records:
-        from_csv = labels.get(record.source, {}).get("patient")
-        if from_csv:
-            patient, origin = from_csv, "csv"
-        elif expression is not None:
-            patient, origin = _match(expression, record.source), "pattern"
-        elif key := record.patient or of_study.get(record.study or "") or record.study:
-            number = numbers.setdefault(key, len(numbers) + 1)
-            patient, origin = f"patient_{number:04d}", "dicom" if record.patient else "study"
-        else:
-            patient, origin = without_suffix(record.source).as_posix(), "file"
-        patients[record.source] = patient
-        origins[origin] += 1
-    return patients, origins
+    if not separator.strip():
+        raise InputError("the separator between classes is empty; give a sign, such as ;")
+    several = {name for name in table.columns if any(separator in cells[name] for _, cells in table.rows)}
+
+    def read(number: int, cells: Mapping[str, str]) -> ImageRow:
+        patient, lesion, split = (cells.get(name) or None for name in ("patient", "lesion", "split"))
+        if split is not None and split.lower() not in SPLIT_NAMES:
+            raise InputError(
+                f"{table.place(number)}: split is {split!r}; give training, validation or test, or leave it empty"
+            )
+        labels = {name: _label(cells[name], separator if name in several else None) for name in table.columns}
+        return ImageRow(patient, lesion, split and SPLIT_NAMES[split.lower()], labels)
+
+    return read
 
 
-def _by_name(sources: Sequence[str]) -> dict[str, list[str]]:
-    """Each relative path, and each file name, with the sources that it may mean."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for source in sources:
-        names[PurePosixPath(source).name].append(source)
-    # A whole path means itself, also where it is another file's name.
-    return dict(names) | {source: [source] for source in sources}
+def _label(cell: str, separator: str | None) -> Label:
+    if not cell or separator is None:
+        return cell or None
+    return sorted({part.strip() for part in cell.split(separator)} - {""})
 
 
-def _find(path: str | os.PathLike[str], number: int, name: str | None, by_name: dict[str, list[str]]) -> str | None:
-    found = by_name.get((name or "").replace("\\", "/").removeprefix("./"), [])
-    if len(found) > 1:
-        raise InputError(
-            f"{path}, line {number}: {name!r} may be {found[0]} or {found[1]}; "
-            "give the path relative to the input folder"
-        )
-    return found[0] if found else None
+@dataclass(frozen=True)
+class LabelColumn:
+    """
+    What a column of labels holds, counted in images.
+
+    Args:
+        classes: images by class as text, numbers in their order, else alphabetically.
+        labelled: images of known label.
+        unknown: images without one.
+        several: whether an image may have several classes.
+    """
+
+    classes: dict[str, int]
+    labelled: int
+    unknown: int
+    several: bool = False
+
+    @property
+    def is_identifier(self) -> bool:
+        """Whether most images have a value of their own: an id or a remark, not classes that can be learned."""
+        own = sum(count == 1 for count in self.classes.values())
+        return len(self.classes) > 2 and 2 * own > self.labelled
+
+    @property
+    def is_task(self) -> bool:
+        """Whether there is something to tell apart."""
+        return len(self.classes) > 1 and not self.is_identifier
 
 
-def _split(path: str | os.PathLike[str], number: int, name: str | None) -> Labels:
-    """The cell of the column `split` in the data list's words, where there is one."""
-    if not name:
-        return {}
-    if name.lower() not in SPLIT_NAMES:
-        raise InputError(
-            f"{path}, line {number}: split is {name!r}; give training, validation or test, or leave it empty"
-        )
-    return {"split": SPLIT_NAMES[name.lower()]}
+def label_columns(items: Iterable[Item], columns: Sequence[str], unit: str = "source") -> dict[str, LabelColumn]:
+    """
+    Count each column's classes.
+
+    Args:
+        items: of the data list.
+        columns: of the table of labels.
+        unit: the key of what counts once: an image, however many items (crops) were made of it.
+    """
+    units = {item[unit]: item for item in items}.values()
+    return {column: _column([item.get(column) for item in units]) for column in columns}
 
 
-def _ordered(values: set[str]) -> list[str]:
+def _column(labels: Sequence[Label]) -> LabelColumn:
+    known = [label for label in labels if label is not None]
+    counts = Counter(name for label in known for name in (label if isinstance(label, list) else [label]))
+    several = any(isinstance(label, list) for label in known)
+    return LabelColumn({name: counts[name] for name in _ordered(counts)}, len(known), len(labels) - len(known), several)
+
+
+def _ordered(values: Iterable[str]) -> list[str]:
+    numbers = {value: as_number(value) for value in values}
+    if None in numbers.values():
+        return sorted(numbers)
+    return sorted(numbers, key=lambda value: (numbers[value], value))
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a text is, or None."""
     try:
-        return sorted(values, key=float)
+        value = float(text)
     except ValueError:
-        return sorted(values)
-
-
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
         return None
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--patient_pattern {pattern!r} is no regular expression: {error}") from error
-    if expression.groups != 1:
-        raise InputError(f"--patient_pattern {pattern!r} has {expression.groups} groups; put ( ) around the patient")
-    return expression
-
-
-def _match(expression: re.Pattern[str], source: str) -> str:
-    match = expression.search(source)
-    if match is None or not match[1]:
-        raise InputError(f"--patient_pattern {expression.pattern!r} finds no patient in {source}; widen the pattern")
-    return match[1]
+    return value if math.isfinite(value) and "_" not in text else None

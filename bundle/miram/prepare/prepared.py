@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from miram.errors import InputError
-from miram.files import atomic_write
+from miram.files import as_text, atomic_write
 
 STATUSES = ("crop", "skipped", "error")
 
@@ -54,9 +54,17 @@ def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> Non
         writer = csv.writer(stream)
         writer.writerow([*names, *more])
         for row in rows:
-            values = [getattr(row, name) for name in names]
-            values += [row.header.get(name, "") for name in more]
-            writer.writerow([";".join(value) if isinstance(value, tuple) else value for value in values])
+            writer.writerow(
+                [
+                    _cell(value)
+                    for value in (*(getattr(row, name) for name in names), *(row.header.get(name, "") for name in more))
+                ]
+            )
+
+
+def _cell(value: object) -> object:
+    text = ";".join(value) if isinstance(value, tuple) else value
+    return as_text(text) if isinstance(text, str) else text
 
 
 def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:

@@ -9,20 +9,20 @@ from miram.errors import InputError
 from miram.prepare.labels import Labels
 
 
-def named_splits(patients: Mapping[str, str], labels: Mapping[str, Labels]) -> dict[str, str]:
+def named_splits(patients: Mapping[str, str], labels: Labels) -> dict[str, str]:
     """
     The splits that a table's column `split` names, by patient.
 
     Args:
         patients: source -> patient.
-        labels: source -> column -> value.
+        labels: what the table says.
 
     Raises:
         InputError: if images of one patient are in two splits.
     """
     named: dict[str, tuple[str, str]] = {}
     for source, patient in patients.items():
-        split = labels.get(source, {}).get("split")
+        split = labels.of(source).split
         if split is None:
             continue
         other, first = named.setdefault(patient, (split, source))

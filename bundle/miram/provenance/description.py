@@ -17,11 +17,12 @@ from miram.weights.backbone import load_weights_file
 
 # Keys that each kind of dictionary has, the most specific kind first
 _KINDS = {
-    "checkpoint of a run": {"network", "optimizer", "scheduler_step"},
+    "checkpoint of a run": {"network", "optimizer", "iteration"},
     "classifier": {"network_def", "state_dict", "task"},
     "backbone": {"network_def", "state_dict", "cls_token"},
 }
-_WEIGHTS = ("network", "state_dict", "optimizer", "average", "cls_token", "each_process", "generators", "scaler")
+_WEIGHTS = ("network", "state_dict", "optimizer", "average", "cls_token")
+_STATES = ("each_process", "generators", "scaler", "schedule")
 
 
 def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Any]]:
     if kind is None:
         return _of_bundle(path, content)
     state = content.get("state_dict") or content["network"]
-    facts = {name: value for name, value in content.items() if name not in _WEIGHTS}
+    facts = {name: value for name, value in content.items() if name not in (*_WEIGHTS, *_STATES)}
     return kind, {"parameters": _parameters(state), **facts}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import inspect
 import os
 import re
 import sys
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigParser
 
 from miram.engines.distributed import is_main_process
 from miram.errors import InputError
 from miram.files import write_text
+from miram.flags import given_options, running_parser
 
 
 def save_executed_config(output_dir: str | os.PathLike[str], name: str = "executed_config.yaml") -> None:
@@ -53,17 +52,10 @@ def running_config() -> dict[str, Any]:
     """
     The config whose expression is being evaluated, unresolved.
 
-    MONAI does not give a config's expressions access to the config itself, so we look for the parser that evaluates
-    them.
-
     Raises:
         InputError: if this was not called from a config.
     """
-    parsers = [frame.frame.f_locals.get("self") for frame in inspect.stack(context=0)]
-    parser = next((parser for parser in parsers if isinstance(parser, ConfigParser)), None)
-    if parser is None:
-        raise InputError("the running config is available only in the `initialize` section of a bundle's config")
-    return {key: value for key, value in parser.get().items() if key != "_meta_"}
+    return {key: value for key, value in running_parser().get().items() if key != "_meta_"}
 
 
 def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
@@ -79,7 +71,7 @@ def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
         InputError: with the option, and the most similar known one.
     """
     read = set(re.findall(r"@(\w+)", yaml.safe_dump(config, width=10**6)))
-    given = {re.split(r"[=#:]", argument[2:])[0] for argument in arguments if argument.startswith("--")}
+    given = {re.split("[#:]", name)[0] for name in given_options(arguments)}
     for key in (given & config.keys()) - read:
         like = difflib.get_close_matches(key, read, n=1)
         hint = f"did you mean --{like[0]}?" if like else "the options are the top-level ids of the config files"

@@ -69,7 +69,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if path.name.upper() == "DICOMDIR":
         return False
-    return _suffix(path) in READERS or _has_preamble(path)
+    return _suffix(path) in READERS or _may_be_dicom(path)
 
 
 def without_suffix(path: str | os.PathLike[str]) -> Path:
@@ -97,3 +97,10 @@ def _suffix(path: Path) -> str:
 def _has_preamble(path: Path) -> bool:
     with open(path, "rb") as stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return _has_preamble(path)
+    except OSError:
+        return True  # it may not be read: whoever reads it is told so

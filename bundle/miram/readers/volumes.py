@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from miram.errors import InputError
+from miram.files import as_text
 from miram.readers.image import Image, check_content, check_size, reason, to_uint16
 from miram.readers.meta_images import check_data_file
 
@@ -137,6 +138,8 @@ def image_io(path: str | os.PathLike[str]) -> Any:
     """itk's reader of the file's format, with the header read."""
     import itk
 
+    if as_text(path) != os.fspath(path):
+        raise InputError(f"{path} has a name that is not UTF-8, which itk does not open; rename the file")
     io = itk.ImageIOFactory.CreateImageIO(os.fspath(path), itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
         raise InputError(f"{path} is in no format that itk reads; convert it")

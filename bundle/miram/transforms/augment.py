@@ -11,8 +11,9 @@ class RandomFlipRotate90:
     """
     Flip each image along each axis and rotate it by quarter turns, at random.
 
-    The distribution is that of MONAI's `RandFlip` along both axes followed by `RandRotate90`. The draws depend only on
-    (seed, epoch, index). They are made on the CPU, so that nothing waits for the device.
+    Images whose sides differ are flipped only: a quarter turn would swap the sides. The distribution is that of MONAI's
+    `RandFlip` along both axes followed by `RandRotate90`. The draws depend only on (seed, epoch, index). They are made
+    on the CPU, so that nothing waits for the device.
 
     Args:
         seed: another seed gives other draws.
@@ -30,22 +31,17 @@ class RandomFlipRotate90:
         Augment a batch.
 
         Args:
-            image: (B, C, S, S), square.
+            image: (B, C, H, W)
             epoch: the epoch; 0, the epoch of validation, changes nothing.
             index: (B,) the samples' indices in their data set, on the CPU.
 
         Returns:
-            (B, C, S, S)
-
-        Raises:
-            ValueError: if the images are not square, which quarter turns need.
+            (B, C, H, W)
         """
-        if image.shape[-1] != image.shape[-2]:
-            raise ValueError(f"quarter turns need square images, got {tuple(image.shape[-2:])} pixels.")
         if epoch == 0:
             return image
         result = torch.empty_like(image)
-        kinds = self._kinds(epoch, index)
+        kinds = self._kinds(epoch, index, turn=image.shape[-1] == image.shape[-2])
         for kind in kinds.unique().tolist():
             chosen = (kinds == kind).nonzero()[:, 0].to(image.device, non_blocking=True)
             axes = [axis for bit, axis in enumerate((-2, -1)) if kind & (1 << bit)]
@@ -53,9 +49,9 @@ class RandomFlipRotate90:
             result[chosen] = (part.flip(axes) if axes else part).rot90(kind >> 2, (-2, -1))
         return result
 
-    def _kinds(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
+    def _kinds(self, epoch: int, index: torch.Tensor, turn: bool) -> torch.Tensor:
         """(B,) two bits for flips and, above them, the number of quarter turns."""
         draws = random_uniform(self.seed, epoch, index, 4, "cpu", Stream.AUGMENTATION)
         flips = (draws[:, :2] < self.flip_prob).long()
         turns = (draws[:, 2] < self.rotate_prob) * (1 + (3 * draws[:, 3]).long())
-        return flips[:, 0] + 2 * flips[:, 1] + 4 * turns
+        return flips[:, 0] + 2 * flips[:, 1] + 4 * turns * turn

@@ -151,47 +151,56 @@ def pretrained_classifier(
     return network
 
 
-def load_encoder(encoder: ViTEncoder, pretrained: Pretrained, min_matched: float = 0.9) -> None:
+def load_encoder(encoder: ViTEncoder, pretrained: Pretrained) -> None:
     """
-    Load pretrained weights into an encoder, and log which keys were loaded and which were not.
+    Load pretrained weights into an encoder, all of it, and log how many keys were loaded and which were not used.
 
-    If the grid of pretraining differs from the encoder's, positions are made for the encoder's grid
-    (:func:`miram.networks.positions.positions_on_grid`).
+    Positions are made for the encoder's own grid, where that of pretraining differs
+    (:func:`miram.networks.positions.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
 
     Args:
         encoder: changed in place.
         pretrained: the weights.
-        min_matched: smallest share of the encoder's keys that must be loaded.
 
     Raises:
-        InputError: if fewer of the encoder's keys have a weight of their shape; the message lists those that do not.
+        InputError: if a key of the encoder has no weight of its shape, or the file has blocks that the encoder lacks;
+            the message names them.
     """
     own = encoder.state_dict()
     given = dict(pretrained.state_dict)
     if POSITIONS in given:
         given[POSITIONS] = _positions_of_grid(encoder, pretrained)
-    # Never used without cross-attention; public ViTs do not have it.
-    optional = {key for key in own if ".norm_cross_attn." in key}
+    required = {key for key in own if not _is_unused(key)}
+    absent = required & _may_be_absent(encoder) - given.keys()
     matched = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
-    failed = sorted(own.keys() - matched.keys() - optional)
-    required = len(own.keys() - optional)
-    if required - len(failed) < min_matched * required:
+    foreign = {key for key in given.keys() - own.keys() if key.startswith("blocks.") and not _is_unused(key)}
+    wrong = sorted(required - matched.keys() - absent) + sorted(foreign)
+    if wrong:
         raise InputError(
-            f"{pretrained.source} fits {required - len(failed)} of the encoder's {required} keys, fewer than "
-            f"{min_matched:.0%}; these do not fit: {_describe(failed, own, given)}. Give weights of an encoder with "
-            "the same sizes, or --pretrained none"
+            f"{pretrained.source} holds another encoder, or not all of it: {len(wrong)} of {len(required | foreign)} "
+            f"keys do not fit: {_describe(wrong, own, given)}. Give the whole file of an encoder of the same sizes, or "
+            "--pretrained none"
         )
     encoder.load_state_dict(matched, strict=False)
-    unused = sorted(given.keys() - matched.keys())
     logger.info(
         "pretrained weights (%s format): %d of %d keys loaded from %s; not loaded: %s; unused: %s",
         pretrained.format,
-        required - len(failed),
-        required,
+        len(required & matched.keys()),
+        len(required),
         pretrained.source,
-        ", ".join(failed) or "none",
-        ", ".join(unused) or "none",
+        ", ".join(sorted(absent)) or "none",
+        ", ".join(sorted(given.keys() - matched.keys())) or "none",
     )
+
+
+def _is_unused(key: str) -> bool:
+    """Whether a key is of the norm that MONAI's blocks have and never use without cross attention."""
+    return ".norm_cross_attn." in key
+
+
+def _may_be_absent(encoder: ViTEncoder) -> set[str]:
+    """Keys that a file need not have, since the encoder itself computes them."""
+    return {POSITIONS} if encoder.network_def["pos_embed_type"] == "sincos" else set()
 
 
 def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[str, Any]) -> None:
@@ -271,7 +280,10 @@ def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Ten
 
 
 def _describe(keys: Sequence[str], own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str:
-    """The first keys that do not fit, with their shapes."""
-    shapes = {key: tuple(given[key].shape) if key in given else "absent" for key in keys}
-    shown = ", ".join(f"{key} ({shapes[key]} in the file, {tuple(own[key].shape)} here)" for key in keys[:5])
+    """Some keys that do not fit, with their shapes."""
+
+    def shape(key: str, state: Mapping[str, torch.Tensor]) -> str:
+        return str(tuple(state[key].shape)) if key in state else "absent"
+
+    shown = ", ".join(f"{key} ({shape(key, given)} in the file, {shape(key, own)} here)" for key in keys[:5])
     return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

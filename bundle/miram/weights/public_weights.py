@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +12,11 @@ import torch
 
 from miram.errors import InputError
 from miram.networks.positions import POSITIONS
+
+logger = logging.getLogger(__name__)
+
+# Blocks of published ViTs (Ti, S, B, L, H) by their width: a file cut short at the end of a block shows nowhere else.
+_PUBLISHED_DEPTHS = {192: 12, 384: 12, 768: 12, 1024: 24, 1280: 32}
 
 # Prefixes of the encoder's keys in networks that contain it, and keys under which files wrap their weights.
 _PREFIXES = ("module.", "vit.", "model.", "encoder_model.")
@@ -77,7 +83,8 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
         num_heads: attention heads, which weights do not show; by default width / 64, as in public ViTs.
 
     Raises:
-        InputError: if the file has neither format.
+        InputError: if the file has neither format, lacks a part of the encoder, or has a part that our encoder lacks,
+            such as the layer scale of DINOv2: without it the features would be others.
     """
     weights = _unwrap(content)
     hugging_face = "embeddings.patch_embeddings.projection.weight" in weights
@@ -87,15 +94,33 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
             f"{', '.join(map(str, list(content)[:3]))}"
         )
     names = {**HUGGING_FACE, **_HUGGING_FACE_5} if hugging_face else TIMM
+    _refuse_unknown_layers(source, weights, names)
     state = {key: value.detach().float().clone() for key, value in rename_layers(weights, names).items()}
     if hugging_face:
-        state = _join_query_key_value(state)
+        state = _join_query_key_value(source, state)
     _gray(state)
-    positions = weights["embeddings.position_embeddings" if hugging_face else "pos_embed"]
+    positions = _part(source, weights, "embeddings.position_embeddings" if hugging_face else "pos_embed")
     token = weights.get("embeddings.cls_token" if hugging_face else "cls_token")
     grid = _add_positions(source, state, positions, token)
     name, eps = ("huggingface", 1e-12) if hugging_face else ("timm", 1e-6)
-    return PublicWeights(name, _arguments(state, grid, num_heads, token is not None), state, eps)
+    return PublicWeights(name, _arguments(source, state, grid, num_heads, token is not None), state, eps)
+
+
+def _part(source: str, state: Mapping[str, torch.Tensor], key: str) -> torch.Tensor:
+    if key not in state:
+        raise InputError(f"{source} lacks {key}, a part of the encoder: give the whole file (all of its shards in one)")
+    return state[key]
+
+
+def _refuse_unknown_layers(source: str, weights: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> None:
+    """Refuse a file whose blocks have what ours do not have."""
+    blocks = {key for key in weights if re.match(r"(blocks|encoder\.layer|layers)\.\d+\.", key)}
+    unknown = sorted(key for key in blocks if not rename_layers({key: weights[key]}, names))
+    if unknown:
+        raise InputError(
+            f"{source} has layers that our ViT does not have ({len(unknown)} keys, such as {', '.join(unknown[:3])}): "
+            "its features would be wrong without them. Give a plain ViT or MAE, or another --pretrained"
+        )
 
 
 def _unwrap(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -128,7 +153,7 @@ def rename_layers(weights: Mapping[str, torch.Tensor], names: Mapping[str, str])
     return state
 
 
-def _join_query_key_value(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _join_query_key_value(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Join the three layers for query, key and value, in this order, into one."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     joined = {}
@@ -138,7 +163,9 @@ def _join_query_key_value(state: dict[str, torch.Tensor]) -> dict[str, torch.Ten
             parts.setdefault(f"{match[1]}qkv.{match[3]}", {})[match[2]] = value
         else:
             joined[key] = value
-    return joined | {name: torch.cat([part[letter] for letter in "qkv"]) for name, part in parts.items()}
+    for name, part in parts.items():
+        joined[name] = torch.cat([_part(f"{source} ({name})", part, letter) for letter in "qkv"])
+    return joined
 
 
 def _gray(state: dict[str, torch.Tensor]) -> None:
@@ -163,17 +190,26 @@ def _add_positions(
 
 
 def _arguments(
-    state: Mapping[str, torch.Tensor], grid: int, num_heads: int | None, class_token: bool
+    source: str, state: Mapping[str, torch.Tensor], grid: int, num_heads: int | None, class_token: bool
 ) -> dict[str, Any]:
     """Arguments of an encoder with these weights; positions count as learned, since their kind is not known."""
     hidden_size, _, *patch_size = state["patch_embedding.patch_embeddings.weight"].shape
+    num_layers = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=-1)
+    if num_layers < _PUBLISHED_DEPTHS.get(hidden_size, 0):
+        logger.warning(
+            "%s has %d blocks; published ViTs of width %d have %d. If it was cut short, its features are worthless",
+            source,
+            num_layers,
+            hidden_size,
+            _PUBLISHED_DEPTHS[hidden_size],
+        )
     return {
         "in_channels": 1,
         "img_size": [grid * patch for patch in patch_size],
         "patch_size": patch_size,
         "hidden_size": hidden_size,
-        "mlp_dim": state["blocks.0.mlp.linear1.weight"].shape[0],
-        "num_layers": len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
+        "mlp_dim": _part(source, state, "blocks.0.mlp.linear1.weight").shape[0],
+        "num_layers": num_layers,
         "num_heads": num_heads or max(hidden_size // 64, 1),
         "qkv_bias": "blocks.0.attn.qkv.bias" in state,
         "pos_embed_type": "learnable",

@@ -20,7 +20,7 @@ from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.representation import NeighborProbe
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.metrics.rank import effective_rank
-from miram.optimizers import weight_decay_groups
+from miram.optimizers import warmup_iterations, weight_decay_groups
 from studies.benchmark.bands import band_sums
 from studies.benchmark.controls import QuarterLoss, without_detail
 from studies.benchmark.step_cost import training_step_cost
@@ -59,7 +59,8 @@ class StudyRun:
         self.loader: DataLoader[Any] = get("train#dataloader")
         self.finite_loss: FiniteLossHandler = get("finite_loss")
         self.step, self.spent, self.started = TrainingStep(), 0.0, 0.0
-        self.warmup_steps = get("warmup_epochs") * len(self.loader)
+        self.warmup_epochs: float = get("warmup_epochs")
+        self.warmup_steps = 0
         self.prepare_batch = get("prepare_batch")
         self.held_out: DataLoader[Any] = get("validate#dataloader")
         if not len(self.held_out.dataset):  # type: ignore[arg-type]
@@ -80,6 +81,7 @@ class StudyRun:
         Raises:
             InputError: if a loss or a gradient is not finite, unless the config says to skip such steps.
         """
+        self.warmup_steps = warmup_iterations(self.warmup_epochs, epochs, len(self.loader))
         judged: dict[str, Any] = {}
         trainer = self._trainer()
 

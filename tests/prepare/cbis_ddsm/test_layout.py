@@ -46,6 +46,30 @@ def test_hidden_folders_are_left_alone(miniature: Any) -> None:
     assert len(scan(miniature).series) == 1
 
 
+def test_linked_folders_are_followed(miniature: Any) -> None:
+    paths = miniature.add()
+    outside = miniature.dicom_dir.parent / "elsewhere"
+    paths["image"].parent.rename(outside)
+    paths["image"].parent.symlink_to(outside, target_is_directory=True)
+    (outside / "loop").symlink_to(miniature.dicom_dir, target_is_directory=True)
+    assert len(scan(miniature).series) == 2
+
+
+def test_links_that_lead_nowhere_are_told_of_where_they_are_needed(
+    miniature: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = miniature.add()
+    miniature.write_tables()
+    paths["image"].unlink()
+    paths["image"].symlink_to("nowhere.dcm")
+    index = scan(miniature)
+    row = read_tables(miniature.csv_dir)[0]
+    name = paths["image"].relative_to(miniature.dicom_dir).as_posix()
+    assert index.missing(row.image_series).startswith(f"{name}: a link that leads nowhere")
+    assert index.missing("1.2.3").startswith(f"no file of series 1.2.3 (it may be behind {name}: a link that")
+    assert "a link that leads nowhere" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 128 + b"DICM" + b"\x08\0", b"no DICOM at all"])
 def test_broken_files_are_told_of_where_they_are_needed(miniature: Any, content: bytes) -> None:
     paths = miniature.add()
@@ -56,7 +80,7 @@ def test_broken_files_are_told_of_where_they_are_needed(miniature: Any, content:
     row = read_tables(miniature.csv_dir)[0]
     broken = paths["image"].relative_to(miniature.dicom_dir).as_posix()
     assert index.unreadable == [broken]
-    assert index.missing(row.image_series) == f"{broken} is no readable DICOM file"
+    assert index.missing(row.image_series) == f"{broken} is not a readable DICOM file"
     assert index.missing("1.2.3") == "no file of series 1.2.3"
 
 
@@ -98,7 +122,7 @@ def test_a_useless_cache_is_read_over(miniature: Any, text: str) -> None:
 
 
 def test_no_folder_and_no_dicom_are_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         scan_dicom(tmp_path / "absent", tmp_path / "cache.json")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match="holds no DICOM file among its 1 files"):

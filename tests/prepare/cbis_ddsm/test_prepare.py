@@ -18,8 +18,8 @@ from miram.prepare.cbis_ddsm.items import Outcome
 from miram.prepare.cbis_ddsm.lesions import ImageCrops
 from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
 from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
+from miram.prepare.crop_settings import CropSettings as FolderSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.image_crops import CropSettings as FolderSettings
 from miram.prepare.prepared import ReportRow, read_png16
 
 
@@ -133,7 +133,7 @@ def test_missing_and_broken_files_are_rows_of_the_report(miniature: Any) -> None
     rows = report(miniature)
     assert [row["status"] for row in rows] == ["error"] * 5 + ["crop"]
     assert rows[0]["reason"].startswith("full mammogram: no file of series")
-    assert rows[1]["reason"].endswith("000000.dcm is no readable DICOM file")
+    assert rows[1]["reason"].endswith("000000.dcm is not a readable DICOM file")
     assert rows[2]["reason"].startswith("mask: no file of series")
     assert "has more than two values" in rows[3]["reason"]
     assert kinds[5]["image"].name in rows[4]["reason"]

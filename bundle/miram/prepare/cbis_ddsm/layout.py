@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -17,6 +16,9 @@ from miram.errors import InputError
 from miram.files import write_text
 from miram.progress import progress_bar
 from miram.readers.dicom import quiet_pydicom
+from miram.readers.search import search
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
@@ -49,10 +51,12 @@ class DicomIndex:
     Args:
         series: the files of each series by its UID.
         unreadable: paths of the `.dcm` files that no header could be read from.
+        unfollowed: links that lead nowhere and folders that may not be read, with the reason.
     """
 
     series: dict[str, list[DicomFile]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
 
     def files(self, *uids: str) -> tuple[DicomFile, ...]:
         """The files of these series, those of most pixels first."""
@@ -61,11 +65,21 @@ class DicomIndex:
 
     def missing(self, *uids: str) -> str:
         """Why some of these series cannot be used, in words; "" where there are files of each."""
-        reasons = []
-        for uid in (uid for uid in uids if uid not in self.series):
-            broken = [path for path in self.unreadable if uid in path]
-            reasons.append(f"{broken[0]} is no readable DICOM file" if broken else f"no file of series {uid}")
-        return "; ".join(reasons)
+        return "; ".join(self._why_missing(uid) for uid in uids if uid not in self.series)
+
+    def _why_missing(self, uid: str) -> str:
+        for path, reason in self.unfollowed.items():
+            if uid in path:
+                return f"{path}: {reason}"
+        for path in self.unreadable:
+            if uid in path:
+                return f"{path} is not a readable DICOM file"
+        return f"no file of series {uid}" + self._elsewhere()
+
+    def _elsewhere(self) -> str:
+        """Where a series may be, too, whose name does not tell it."""
+        first = next(iter(self.unfollowed), None)
+        return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
 
 
 def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
@@ -75,7 +89,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     Only headers are read, and with a cache only those of files that are new or have changed since it was written.
 
     Args:
-        dicom_dir: the folder; hidden folders in it (unfinished downloads) are left out.
+        dicom_dir: the folder; links in it are followed, hidden folders (unfinished downloads) left out.
         cache: the file to keep what was read in.
 
     Raises:
@@ -83,9 +97,10 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     """
     root = Path(dicom_dir)
     if not root.is_dir():
-        raise InputError(f"{root} is no folder; give the folder of the downloaded DICOM files as --dicom_dir")
+        raise InputError(f"{root} is not a folder; give the folder of the downloaded DICOM files as --dicom_dir")
     known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
-    found = list(_walk(root))
+    content = search(root)
+    found = [_describe(root, name) for name in content.files]
     new = [file for file in found if (file.path, file.size, file.modified) not in known]
     with ThreadPoolExecutor() as pool, quiet_pydicom():
         headers = pool.map(lambda file: _read_header(root, file), new)
@@ -93,9 +108,16 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     known |= {(file.path, file.size, file.modified): file for file in read}
     files = sorted(known[file.path, file.size, file.modified] for file in found)
     if not any(file.series for file in files):
-        raise InputError(f"{root} holds no DICOM file among its {len(files)} files; give the folder of the download")
+        first = next((f" ({name}: {reason})" for name, reason in content.problems.items()), "")
+        raise InputError(
+            f"{root} holds no DICOM file among its {len(files)} files{first}; give the folder of the download"
+        )
     write_text(cache, json.dumps([astuple(file) for file in files]))
-    return _index(files)
+    for name, reason in content.problems.items():
+        logger.warning("%s: %s", root / name, reason)
+    index = _index(files)
+    index.unfollowed = content.problems
+    return index
 
 
 def _index(files: list[DicomFile]) -> DicomIndex:
@@ -108,14 +130,9 @@ def _index(files: list[DicomFile]) -> DicomIndex:
     return index
 
 
-def _walk(root: Path) -> Iterator[DicomFile]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            status = path.stat() if path.exists() else None  # a link may lead nowhere
-            if status is not None:
-                yield DicomFile(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+def _describe(root: Path, name: str) -> DicomFile:
+    status = (root / name).stat()
+    return DicomFile(name, status.st_size, status.st_mtime_ns)
 
 
 def _read_header(root: Path, file: DicomFile) -> DicomFile:

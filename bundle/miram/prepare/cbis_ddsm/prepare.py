@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from miram.cli import shell_path
 from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, split_by_patient, write_datalist
 from miram.errors import InputError
 from miram.jobs import run_jobs
@@ -82,7 +83,7 @@ class Summary:
             *(f"  {split}: {self.crops[split]} crops of {self.patients[split]} patients" for split in SPLITS),
             f"  {self.lesions} lesions, {self.seconds:.0f} seconds; every row is in {self.output_dir / 'report.csv'}",
             "next: python -m monai.bundle run training --config_file configs/pretrain.yaml "
-            f"--dataset_dir {self.output_dir}",
+            f"--dataset_dir {shell_path(self.output_dir)}",
         ]
         return "\n".join(lines)
 

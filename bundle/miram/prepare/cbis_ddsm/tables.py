@@ -217,7 +217,7 @@ class _Cells:
     def lesion_view(self, split: str) -> LesionView:
         abnormality = self.choice("abnormality_type", LABEL_NAMES["abnormality"], str.lower)
         series = [self.series(f"{file}_file_path") for file in ("image", "cropped_image", "roi_mask")]
-        descriptors = {task: self.terms(task) for task in DESCRIPTORS[abnormality]}  # the other kind's do not apply
+        descriptors = {task: self.terms(task) for tasks in DESCRIPTORS.values() for task in tasks}
         return LesionView(
             source=f"{self.path.name} row {self.number}",
             split=split,

@@ -1,0 +1,147 @@
+"""What lies below a folder: each file once, links followed, and a reason for all that is not taken."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miram.errors import InputError
+
+HIDDEN = "hidden, or in a hidden folder"
+
+
+@dataclass
+class Found:
+    """
+    The content of a folder. Names are relative to it, with forward slashes, in the order of their parts.
+
+    Args:
+        files: to be looked at.
+        ignored: what nobody misses, with the reason: hidden files, pipes and sockets.
+        repeated: links to a file or folder that is found by another name, with the reason.
+        problems: links that lead nowhere and folders that may not be read, with the reason and the remedy.
+    """
+
+    files: list[str] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def search(root: str | os.PathLike[str], without: str | os.PathLike[str] | None = None) -> Found:
+    """
+    Find every file below a folder once.
+
+    Links to files and folders are followed, after all that is no link: so a file keeps the name of the place where it
+    lies, and folders that link to each other, or to one that holds them, come to an end.
+
+    Args:
+        root: the folder.
+        without: a folder that is left out without a word, such as the one that is written.
+
+    Raises:
+        InputError: if the folder itself may not be read.
+    """
+    found = _Search(Path(root), without).run()
+    if "" in found.problems:
+        raise InputError(f"{root}: {found.problems['']}")
+    return found
+
+
+class _Search:
+    """One walk; folders to come are (relative name, path, real path)."""
+
+    def __init__(self, root: Path, without: str | os.PathLike[str] | None) -> None:
+        self.found = Found()
+        self.without = None if without is None else os.path.realpath(without)
+        self.root = os.path.realpath(root)
+        self.folders = [("", os.fspath(root), self.root)]
+        self.links: list[tuple[str, str]] = []
+        self.names = {self.root: "the folder itself"}  # of what was taken, by real path
+
+    def run(self) -> Found:
+        while self.folders or self.links:
+            if self.folders:
+                self._list(*self.folders.pop())
+            else:
+                self.links.sort(key=_order, reverse=True)
+                self._follow(*self.links.pop())
+        self.found.files.sort(key=lambda name: name.split("/"))
+        return self.found
+
+    def _list(self, name: str, path: str, real: str) -> None:
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    self._take(
+                        f"{name}/{entry.name}" if name else entry.name,
+                        entry,
+                        f"{real.rstrip(os.sep)}{os.sep}{entry.name}",
+                    )
+        except OSError as error:
+            if _is_hidden(name):
+                self.found.ignored[name] = HIDDEN
+            else:
+                remedy = "change its permissions, or move it away"
+                self.found.problems[name] = f"the folder cannot be read ({error.strerror}); {remedy}"
+
+    def _take(self, name: str, entry: os.DirEntry[str], real: str) -> None:
+        if entry.is_symlink():
+            self.links.append((name, entry.path))
+        elif entry.is_dir(follow_symlinks=False):
+            if real != self.without:
+                self._take_folder(name, entry.path, real)
+        elif entry.is_file(follow_symlinks=False):
+            self._take_file(name, real)
+        else:
+            self.found.ignored[name] = "neither a file nor a folder"
+
+    def _take_folder(self, name: str, path: str, real: str) -> None:
+        self.folders.append((name, path, real))
+        if not _is_hidden(name):
+            self.names[real] = name
+
+    def _take_file(self, name: str, real: str) -> None:
+        if _is_hidden(name):
+            self.found.ignored[name] = HIDDEN
+        else:
+            self.names[real] = name
+            self.found.files.append(name)
+
+    def _follow(self, name: str, path: str) -> None:
+        if _is_hidden(name):
+            self.found.ignored[name] = HIDDEN
+            return
+        try:
+            mode = Path(path).stat().st_mode
+        except OSError as error:
+            remedy = "fetch the file that it stands for (git annex get, datalad get), or remove the link"
+            self.found.problems[name] = f"a link that leads nowhere ({error.strerror}); {remedy}"
+            return
+        real = os.path.realpath(path)
+        if real in self.names:
+            self.found.repeated[name] = f"a link to {self.names[real]}, which is found by that name"
+        elif _holds(real, self.root):
+            self.found.repeated[name] = "a link to a folder that holds this one"
+        elif self.without is not None and _holds(self.without, real):
+            self.found.repeated[name] = "a link into the folder that is written"
+        elif stat.S_ISDIR(mode):
+            self._take_folder(name, path, real)
+        elif stat.S_ISREG(mode):
+            self._take_file(name, real)
+        else:
+            self.found.ignored[name] = "neither a file nor a folder"
+
+
+def _order(link: tuple[str, str]) -> list[str]:
+    return link[0].split("/")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
