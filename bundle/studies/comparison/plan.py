@@ -152,7 +152,7 @@ def _classify(
         return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
     make = functools.partial(make, mode=settings.mode)
     overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
-    overrides |= _start(settings, method, seed) | settings.overrides.get("finetune", {})
+    overrides |= {**_start(settings, method, seed), **settings.overrides.get("finetune", {})}
     configs = _configs(settings, "finetune")
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
     if method == "cnn":
