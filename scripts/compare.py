@@ -9,6 +9,7 @@ from pathlib import Path
 
 from miram.cli import main_guard
 from miram.data.datalist import describe
+from miram.errors import InputError
 from miram.metrics.comparison import check_margin
 from miram.provenance import provenance
 from studies.comparison.comparison_page import write_comparison
@@ -16,13 +17,22 @@ from studies.comparison.cost import describe_plan
 from studies.comparison.plan import make_plan
 from studies.comparison.results import comparison_table
 from studies.comparison.run import check_arguments, run_plan
-from studies.comparison.settings import BASELINES, METHODS, STAGES, Settings, check_data, parse_assignments
+from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
-pretrained; floor is a logistic regression on brightness, lesion size and a thumbnail. Pretraining runs once per method
-and seed, on the training split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it
-as --variants FILE.
+pretrained; cnn is a ResNet-18 that is not pretrained either (configs/cnn.yaml; its own values by --cnn_set); floor is a
+logistic regression on brightness, lesion size and a thumbnail. NAME=FILE is a method that starts from weights of your
+own: a backbone.pt, or weights of timm or Hugging Face. Pretraining runs once per method and seed, on the training
+split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it as --variants FILE.
+
+--folds 5 is a cross-validation: a fifth of the training and validation patients is left out, everything is trained on
+the others, pretraining too, and the left out are predicted; five times, so that every patient is predicted once by
+networks that never saw them. The intervals are over patients and seeds of the pooled predictions. Classes of the first
+task have like shares in each part. The folder's own test split is not touched.
+
+--mode linear_probe judges encoders by a logistic regression on their frozen features, in seconds; attentive_probe by
+attentive pooling on them. In the same --output_dir the pretrainings are shared by all modes.
 
 Every step is a separate run, in its own folder with a log. The same command continues an interrupted comparison; with
 more seeds, tasks, fractions or methods it extends a finished one.
@@ -45,12 +55,12 @@ def main() -> None:
     plan = make_plan(settings)
     if arguments.dry_run:
         check_arguments(plan, settings)
-        print(describe_plan(plan, settings, datalist, arguments.jobs))
+        print(describe_plan(plan, settings, arguments.jobs))
         return
     run_plan(plan, settings, arguments.jobs)
     table = comparison_table(plan, settings, arguments.level, arguments.margin)
     origin = provenance(seeds=list(settings.seeds), dataset=describe(settings.dataset_dir))
-    for path in write_comparison(table, settings.output_dir, datalist, arguments.level, arguments.margin, origin):
+    for path in write_comparison(table, settings, datalist, arguments.level, arguments.margin, origin):
         print(path)
 
 
@@ -59,10 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXPLANATION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dataset_dir", type=Path, required=True, help="prepared folder with a test split")
+    add("--dataset_dir", type=Path, required=True, help="prepared folder; with a test split unless --folds is given")
     add("--output_dir", type=Path, default=Path("results"), help="for all runs and the table (default %(default)s)")
     add(
-        "--methods", type=_names, default="miram,mae,scratch", help=f"any of {', '.join(METHODS)} (default %(default)s)"
+        "--methods",
+        type=_names,
+        default="miram,mae,scratch",
+        help=f"any of {', '.join(METHODS)}, and NAME=FILE for pretrained weights (default %(default)s)",
     )
     add(
         "--variants",
@@ -80,10 +93,22 @@ def _parser() -> argparse.ArgumentParser:
         default="0.1,1.0",
         help="shares of the training patients (default %(default)s)",
     )
+    add(
+        "--folds",
+        type=int,
+        default=0,
+        help="test each of so many parts of the training and validation patients in turn, instead of the test split",
+    )
+    add(
+        "--mode",
+        default="finetune",
+        choices=MODES,
+        help="judge the encoders by fine-tuning, or by a probe of the frozen features (default %(default)s)",
+    )
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
-        what = f"{stage}'s pretraining" if stage in BASELINES else stage
+        what = f"{stage}'s pretraining" if stage in BASELINES else "the cnn's training" if stage == "cnn" else stage
         add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values only for {what}")
     add("--level", default="lesion", choices=("image", "lesion", "patient"), help="counted unit (default %(default)s)")
     add("--margin", type=float, default=0.02, help="non-inferiority margin, in AUC (default %(default)s)")
@@ -100,14 +125,24 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         dataset_dir=arguments.dataset_dir,
         output_dir=arguments.output_dir,
-        methods=arguments.methods,
+        methods=[name for name in arguments.methods if "=" not in name],
+        backbones=_backbones(arguments.methods),
         variants=arguments.variants,
         tasks=arguments.tasks,
         seeds=arguments.seeds,
         label_fractions=arguments.label_fractions,
         overlays=arguments.overlays,
+        folds=arguments.folds,
+        mode=arguments.mode,
         overrides=overrides,
     )
+
+
+def _backbones(methods: list[str]) -> dict[str, Path]:
+    pairs = [name.partition("=") for name in methods if "=" in name]
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise InputError(f"--methods {','.join(methods)}: give each backbone another name")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def _names(text: str) -> list[str]:

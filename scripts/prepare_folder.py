@@ -7,19 +7,20 @@ import shlex
 from collections.abc import Sequence
 
 from miram.cli import main_guard, shell_path
-from miram.prepare.folder import Summary, prepare_folder
-from miram.prepare.image_crops import CROPS, CropSettings
-from miram.prepare.labels import LabelColumn
+from miram.prepare.crop_settings import CROPS, CropSettings
+from miram.prepare.folder import prepare_folder
+from miram.prepare.labels import SEPARATOR, LabelColumn
+from miram.prepare.summary import Summary
 from miram.readers.formats import format_names
 from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
 
 ORIGINS = {
-    "csv": "the labels CSV",
+    "csv": "the table",
     "pattern": "--patient_pattern",
     "dicom": "the DICOM header (numbered, the ids are not kept)",
     "study": "the DICOM header's study, where there is no PatientID (numbered, the UIDs are not kept)",
-    "file": "the file name (one file = one patient; otherwise give --patient_pattern or --labels_csv)",
+    "file": "the file name (one file = one patient; otherwise give --patient_pattern or a table)",
 }
 
 
@@ -32,17 +33,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--crops",
         choices=CROPS,
-        default="tissue",
-        help="random windows of tissue, or the whole image, downsampled (default %(default)s)",
+        help="random windows of tissue; the whole image, downsampled; each box of --boxes_csv with its surroundings "
+        "(lesion); or boxes and tissue (both) (default: tissue, with --boxes_csv lesion)",
     )
     add("--crop_size", type=int, help="side of a crop in pixels (default: 512 for images, 96 for volumes)")
     add(
         "--crops_per_image",
         type=int,
-        default=32,
-        help="windows per image that is larger than a crop (default %(default)s)",
+        help="windows of tissue per image that is larger than a crop (default: 32, with --crops both 4)",
     )
     add("--min_tissue", type=float, default=0.5, help="smallest share of tissue in a window (default %(default)s)")
+    add(
+        "--context",
+        type=float,
+        default=1.5,
+        help="a lesion's crop shows at least this many times its box (default %(default)s)",
+    )
     add("--spatial_dims", type=int, choices=(2, 3), help="use only images (2) or volumes (3) (default: what is found)")
     add(
         "--intensity",
@@ -60,6 +66,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         + "; ".join(f"{name} ({what})" for name, what in NOTICES.items()),
     )
     add("--labels_csv", help="CSV with a column image, optionally patient, lesion and split; other columns are labels")
+    add(
+        "--boxes_csv",
+        help="CSV with a row per lesion and the columns image, x, y, width, height (pixels of the file, from its upper "
+        "left corner), optionally patient, lesion, split, laterality and view; other columns are labels; or a COCO "
+        "file (.json)",
+    )
+    add(
+        "--class_separator",
+        default=SEPARATOR,
+        help="between the classes of a cell that holds several (default %(default)s)",
+    )
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
     add(
         "--validation_fraction",
@@ -86,6 +103,7 @@ def describe(summary: Summary, crops: str) -> str:
     split = summary.patients
     lines = [
         f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
+        *describe_boxes(summary),
         f"sources: {summary.files} files, {summary.reused} of them prepared by an earlier run",
         f"patients: {split['training']} training, {split['validation']} validation, {split['test']} test",
         *(f"  {count} images: patient from {ORIGINS[origin]}" for origin, count in summary.origins.items()),
@@ -100,20 +118,32 @@ def describe(summary: Summary, crops: str) -> str:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     if summary.rows_without_image:
         lines.append(f"{summary.rows_without_image} of {summary.rows} rows of the table name no image")
-    lines += [describe_labels(name, column) for name, column in summary.labels.items()]
+    unit = "boxes" if summary.kinds.get("lesion") else "images"
+    lines += [describe_labels(name, column, unit) for name, column in summary.labels.items()]
     lines += [f"warning: {remark}" for remark in summary.remarks]
     lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
     return "\n".join([*lines, "", "next:", *next_commands(summary, crops)])
 
 
-def describe_labels(name: str, column: LabelColumn, most: int = 30) -> str:
-    """The classes of a column of labels and their images, of very many the first."""
+def describe_boxes(summary: Summary) -> list[str]:
+    """What became of a table of boxes, and the crops of each kind; nothing without one."""
+    if not summary.boxes:
+        return []
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
+    return [
+        f"crops: {kinds}; boxes: {summary.kinds.get('lesion', 0)} of {summary.boxes} rows, {summary.lesions} lesions",
+        *(f"{count} of {summary.boxes} rows gave no lesion crop: {why}" for why, count in summary.box_reasons.items()),
+    ]
+
+
+def describe_labels(name: str, column: LabelColumn, unit: str, most: int = 30) -> str:
+    """The classes of a column of labels and their images or boxes, of very many the first."""
     counts = [f"{label} {count}" for label, count in column.classes.items()]
     more = [f"and {len(counts) - most} more classes"] if len(counts) > most else []
     kind = "task" if column.is_task else "column"
-    text = f"{kind} {name}: {', '.join([*counts[:most], *more]) or 'no label'} (images; {column.unknown} unknown)"
+    text = f"{kind} {name}: {', '.join([*counts[:most], *more]) or 'no label'} ({unit}; {column.unknown} unknown)"
     if column.several:
-        return f"{text}; several classes an image"
+        return f"{text}; several classes {'a box' if unit == 'boxes' else 'an image'}"
     return f"{text}; a probability is that of {list(column.classes)[1]}" if len(counts) == 2 else text
 
 
@@ -123,7 +153,7 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
     task = next(iter(summary.tasks), None)
     folder = shell_path(summary.output_dir)
     steps = [("training", "pretrain", "")]
-    if task is not None and crops == "whole":
+    if task is not None and crops != "tissue":
         steps.append(("training", "finetune", f" --task {shlex.quote(task)}"))
         if summary.patients["test"]:
             steps.append(("evaluating", "evaluate", f" --task {shlex.quote(task)}"))
@@ -133,7 +163,7 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
         shown = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
         command = f"python -m monai.bundle run {workflow} --config_file {shown} --dataset_dir {folder}"
         commands.append(f"  {command}{options}")
-    if summary.tasks and crops != "whole":
+    if summary.tasks and crops == "tissue":
         commands.append("  (labels are for whole images: to classify them, prepare another folder with --crops whole)")
     return commands
 
@@ -142,10 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the folder and print a summary."""
     options = parse(arguments)
     settings = CropSettings(
-        crops=options.crops,
+        crops=options.crops or ("lesion" if options.boxes_csv else "tissue"),
         crop_size=options.crop_size,
         crops_per_image=options.crops_per_image,
         min_tissue=options.min_tissue,
+        context=options.context,
         spatial_dims=options.spatial_dims,
         intensity=options.intensity,
         max_pixels=options.max_pixels,
@@ -157,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.output_dir,
         settings,
         labels_csv=options.labels_csv,
+        boxes_csv=options.boxes_csv,
+        class_separator=options.class_separator,
         patient_pattern=options.patient_pattern,
         validation_fraction=options.validation_fraction,
         test_fraction=options.test_fraction,

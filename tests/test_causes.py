@@ -27,7 +27,7 @@ def wrapped(cause: Exception, component: str = "") -> Exception:
         (
             AssertionError("Torch not compiled with CUDA enabled"),
             "AssertionError: Torch not compiled with CUDA enabled; there is no such GPU here: give --device cpu, or "
-            "run where there is one",
+            "run on a machine that has one",
         ),
         (
             RuntimeError("Expected one of cpu, cuda device type at start of device string: gpu"),

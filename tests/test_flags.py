@@ -99,7 +99,7 @@ def test_none_arrives(run):
     [
         (["--dataset_dir", "--seed", "1"], "--dataset_dir has no value"),
         (["--seed", "1", "--task"], "--task has no value"),
-        (["--image_size", "32"], r"--image_size is 32; give a whole number of pixels for each axis"),
+        (["--image_size", "32"], r"--image_size is 32; give one whole number of pixels per axis"),
         (["--image_size", "[0,32]"], "--image_size is "),
         (["--image_size", "32x32"], "--image_size is '32x32'"),
         (["--image_size", "[32.5,32]"], "--image_size is "),

@@ -65,13 +65,13 @@ def test_a_crash_a_kill_and_a_hang_cost_one_job_each() -> None:
     crashed, two, killed, stuck, four = run_jobs(jobs, operator.call, 2, time_limit=5, name=lambda job: "the file")
     assert (two, four) == (2, 4)
     assert "the file stopped the process that worked on it (exit code -11: ended by a crash)" in str(crashed)
-    assert "want of memory; try again with fewer workers" in str(killed)
+    assert "lack of memory; try again with fewer workers" in str(killed)
     assert str(stuck).startswith("the file took longer than 5 seconds")
     assert all(isinstance(error, InputError) for error in (crashed, killed, stuck))
 
 
 def test_a_kill_while_a_result_is_sent_costs_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for want of memory while a large image is pickled. Pools whose processes share a pipe are lost then."""
+    """As for lack of memory while a large image is pickled. Pools whose processes share a pipe are lost then."""
     (tmp_path / "sending.py").write_text(
         "import signal\n"
         "class Large:\n"
@@ -84,7 +84,7 @@ def test_a_kill_while_a_result_is_sent_costs_one_job(tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     results = run_jobs([1, 2, 3, 4], importlib.import_module("sending").work, 2, time_limit=60)
     assert [results[0], results[2], results[3]] == [1, 3, 4]
-    assert "want of memory" in str(results[1])
+    assert "lack of memory" in str(results[1])
 
 
 def test_a_process_that_dies_while_it_starts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The last line of a failure: its cause and the remedy, on one line, whatever libraries have put around it."""
+"""The last line of a failure: its cause and remedy, however libraries have wrapped it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from miram.errors import InputError
 from miram.files import as_text
 
-REPORT = "this looks like a fault of MIRAM: report it with the lines above"
-# What messages of libraries say, and what a user can do about it
+REPORT = "this looks like a bug in MIRAM: please report it with the lines above"
+# Patterns in messages of libraries, and what a user can do about them
 _REMEDIES = {
     r"not compiled with CUDA|NVIDIA driver|No CUDA GPUs|invalid device ordinal|is_available\(\) is False": (
-        "there is no such GPU here: give --device cpu, or run where there is one"
+        "there is no such GPU here: give --device cpu, or run on a machine that has one"
     ),
     r"device type at start of device string|Invalid device string": "give --device cpu, cuda or cuda:0",
     r"out of memory|not enough memory|allocate memory": "give a smaller --batch_size, or free memory",
@@ -24,7 +24,7 @@ _OS_REMEDIES = {
     errno.EDQUOT: "free some space, or write elsewhere",
     errno.EACCES: "change its permissions, or give another path",
     errno.EPERM: "change its permissions, or give another path",
-    errno.EROFS: "give a path on a disk that can be written",
+    errno.EROFS: "give a path on a writable disk",
     errno.ENOTDIR: "a part of the path is a file: give another path",
     errno.EEXIST: "a file is in the way: give another path, or move it away",
     errno.EISDIR: "it is a folder: give the path of a file",
@@ -39,15 +39,15 @@ def is_bad_input(error: BaseException) -> bool:
 
 def explain(error: BaseException, options: Mapping[str, str | None]) -> str:
     """
-    What a user is told of a failure.
+    Explain a failure to the user.
 
     Args:
-        error: what was raised.
+        error: the exception.
         options: of the command line, as typed; those that the failing part of a config reads are named.
 
     Returns:
-        one line: the message of the :class:`miram.errors.InputError` that the error is or comes from, else its first
-        cause and a remedy.
+        one line: the message of the :class:`miram.errors.InputError` that the error is or comes from, otherwise its
+        first cause and a remedy.
     """
     chain = list(_chain(error))
     bad_input = next((one for one in chain if isinstance(one, InputError)), None)
@@ -69,7 +69,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """The error that MONAI has wrapped in a RuntimeError of its own, which prints the config's component."""
+    """The error inside the RuntimeError with which MONAI wraps it to print the config's component."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -80,7 +80,7 @@ def _message(error: BaseException) -> str:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     else:
         text = str(error)
-    if "Original Traceback" in text:  # of a loader's process: its last line is "kind: message"
+    if "Original Traceback" in text:  # from a loader process: its last line is "kind: message"
         text = text.strip().splitlines()[-1].partition(": ")[2] or text
     return as_text(" ".join(text.split()))
 
@@ -92,7 +92,7 @@ def _remedy(error: BaseException, message: str) -> str:
 
 
 def _options_to_check(chain: list[BaseException], options: Mapping[str, str | None]) -> str:
-    """The options that the failing expressions and components name; "" if there are none."""
+    """The options that occur in the failing expressions and components; "" if there are none."""
     wrappers = " ".join(str(error) for error in chain if isinstance(error, RuntimeError) and error.__cause__)
     named = [f"--{name} {value}" for name, value in options.items() if re.search(rf"\b{re.escape(name)}\b", wrappers)]
     return f"check {', '.join(named)}" if named else ""

@@ -1,4 +1,4 @@
-"""What every command-line script does in the same way."""
+"""What all command-line scripts share: errors, exit codes and printable paths."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from miram.flags import given_options
 
 def shell_path(path: str | os.PathLike[str]) -> str:
     """
-    A path as it is typed behind an option of `monai.bundle run`: quoted for the shell where it must be.
+    A path as it is typed after an option of `monai.bundle run`, quoted for the shell if necessary.
 
-    One that begins as MONAI's references, macros and expressions do, as an option, or as a Python text, gets `./`.
+    It gets `./` in front if it starts like a MONAI reference, macro or expression, an option, or a Python string.
     """
     text = as_text(path)
     return shlex.quote(f"./{text}" if text[:1] in tuple("@%$-'\"") else text)
@@ -28,10 +28,10 @@ def shell_path(path: str | os.PathLike[str]) -> str:
 
 def main_guard(main: Callable[[], int | None]) -> None:
     """
-    Run a script's `main`, and end the process as a user expects.
+    Run a script's `main`, and exit with a message and status that users expect.
 
-    Bad input (:class:`miram.errors.InputError`, a full disk, a missing file) is one line on standard error and status
-    2; Ctrl-C is status 130; anything else keeps its traceback, and its cause comes last.
+    Bad input (:class:`miram.errors.InputError`, a full disk, a missing file) prints one line to standard error and
+    exits with status 2; Ctrl-C exits with status 130; anything else keeps its traceback, with its cause at the end.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _let_any_name_be_printed()
@@ -41,7 +41,7 @@ def main_guard(main: Callable[[], int | None]) -> None:
         _print_cause(error)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where this one stopped", file=sys.stderr)
+        print("interrupted; run the same command again: it continues where this one stopped", file=sys.stderr)
         sys.exit(130)
     except Exception:
         explain_errors()
@@ -50,18 +50,18 @@ def main_guard(main: Callable[[], int | None]) -> None:
 
 def explain_errors() -> None:
     """
-    Let the cause of a failed run and its remedy be the last line, also where a library has wrapped it in its own error.
+    Make the cause of a failed run and its remedy the last line, even if a library has wrapped it in its own error.
 
-    `monai.bundle run` wraps what goes wrong in a config's component in a `RuntimeError` that prints the component;
-    call this first in a config's `initialize`. An :class:`miram.errors.InputError` is then one line and nothing else;
-    any other failure keeps its traceback before the line.
+    `monai.bundle run` wraps an error in a config's component in a `RuntimeError` that prints the component. Call this
+    first in a config's `initialize`. An :class:`miram.errors.InputError` is then printed as a single line; any other
+    failure keeps its traceback before that line.
     """
     _let_any_name_be_printed()
     sys.excepthook = _print_error
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what Python prints, unless a user can mend the input, and the cause as the last line."""
+    """Print Python's traceback, unless a user can fix the input, and the cause as the last line."""
     if not is_bad_input(error):
         sys.__excepthook__(kind, error, trace)
     if isinstance(error, Exception):
@@ -74,6 +74,6 @@ def _print_cause(error: BaseException) -> None:
 
 
 def _let_any_name_be_printed() -> None:
-    """Show bytes of file names that are not UTF-8 as escapes, where Python would stop in the middle of a summary."""
+    """Print bytes of file names that are not UTF-8 as escapes, where Python would fail in the middle of a summary."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Files are written beside and renamed: a reader finds the whole file or none."""
+"""Atomic writing: a file is written under a temporary name and renamed, so readers see a complete file or none."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from miram.errors import InputError
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], previous: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """
-    Give a temporary path beside `path`; on success flush it to disk and rename it to `path`, on failure remove it.
+    Yield a temporary path beside `path`. On success flush it to disk and rename it to `path`; on failure remove it.
 
-    The temporary name keeps the suffix of `path` (`.nii.gz` whole), since image writers choose a format by it.
+    The temporary name keeps the suffix of `path` (all of `.nii.gz`), since image writers choose a format by it.
 
     Args:
-        path: the file to make or replace; its folder is made if it is missing.
-        previous: the name, in the same folder, under which the file that was there is kept; None keeps none.
+        path: the file to create or replace; its folder is created if it is missing.
+        previous: path in the same folder under which an existing file is kept; None does not keep it.
 
     Yields:
         the path to write to.
@@ -49,39 +49,39 @@ def atomic_write(path: str | os.PathLike[str], previous: str | os.PathLike[str] 
 
 
 def remove_temporaries(folder: str | os.PathLike[str]) -> None:
-    """Remove what :func:`atomic_write` left in a folder when its process was killed; nobody else may write there."""
+    """Remove files that :func:`atomic_write` left when its process was killed; no other process may write there."""
     for path in Path(folder).glob(".*.tmp*"):
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+){0,2}", path.name):
             path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, completely or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON to `path`, whole or not at all; numbers that are not finite become null."""
+    """Write `content` as JSON to `path`, completely or not at all; numbers that are not finite become null."""
     write_text(path, json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
 
 
 def as_text(path: str | os.PathLike[str]) -> str:
     """
-    A path, or a message that names one, as text that every output can hold.
+    A path, or a message that names one, as text that can be written anywhere.
 
-    Bytes of a file name that are not UTF-8 (Latin-1 of an old disk or archive), which Python keeps as half characters
-    that no file takes, are written as `\\xe4`; any other text stays as it is.
+    Bytes of a file name that are not UTF-8 (Latin-1 from an old disk or archive) become escapes such as `\\xe4`, since
+    Python keeps them as surrogates that cannot be encoded. Any other text stays as it is.
     """
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def path_inside(folder: str | os.PathLike[str], relative: str) -> Path:
     """
-    Join `relative` to `folder`, and refuse a path that leaves it.
+    Join `relative` to `folder`, and refuse a path outside it.
 
     Raises:
-        InputError: if `relative` is absolute, or climbs out of `folder` (also through a link).
+        InputError: if `relative` is absolute, or leads out of `folder` (also through a link).
     """
     root = Path(folder).resolve()
     path = (root / relative).resolve()
@@ -99,7 +99,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _umask() -> int:
-    """The process's umask: `mkstemp` makes files that only their owner reads, users expect the usual mode."""
+    """The process's umask: `mkstemp` makes files readable by their owner only, but users expect the usual mode."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

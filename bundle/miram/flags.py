@@ -1,4 +1,4 @@
-"""Values from the command line, which may arrive as text, or as something else than was typed."""
+"""Values from the command line, which may arrive as text or differ from what was typed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from miram.errors import InputError
 
-if TYPE_CHECKING:  # scripts read options, too, and need not wait for MONAI
+if TYPE_CHECKING:  # scripts read options too, and should not have to wait for the import of MONAI
     from monai.bundle import ConfigParser
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-# Ids of configs whose values are paths or names: text, whatever it looks like
+# Config ids whose values are paths or names: always text, whatever it looks like
 TEXT = (
     *("bundle_root", "dataset_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
     *("model", "pretrained", "calibration_file", "run_name"),
@@ -26,11 +26,11 @@ SIZES = ("image_size", "patch_size", "field_of_view")
 
 def flag(name: str, value: object) -> bool:
     """
-    Read a flag of a config. `--resume false` arrives as the text "false", which Python takes for true.
+    Read a flag of a config. `--resume false` arrives as the text "false", which Python would treat as true.
 
     Args:
         name: the flag's name in the config, for the message.
-        value: True or False, 1 or 0, or a text that says so in any case: true, false, yes, no, 1, 0.
+        value: True or False, 1 or 0, or one of the texts true, false, yes, no, 1, 0, in upper or lower case.
 
     Raises:
         InputError: for anything else.
@@ -45,17 +45,17 @@ def flag(name: str, value: object) -> bool:
 
 def read_command_line(text: Sequence[str] = TEXT, sizes: Sequence[str] = SIZES) -> None:
     """
-    Give a config the values that were typed, where the command line's reader has made something else of them.
+    Restore the values as they were typed, where the command-line parser has changed them.
 
-    `monai.bundle run` reads values as Python does: `2024_01` is a number to it, `exp#2` ends at the `#` (and where it
-    does not, that becomes `::`), and None does not arrive at all. Call this early in a config's `initialize`.
+    `monai.bundle run` reads values as Python does: `2024_01` becomes a number, `exp#2` ends at the `#` (or the `#`
+    becomes `::`), and None does not arrive at all. Call this early in a config's `initialize`.
 
     Args:
-        text: ids whose values are text as it was typed. References, expressions and quoted texts stay what they are.
-        sizes: ids that are lists of whole numbers, one an axis.
+        text: ids whose values are text as it was typed. References, expressions and quoted texts are left alone.
+        sizes: ids whose values are lists of whole numbers, one per axis.
 
     Raises:
-        InputError: if an option has no value, or a size is not one.
+        InputError: if an option has no value, or a size is invalid.
     """
     parser = running_parser()
     config = parser.get()
@@ -79,22 +79,22 @@ def _as_text(name: str, typed: str | None, arrived: Any) -> Any:
 
     if typed is None:
         if arrived is True:
-            raise InputError(f"--{name} has no value; type one behind it")
+            raise InputError(f"--{name} has no value; give one after it")
         return arrived
     read = DefaultParseValue(typed)
     if read is None:
-        return None if name == "monitor_task" else _literal(typed)  # MONAI has left it out
+        return None if name == "monitor_task" else _literal(typed)  # MONAI has dropped it
     quoted = isinstance(read, str) and typed.strip()[:1] in tuple("'\"")
     expression = typed[:1] in tuple("@$%")
     came = arrived in (read, ReferenceResolver.normalize_id(read) if isinstance(read, str) else read)
-    if expression or not came:  # what did not come from here was set by other means
+    if expression or not came:  # a value that did not come from the command line was set by other means
         return arrived
     text = read if quoted else typed
     return arrived if arrived == text else _literal(text)
 
 
 def _literal(text: str) -> str:
-    """A text as a config holds it: MONAI takes each `#` for its `::`, but not one that an expression makes."""
+    """A text for a config: MONAI replaces each `#` by `::`, except in the result of an expression."""
     return "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40") if "#" in text else text
 
 
@@ -108,13 +108,13 @@ def _check_size(name: str, value: Any) -> None:
     lengths = value if isinstance(value, list | tuple) else []
     if not lengths or not all(isinstance(length, int) and length > 0 for length in lengths):
         raise InputError(
-            f'--{name} is {value!r}; give a whole number of pixels for each axis, such as --{name} "[224,224]"'
+            f'--{name} is {value!r}; give one whole number of pixels per axis, such as --{name} "[224,224]"'
         )
 
 
 def given_options(arguments: Sequence[str]) -> dict[str, str | None]:
     """
-    The options of a command line as they were typed: `--name value` and `--name=value`; None where no value follows.
+    The options of a command line as they were typed: `--name value` and `--name=value`; None if no value follows.
     """
     options = {}
     for argument, following in zip_longest(arguments, arguments[1:]):
@@ -133,7 +133,7 @@ def running_parser() -> ConfigParser:
     """
     The parser of the config whose expression is being evaluated.
 
-    MONAI gives a config's expressions no name for the config itself: it is found among the callers.
+    MONAI gives expressions no way to refer to the config itself, so the parser is found on the call stack.
 
     Raises:
         InputError: if this was not called from a config.
@@ -143,5 +143,5 @@ def running_parser() -> ConfigParser:
     parsers = [frame.frame.f_locals.get("self") for frame in inspect.stack(context=0)]
     parser = next((parser for parser in parsers if isinstance(parser, ConfigParser)), None)
     if parser is None:
-        raise InputError("the running config is to be had in the `initialize` section of a bundle's config only")
+        raise InputError("the running config is only available in the `initialize` section of a bundle's config")
     return parser

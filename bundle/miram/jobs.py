@@ -1,4 +1,4 @@
-"""Work on files in a pool of processes that outlives a codec which hangs or crashes."""
+"""Work on files in a pool of processes that survives codecs which hang or crash."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tqdm import tqdm
 from miram.errors import InputError
 from miram.progress import progress_bar
 
-# In a row: one process can be killed for want of memory while it starts, but not each
+# In a row: a single process can be killed for lack of memory while it starts, but not all of them
 _MOST_FAILED_STARTS = 3
 _LONGEST_START = 300.0  # seconds
 _CANNOT_START = (
-    "worker processes die before they begin: call this from a script's main function, under "
-    "`if __name__ == '__main__':`, or with workers=0; if the machine is short of memory, with fewer workers"
+    "worker processes die before they start: call this from a script's main function, under "
+    "`if __name__ == '__main__':`, or with workers=0; if the machine is short of memory, use fewer workers"
 )
 
 Job = TypeVar("Job")
@@ -43,23 +43,24 @@ def run_jobs(
     """
     Do `work` on every job in a pool of processes, with a progress bar.
 
-    Bad input in one job does not stop the others: its result is the error. So it is with a job that takes longer than
-    the limit, or whose process dies (a codec that crashes, no memory left): the process is replaced. Anything else that
-    a job raises (a full disk, a bug) ends the run; jobs not yet started are given up, those under way finish.
+    Bad input in one job does not stop the others: the error becomes its result. The same holds for a job that takes
+    longer than the limit, or whose process dies (a codec crashes, memory runs out): the process is replaced. Any other
+    exception in a job (a full disk, a bug) ends the run: jobs in progress finish, and the rest are not started.
 
     Args:
         jobs: what to work on; each is pickled.
         work: a function that a new process can import (at a module's top level, or a `functools.partial` of one).
-        workers: processes; None is one per core, 0 is this process, in which nothing guards against hangs and crashes.
-        description: stands before the progress bar.
+        workers: number of processes; None is one per core, 0 is this process, without protection from hangs and
+            crashes.
+        description: the text before the progress bar.
         time_limit: seconds that a job may take.
-        name: what a job is called in an error, as a rule the file's path.
+        name: returns a job's name for errors, usually the file's path.
 
     Returns:
         a result, or the job's `InputError`, for each job in order.
 
     Raises:
-        InputError: if `workers` or `time_limit` is out of range, or new processes die before they begin.
+        InputError: if `workers` or `time_limit` is out of range, or new processes die before they start.
     """
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give 0 (this process), a positive number, or none (all cores)")
@@ -129,21 +130,23 @@ class _Lost:
 
 class _Worker(Generic[Job, Result]):
     """
-    A process of its own with a pipe of its own: what it leaves locked or half written when it dies harms no other.
-    In the pools of pebble and the standard library all share one, and a process killed while it sends ends the pool.
+    A process with its own pipe, so that dying while it holds a lock or sends a result does not affect other workers.
+
+    In the pools of pebble and the standard library all workers share one pipe, and a process killed while sending ends
+    the pool.
 
     Args:
-        work: done on each job.
-        time_limit: seconds for a job.
+        work: called with each job.
+        time_limit: seconds per job.
     """
 
     def __init__(self, work: Callable[[Job], Result], time_limit: float) -> None:
-        # Spawned, not forked: a fork of a process whose torch has started threads can hang.
+        # Spawned, not forked: a fork can hang if torch has already started threads.
         context = multiprocessing.get_context("spawn")
         self.pipe, other_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(other_end, work), daemon=True)
         self.process.start()
-        other_end.close()  # so that the worker's death is this end's end of file
+        other_end.close()  # so that this end sees an end of file when the worker dies
         self.time_limit = time_limit
         self.begun = False
         self.index: int | None = None
@@ -151,14 +154,14 @@ class _Worker(Generic[Job, Result]):
         self.dead = False
 
     def give(self, index: int, job: Job) -> None:
-        """Begin a job."""
+        """Start a job."""
         self.index, self.deadline = index, time.monotonic() + self.time_limit
-        with suppress(BrokenPipeError):  # it died while idle: the end of file tells
+        with suppress(BrokenPipeError):  # it died while idle: collect() will see the end of file
             self.pipe.send(job)
 
     def collect(self) -> tuple[int | None, Any]:
         """
-        The job that ended and its result, or why there is none; no job if the process has just begun, or could not.
+        The job that ended and its result, or why there is none; no job if the process has just started or died first.
 
         Raises:
             Exception: what the job raised.
@@ -166,7 +169,7 @@ class _Worker(Generic[Job, Result]):
         index, self.index, self.deadline = self.index, None, float("inf")
         if not self.pipe.poll():
             self.end()
-            return index, _Lost(f"took longer than {self.time_limit:g} seconds and was given up; it may be damaged")
+            return index, _Lost(f"took longer than {self.time_limit:g} seconds and was skipped; it may be damaged")
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionError):
@@ -178,25 +181,25 @@ class _Worker(Generic[Job, Result]):
         return index, result
 
     def end(self) -> None:
-        """Kill the process, which may be stuck in a codec that hears no other signal."""
+        """Kill the process, which may be stuck in a codec that ignores other signals."""
         self.dead, self.index = True, None
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
     def dismiss(self) -> None:
-        """Let the process end after the job it is at."""
+        """Let the process end after its current job."""
         self.pipe.close()
 
     def leave(self) -> None:
-        """Wait for a dismissed process, not longer than its job may take."""
+        """Wait for a dismissed process, but no longer than its job may take."""
         limit = self.deadline - time.monotonic() if self.index is not None else self.time_limit
         self.process.join(max(limit, 0))
         self.process.kill()
 
 
 def _settled(workers: Sequence[_Worker[Job, Result]]) -> Iterator[_Worker[Job, Result]]:
-    """Wait for the next workers that began, ended a job, died, or are over their time."""
+    """Wait for the next workers that have started, ended a job, died, or run out of time."""
     now = time.monotonic()
     first = min(worker.deadline for worker in workers)
     ready = wait([worker.pipe for worker in workers], None if first == float("inf") else max(first - now, 0))
@@ -206,13 +209,13 @@ def _settled(workers: Sequence[_Worker[Job, Result]]) -> Iterator[_Worker[Job, R
 
 def _cause_of_death(exit_code: int | None) -> str:
     killed = exit_code == -9
-    why = "killed, as a rule for want of memory; try again with fewer workers" if killed else "ended by a crash"
+    why = "killed, usually for lack of memory; try again with fewer workers" if killed else "ended by a crash"
     return f"stopped the process that worked on it (exit code {exit_code}: {why}); the file may be damaged"
 
 
 def _serve(pipe: Connection, work: Callable[[Job], Result]) -> None:
-    """Take jobs and give results, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """Receive jobs and send results, until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     torch.set_num_threads(1)  # the processes share the cores
     with suppress(EOFError, ConnectionError):
         pipe.send(None)

@@ -1,4 +1,4 @@
-"""A progress bar for a terminal, a line now and then for a log file."""
+"""A progress bar in a terminal, and occasional lines of text in a log file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def progress_bar(
     log_seconds: float = 30.0,
 ) -> tqdm:
     """
-    A `tqdm` bar on standard error; where that is no terminal, a line of text every `log_seconds`.
+    A `tqdm` bar on standard error; if that is not a terminal, a line of text every `log_seconds`.
 
     Args:
-        total: when all is done; nothing is shown for 0.
-        description: stands before the bar.
+        total: the number of steps; nothing is shown for 0.
+        description: the text before the bar.
         unit: of `total`.
         unit_scale: write large numbers as 1.5k, 2.0G.
-        iterable: what to go through, instead of calling `update`.
-        log_seconds: least time between two lines of a log.
+        iterable: what to iterate over, instead of calling `update`.
+        log_seconds: shortest time between two lines of a log.
     """
     terminal = sys.stderr.isatty()
     line = "{desc}: {percentage:3.0f}% ({n_fmt} of {total_fmt} {unit}) in {elapsed}, {remaining} left\n"

@@ -1,4 +1,4 @@
-"""How torch's threads on a CPU wait for each other: asleep, so that a busy machine does not slow a run down tenfold."""
+"""Let torch's CPU threads sleep while they wait for each other, or a busy machine slows a run down tenfold."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import os
 import sys
 import threading
 
-# GNU's OpenMP reads them when torch loads it; whoever sets one has chosen
+# GNU's OpenMP reads these when torch loads it; if one is set, the user has chosen
 _CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def wait_asleep() -> None:
     """
-    Let OpenMP's threads sleep at a barrier, where they would spin for a while.
+    Let OpenMP's threads sleep at a barrier instead of spinning for a while.
 
-    Spinning saves microseconds on an idle machine. Where another process wants the core, threads spin while the one
-    that they wait for cannot run. OpenMP takes the policy from the environment when torch is loaded. If torch is loaded
-    already, as by `python -m monai.bundle run`, only this is left: OpenMP does not spin either while it manages more
-    threads than there are cores, so a few that always sleep are added. The numbers that torch computes do not change.
+    Spinning saves microseconds on an idle machine. But if another process needs the core, threads spin while the one
+    that they wait for cannot run. OpenMP reads the policy from the environment when torch is loaded. If torch is
+    already loaded, as in `python -m monai.bundle run`, there is another way: OpenMP does not spin either while it
+    manages more threads than there are cores, so a few that always sleep are added. Torch's results do not change.
     """
     if any(name in os.environ for name in _CHOICES):
         return
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     torch = sys.modules.get("torch")
-    if torch is None or not hasattr(os, "sched_getaffinity"):  # it will be loaded with that; or not GNU's OpenMP
+    if torch is None or not hasattr(os, "sched_getaffinity"):  # not loaded yet, or not GNU's OpenMP
         return
     cores, team = len(os.sched_getaffinity(0)), torch.get_num_threads()
     if team > 1:
-        for _ in range(-(-cores // (team - 1)) - 1):  # each thread of ours brings a team without itself
+        for _ in range(-(-cores // (team - 1)) - 1):  # each of our threads adds a team, not counting itself
             _keep_a_team_asleep(torch)
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from miram.data.datalist import describe, load_split, read_datalist, says_generated, split_by_patient, write_datalist
+from miram.data.datalist import (
+    as_samples,
+    describe,
+    load_split,
+    read_datalist,
+    read_prepared,
+    says_generated,
+    split_by_patient,
+    write_datalist,
+)
+from miram.data.datalist import test_items as load_test_items
 from miram.errors import InputError
 
 
@@ -143,3 +153,17 @@ def test_generated_data_are_recognised() -> None:
     assert not says_generated({"name": "CBIS-DDSM", "source": "TCIA"})
     assert says_generated({"name": "CBIS-DDSM", "source": "TCIA", "generated": True})
     assert not says_generated({"name": "generated_later", "source": "a folder of images", "generated": False})
+
+
+def test_samples_name_their_image_and_place() -> None:
+    samples = as_samples([item("a"), item("b")], key="label")
+    assert samples == [{"label": "images/a_0.png", "index": 0}, {"label": "images/b_0.png", "index": 1}]
+
+
+def test_what_a_list_says_of_its_crops_and_test_patients(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a_0.png").touch()
+    write_datalist(tmp_path / "datalist.json", datalist(test=[item("a")], prepared={"crop_size": 64}))
+    assert read_prepared(tmp_path) == {"crop_size": 64}
+    assert [one["patient"] for one in load_test_items(tmp_path, allowed=True)] == ["a"]
+    assert load_test_items(tmp_path, allowed=False) == []

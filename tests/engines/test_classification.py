@@ -16,6 +16,7 @@ from miram.engines.classification import (
     classification_metrics,
     probabilities,
 )
+from miram.errors import InputError
 from miram.losses.classification import ClassificationLoss
 from miram.losses.reconstruction import downsample
 from miram.metrics.classification import roc_auc
@@ -101,3 +102,9 @@ def test_each_image_of_all_processes_counts_once(monkeypatch):
     metric = MacroScore(roc_auc)
     metric.reset()
     assert metric.compute() == roc_auc(np.array([1.0, 0, 1]), np.array([0.9, 0.1, 0.2]))
+
+
+def test_the_key_metric_comes_first_and_an_unknown_one_is_refused():
+    assert list(classification_metrics(torch.device("cpu"), "val_ap")) == ["val_ap", "val_auc", "val_loss"]
+    with pytest.raises(InputError, match="key_metric is 'auc'; give one of val_auc, val_ap, val_loss"):
+        classification_metrics(torch.device("cpu"), "auc")

@@ -163,7 +163,7 @@ def test_a_signal_saves_the_run_first(tmp_path, caplog, number, event, when, pos
     with pytest.raises(SystemExit) as caught, caplog.at_level("WARNING"):
         first.run(3)
     assert caught.value.code == 128 + number
-    assert "The same command goes on from there" in caplog.text
+    assert "The same command continues from there" in caplog.text
     assert signal.getsignal(number) == before
     saved = content_of(tmp_path / "cut.pt")
     assert (saved["epoch"], saved["iteration"]) == position
@@ -238,7 +238,7 @@ def test_an_older_checkpoint_tells_enough_for_a_schedule_of_the_step(tmp_path):
 def test_an_older_checkpoint_is_refused_for_another_schedule(tmp_path):
     Run(tmp_path / "c.pt", schedule=sequential).run(2)
     write_older(tmp_path / "c.pt")
-    with pytest.raises(InputError, match=r"c\.pt is of an older version.*from which a SequentialLR cannot go on"):
+    with pytest.raises(InputError, match=r"c\.pt is of an older version.*from which a SequentialLR cannot resume"):
         Run(tmp_path / "c.pt", schedule=sequential).run(3)
 
 
@@ -246,7 +246,7 @@ def test_a_schedule_of_several_goes_on_in_epochs_of_another_length_and_one_with_
     Run(tmp_path / "c.pt", schedule=sequential).run(2)
     assert Run(tmp_path / "c.pt", schedule=sequential, length=8).run(3).scheduler.last_epoch == 24
     Run(tmp_path / "d.pt", schedule=SCHEDULES["restarts"]).run(2)
-    with pytest.raises(InputError, match=r"d\.pt was written in epochs of another length.*T_cur"):
+    with pytest.raises(InputError, match=r"d\.pt was written with epochs of another length.*T_cur"):
         Run(tmp_path / "d.pt", schedule=SCHEDULES["restarts"], length=8).run(3)
 
 
@@ -273,7 +273,7 @@ def test_with_batches_of_another_size_a_run_goes_on_at_the_same_share(tmp_path, 
     with pytest.raises(RuntimeError, match="crash"):
         first.run(3)
     second = Run(tmp_path / "c.pt", length=8).run(2)
-    assert "an epoch has 8 iterations now, it had 4" in caplog.text
+    assert "an epoch now has 8 iterations, not 4" in caplog.text
     assert second.engine.state.iteration == 16
     assert len(second.seen) == 8  # the second half of 16 samples
     assert second.scheduler.last_epoch == 16
@@ -406,7 +406,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_the_difference(tmp
 
 def test_something_else_than_a_checkpoint_is_refused(tmp_path):
     torch.save({"model": {}}, tmp_path / "c.pt")
-    with pytest.raises(InputError, match=r"c\.pt is no checkpoint of a run: it lacks"):
+    with pytest.raises(InputError, match=r"c\.pt is not a checkpoint of a run: it lacks"):
         Run(tmp_path / "c.pt").handler.load(SimpleNamespace(state=None))
 
 

@@ -139,5 +139,5 @@ def test_calibration_is_fitted_on_the_logits_of_its_items(folder):
 def test_a_missing_prediction_is_an_error():
     collector = PredictionCollector(3)
     collector.found = {0: np.zeros(1), 2: np.zeros(1)}
-    with pytest.raises(InputError, match="2 predictions do not belong to 3 images: there is none for image number 1"):
+    with pytest.raises(InputError, match="do not match 3 images: the prediction for image number 1 is missing"):
         collector.table()

@@ -48,7 +48,7 @@ def test_a_resumed_run_keeps_the_rows_before_and_repeats_none(tmp_path):
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "epoch\nx\n"])
 def test_a_damaged_table_is_named_with_the_remedy(tmp_path, text):
     (tmp_path / "history.csv").write_text(text)
-    with pytest.raises(InputError, match=r"history\.csv cannot be read .*; delete it to go on"):
+    with pytest.raises(InputError, match=r"history\.csv cannot be read .*; delete it to continue"):
         make(tmp_path, [1.0] * 2, start_epoch=1).run([0, 0], max_epochs=2)
 
 

@@ -112,7 +112,7 @@ def test_labels_that_define_nothing_are_said_and_done_without(tmp_path, tiny_enc
     with caplog.at_level(logging.WARNING):
         engine.run([0], max_epochs=1)
     assert list(seen[0]) == ["rank"]
-    assert "there is no knn_auc" in caplog.text
+    assert "knn_auc is not available" in caplog.text
 
 
 def test_a_task_that_the_data_lacks_is_refused(tmp_path):

@@ -4,7 +4,15 @@ import torch
 from miram.data.tasks import Task
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
-from miram.inference.classifying import Downsampled, FlipInferer, Probabilitiesd, items_of_task, load_trained
+from miram.inference.classifying import (
+    Downsampled,
+    FlipInferer,
+    Probabilitiesd,
+    items_of_task,
+    load_trained,
+    run_name,
+    run_unless_empty,
+)
 
 from ..classifier_case import make_classifier, make_folder, save_model
 
@@ -66,3 +74,22 @@ def test_crops_are_reduced_by_the_mean_of_what_a_pixel_covers():
     crop = torch.arange(16.0).reshape(1, 4, 4)
     reduced = Downsampled("image", (2, 2))({"image": crop})["image"]
     assert reduced.tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
+
+
+def test_the_usual_mode_is_not_named():
+    assert run_name("pathology", "finetune") == "pathology"
+    assert run_name("pathology", "linear_probe") == "linear_probe_pathology"
+
+
+def test_an_empty_split_is_not_run():
+    class Evaluator:
+        runs = 0
+
+        def run(self):
+            self.runs += 1
+
+    evaluator = Evaluator()
+    run_unless_empty(evaluator, [])
+    assert evaluator.runs == 0
+    run_unless_empty(evaluator, [{"image": "a"}])
+    assert evaluator.runs == 1

@@ -5,7 +5,15 @@ import pytest
 from monai.transforms import LoadImage
 
 from miram.errors import InputError
-from miram.inference.inputs import CropReader, find_inputs, output_names, reduce_to
+from miram.inference.inputs import (
+    CropReader,
+    Inputs,
+    find_inputs,
+    largest_crop,
+    output_names,
+    reduce_to,
+    stored_crop_size,
+)
 from miram.inference.mammograms import LoadMammogramd, find_mammograms
 from miram.prepare.prepared import write_png16, write_volume
 
@@ -117,3 +125,16 @@ def test_what_a_header_could_not_be_used_for_is_logged(tmp_path, caplog):
     LoadMammogramd("image")({"image": path})
     messages = [f"{path}: window of the header cannot be used and is left out"] * 2
     assert [record.message for record in caplog.records] == messages
+
+
+@pytest.mark.parametrize(
+    ("prepared", "stored", "largest"),
+    [({}, [160, 160], 512), ({"crop_size": 150}, [150, 150], 512), ({"crops": "whole"}, [160, 160], 10**9)],
+)
+def test_sizes_follow_from_how_training_crops_were_made(prepared, stored, largest):
+    assert stored_crop_size(prepared, [128, 128]) == stored
+    assert largest_crop(prepared, [128, 128]) == largest
+
+
+def test_inputs_become_samples_with_their_place():
+    assert Inputs([{"image": "a"}, {"image": "b"}], ["a", "b"], {}).samples[1] == {"image": "b", "index": 1}

@@ -6,7 +6,7 @@ import torch
 from monai.transforms import Compose
 
 from miram.errors import InputError
-from miram.loading.sampling import BalancedSampler, fitting_batch_size, make_training_loader, sample_weights
+from miram.loading.sampling import BalancedSampler, epochs_for, fitting_batch_size, make_training_loader, sample_weights
 from miram.loading.seeded import SeededDataset
 
 
@@ -73,3 +73,8 @@ def test_the_batch_fits_a_small_training_set(caplog):
     assert "batch_size is 25 instead of 32" in caplog.text
     with pytest.raises(InputError, match="too few for 8 processes"):
         fitting_batch_size(32, 7, 8)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(10, 5), (2, 15), (7, 5)])
+def test_few_steps_an_epoch_take_more_epochs(steps, epochs):
+    assert epochs_for(5, 30, steps) == epochs

@@ -11,7 +11,8 @@ from PIL import Image
 
 from miram.data.perceptual_hash import perceptual_hash
 from miram.errors import InputError
-from miram.prepare.image_crops import CropSettings, cut, prepare_image
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import crop_spacing, cut, prepare_image
 from miram.prepare.prepared import read_png16
 from miram.prepare.records import Records
 from miram.transforms.crops import resize_crop
@@ -26,7 +27,7 @@ def rng() -> np.random.Generator:
 @pytest.mark.parametrize(("shape", "size"), [((96, 80), 32), ((40, 36, 30), 16)])
 def test_tissue_windows_are_pixels_of_the_image(shape: tuple[int, ...], size: int) -> None:
     pixels = picture(16, shape)
-    crops = cut(pixels, CropSettings(crop_size=size, crops_per_image=5), rng())
+    crops = [window.pixels for window in cut(pixels, CropSettings(crop_size=size, crops_per_image=5), rng())]
     assert len(crops) == 5
     windows: Any = np.lib.stride_tricks.sliding_window_view(pixels, (size,) * len(shape))
     corner = (0,) * len(shape)
@@ -39,13 +40,13 @@ def test_tissue_windows_are_pixels_of_the_image(shape: tuple[int, ...], size: in
 def test_an_image_no_larger_than_a_crop_is_padded(crops: str) -> None:
     pixels = picture(16, (20, 32))
     (crop,) = cut(pixels, CropSettings(crops=crops, crop_size=32), rng())
-    np.testing.assert_array_equal(crop, np.pad(pixels, ((6, 6), (0, 0))))
+    np.testing.assert_array_equal(crop.pixels, np.pad(pixels, ((6, 6), (0, 0))))
 
 
 def test_whole_images_keep_their_proportions() -> None:
     pixels = picture(16, (100, 50))
     (crop,) = cut(pixels, CropSettings(crops="whole", crop_size=40), rng())
-    np.testing.assert_array_equal(crop, np.pad(resize_crop(pixels, (40, 20)), ((0, 0), (10, 10))))
+    np.testing.assert_array_equal(crop.pixels, np.pad(resize_crop(pixels, (40, 20)), ((0, 0), (10, 10))))
 
 
 def test_sizes_differ_by_dimensions_unless_given() -> None:
@@ -75,11 +76,12 @@ def test_a_record_tells_what_was_written(tmp_path: Path) -> None:
     write_dicom(tmp_path / "in/a b.dcm", picture(16, (80, 64)), **header)
     settings = CropSettings(crops="whole", crop_size=40)
     record = prepare_image("a b.dcm", tmp_path / "in", Records(tmp_path / "out"), settings, b"key")
-    (name,) = record.outputs
-    assert name.startswith("images/a_b_")
-    assert read_png16(tmp_path / "out" / name).shape == (40, 40)
+    (crop,) = record.crops
+    assert crop.image.startswith("images/a_b_")
+    assert crop_spacing(record.facts["spacing"], crop.zoom) == (0.2, 0.4)
+    assert read_png16(tmp_path / "out" / crop.image).shape == (40, 40)
     digits = perceptual_hash(picture(16, (80, 64)))
-    assert record.facts == {"laterality": "LEFT", "view": "CC", "spacing": (0.2, 0.4), "hash": digits}
+    assert record.facts == {"laterality": "LEFT", "view": "CC", "spacing": (0.1, 0.2), "hash": digits}
     assert record.patient is not None
     assert "SECRET" not in repr(record)
     assert record.scaling == "16 bit as stored"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.records import Record, Records, hash_patient
+from miram.prepare.records import Crop, Record, Records, hash_patient
 
 
 @pytest.fixture
@@ -22,7 +23,14 @@ def prepared(tmp_path: Path) -> tuple[Records, Path, Record]:
     (tmp_path / "out/images").mkdir()
     (tmp_path / "out/images/a.png").touch()
     status = source.stat()
-    record = Record("a.png", status.st_size, status.st_mtime_ns, ("images/a.png",), facts={"view": "CC"}, patient="f00")
+    record = Record(
+        "a.png",
+        status.st_size,
+        status.st_mtime_ns,
+        (Crop("images/a.png", "tissue"),),
+        facts={"view": "CC"},
+        patient="f00",
+    )
     records.save(record)
     return records, source, record
 
@@ -41,6 +49,23 @@ def test_a_changed_source_and_a_missing_crop_are_done_again(prepared: tuple[Reco
     assert records.load("a.png", source) == record
     (records.output_dir / "images/a.png").unlink()
     assert records.load("a.png", source) is None
+
+
+def test_changed_regions_are_done_again(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, record = prepared
+    boxed = replace(record, regions=(["1", "2", "3", "4"],), region_remarks=("",))
+    records.save(boxed)
+    assert records.load("a.png", source, [["1", "2", "3", "4"]]) == boxed
+    assert records.load("a.png", source, [["1", "2", "3", "5"]]) is None
+    assert records.load("a.png", source) is None
+
+
+def test_what_is_discarded_leaves_no_file(prepared: tuple[Records, Path, Record]) -> None:
+    records, source, _ = prepared
+    records.discard("a.png")
+    records.discard("b.png")
+    assert records.load("a.png", source) is None
+    assert not list((records.output_dir / "images").iterdir())
 
 
 def test_other_settings_are_refused_unless_all_is_forgotten(prepared: tuple[Records, Path, Record]) -> None:

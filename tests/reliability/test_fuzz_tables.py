@@ -20,10 +20,12 @@ from miram.data.leakage import check_leakage
 from miram.data.tasks import class_counts, find_task, task_names
 from miram.errors import InputError
 from miram.inference.calibrated import load_calibration
+from miram.prepare.boxes import read_boxes
 from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.image_crops import CropSettings
-from miram.prepare.labels import assign_patients, read_labels
+from miram.prepare.labels import read_labels
+from miram.prepare.patients import assign_patients
 from miram.prepare.records import Record
 
 from ..image_files import picture
@@ -33,6 +35,17 @@ from .refusal import problem
 LABELS = (
     b"image,patient,diagnosis,side\na.png,p0,benign,L\nsub/b.png,p1,malignant,R\nsub/c.png,p1,,L\nmissing.png,p9,x,R\n"
 )
+BOXES = (
+    b"image,x,y,width,height,lesion,view,side of it\na.png,1,2,30,4.5,1,CC,L\na.png,9,9,9,9,2,CC,\nsub/b.png,,,,,,,R\n"
+)
+COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png", "patient": "p1"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 4.5], "lesion": 1},
+        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [9, 9, 1e308, 1e308], "score": None},
+    ],
+    "categories": [{"id": 1, "name": "mass"}],
+}
 SOURCES = ["a.png", "sub/b.png", "sub/c.png"]
 COLUMNS = (
     "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,mass shape,mass margins,"
@@ -56,9 +69,17 @@ DATALIST: dict[str, Any] = {
 
 
 def use_labels(path: Path) -> None:
-    labels, columns, _ = read_labels(path, SOURCES)
+    labels = read_labels(path, SOURCES)
     assign_patients([Record(source, 0, 0) for source in SOURCES], labels, None)
-    assert all(isinstance(column, str) for column in columns)
+    assert all(isinstance(column, str) for column in labels.columns)
+
+
+def use_boxes(path: Path) -> None:
+    labels = read_boxes(path, SOURCES)
+    assign_patients([Record(source, 0, 0) for source in SOURCES], labels, None)
+    for box in (box for boxes in labels.regions().values() for box in boxes):
+        with suppress(InputError):  # an error row of the report
+            assert box.mask((40, 30))[0].any()
 
 
 def use_table(path: Path) -> None:
@@ -88,6 +109,8 @@ def use_calibration(path: Path) -> None:
 CALIBRATION = {"scale": [1.5], "bias": [0.5], "thresholds": {"image": {"a": 0.3}}, "model_sha256": "digest"}
 FILES: dict[str, tuple[str, bytes, Callable[[Path], None]]] = {
     "labels": ("labels.csv", LABELS, use_labels),
+    "boxes": ("boxes.csv", BOXES, use_boxes),
+    "coco": ("boxes.json", json.dumps(COCO).encode(), use_boxes),
     "table": (next(iter(TABLES)), TABLE, use_table),
     "datalist": ("datalist.json", json.dumps(DATALIST).encode(), use_datalist),
     "calibration": ("calibration.json", json.dumps(CALIBRATION).encode(), use_calibration),

@@ -49,7 +49,7 @@ def test_a_signal_to_one_process_or_to_torchrun_stops_all_and_loses_nothing(repo
         os.kill(process.pid if to_torchrun else int(workers[-1]), signal.SIGTERM)
         output = process.communicate(timeout=60)[0]
         assert process.returncode != 0
-        assert output.count("The same command goes on from there") == 1, output
+        assert output.count("The same command continues from there") == 1, output
     again = start(runs, tmp_path / "cut")
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output

@@ -17,8 +17,8 @@ from miram.data.leakage import CACHE, check_leakage
 from miram.data.perceptual_hash import perceptual_hash
 from miram.data.tasks import Task
 from miram.errors import InputError
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import write_png16
 
 from ..image_files import picture

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miram.data.datalist import write_datalist
+from miram.data.datalist import read_datalist, write_datalist
 from miram.prepare.prepared import write_png16
 
 
@@ -42,6 +42,18 @@ def test_a_dry_run_runs_nothing(compare, tmp_path: Path, capsys) -> None:
     text = capsys.readouterr().out
     assert "1/28 pretrain/miram/seed_0: time unknown" in text  # 2 x (2 + 3 methods x 2 fractions x 2)
     assert not (tmp_path / "results").exists()
+
+
+def test_the_floor_is_cross_validated_without_a_test_split(compare, tmp_path: Path) -> None:
+    path = tmp_path / "data/datalist.json"
+    write_datalist(path, read_datalist(path) | {"test": []})
+    options = ("--methods", "floor", "--seeds", "0,1", "--label_fractions", "1.0", "--level", "image", "--folds", "3")
+    compare(*options, "--dry_run")
+    assert not (tmp_path / "results").exists()
+    compare(*options)
+    table = pd.read_csv(tmp_path / "results/comparison_3_folds.csv")
+    assert table["patients"].eq(30).all()
+    assert table["value"].between(0, 1).all()
 
 
 def test_the_floor_from_data_to_table(compare, tmp_path: Path) -> None:

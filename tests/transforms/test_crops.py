@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from miram.transforms.crops import breast_mask, crop_at, resize_crop, tissue_centers
+from miram.transforms.crops import breast_mask, crop_at, resize_crop, scaled_size, tissue_centers
 
 from ..image_files import picture
 
@@ -139,3 +139,16 @@ def test_volume_windows(size: int) -> None:
     centers = tissue_centers(mask, 10, size, np.random.default_rng(0), min_tissue=0.6)
     assert len(centers) == 10
     assert min(crop_at(mask, center, size).mean() for center in centers) >= 0.6
+
+
+def test_a_size_is_scaled_along_each_axis() -> None:
+    assert scaled_size([224, 96], 0.0625) == [14, 6]
+
+
+def test_windows_of_tissue_avoid_what_they_are_told_to() -> None:
+    tissue, lesion = np.ones((100, 100), bool), np.zeros((100, 100), bool)
+    lesion[40:60, 40:60] = True
+    centers = tissue_centers(tissue, 50, 30, np.random.default_rng(0), avoid=lesion)
+    assert len(centers) == 50
+    assert not any(lesion[row - 15 : row + 15, column - 15 : column + 15].any() for row, column in centers)
+    assert tissue_centers(tissue, 5, 60, np.random.default_rng(0), avoid=lesion) == []

@@ -12,6 +12,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
 from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
 from miram.data.perceptual_hash import near_pairs, perceptual_hash
 from miram.errors import InputError
@@ -61,6 +65,32 @@ def check_leakage(
     return {"allowed": allowed, "similar_images": len(pairs)}
 
 
+def groups_to_keep_together(dataset_dir: str | os.PathLike[str], items: Sequence[Item], radius: int = 24) -> list[int]:
+    """
+    Number the groups of items that must not be split: those of one patient, and of patients whose images look the same.
+
+    Args:
+        dataset_dir: a prepared folder.
+        items: of its data list.
+        radius: as in :func:`check_leakage`.
+
+    Returns:
+        the group of each item.
+    """
+    folder = Path(dataset_dir)
+    given = {"given": list(items)}
+    hashes = _given_hashes(folder / FILE_NAME, given) or _computed_hashes(folder, given)
+    patients = {name: node for node, name in enumerate(dict.fromkeys(item["patient"] for item in items))}
+    codes = list(dict.fromkeys(hashes.values()))
+    nodes = {code: len(patients) + node for node, code in enumerate(codes)}
+    edges = {(patients[item["patient"]], nodes[hashes[item["image"]]]) for item in items}
+    edges |= {(nodes[codes[one]], nodes[codes[other]]) for one, other in near_pairs(codes, codes, radius)}
+    rows, columns = zip(*edges, strict=True)
+    size = len(patients) + len(nodes)
+    _, groups = connected_components(coo_matrix((np.ones(len(edges)), (rows, columns)), (size, size)), directed=False)
+    return [int(groups[patients[item["patient"]]]) for item in items]
+
+
 def _parse(allow: str | Sequence[str] | None) -> list[str]:
     words = re.split(r"[\s,]+", allow) if isinstance(allow, str) else allow or []
     names = sorted({word for word in words if word and word.lower() != "none"})
@@ -71,12 +101,14 @@ def _parse(allow: str | Sequence[str] | None) -> list[str]:
 
 def _alike(folder: Path, datalist: dict[str, Any], radius: int) -> list[tuple[tuple[str, str], tuple[str, str]]]:
     """Pairs of (split, image) of two splits that look the same."""
-    items = {split: datalist[split] for split in SPLITS}
+    items = {split: datalist[split] for split in SPLITS if datalist[split]}
+    if len(items) < 2:
+        return []  # nothing to compare
     hashes = _given_hashes(folder / FILE_NAME, items) or _computed_hashes(folder, items)
     pairs = []
-    for one, other in combinations(SPLITS, 2):
+    for one, other in combinations(items, 2):
         first, second = _by_hash(items[one], hashes), _by_hash(items[other], hashes)
-        found = near_pairs(list(first), list(second), radius) if first and second else []
+        found = near_pairs(list(first), list(second), radius)
         names, others = list(first.values()), list(second.values())
         pairs += [((one, names[row]), (other, others[column])) for row, column in found]
     return pairs
@@ -104,8 +136,6 @@ def _given_hashes(path: Path, items: dict[str, list[Item]]) -> dict[str, str]:
 def _computed_hashes(folder: Path, items: dict[str, list[Item]]) -> dict[str, str]:
     """The hashes of the crops, those of unchanged files from an earlier run."""
     images = list(dict.fromkeys(item["image"] for split in items.values() for item in split))
-    if sum(bool(split) for split in items.values()) < 2:
-        return dict.fromkeys(images, "")  # nothing to compare
     states = {image: _state(folder, image) for image in images}
     known = {image: value for image, (*state, value) in _read_cache(folder).items() if state == states.get(image)}
     todo = [image for image in images if image not in known]

@@ -1,4 +1,4 @@
-"""What fine-tuning adds to the steps: batches, probabilities of a task's logits, and the figures of validation."""
+"""What fine-tuning adds to the steps: its batches, the probabilities of a task, and the validation metrics."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from miram.metrics.knn import mean_over_classes
 
 def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
     """
-    Turn logits into probabilities, in float32. Those of a trained network: :meth:`Calibration.probabilities
+    Turn logits into probabilities, in float32. For a calibrated network, use :meth:`Calibration.probabilities
     <miram.inference.calibrated.Calibration.probabilities>`.
 
     Args:
         logits: (B, K).
-        task: a multi-class task's classes share a softmax; each class of the others has a sigmoid of its own.
+        task: a multi-class task uses a softmax over its classes; the other types use one sigmoid per class.
 
     Returns:
         (B, K), in the order of `task.scored`.
@@ -40,7 +40,7 @@ def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
 
 class PrepareClassificationBatch(PrepareBatch):
     """
-    Bring a batch to the device, and reduce its crops to the encoder's size there, as pretraining does.
+    Move a batch to the device and downsample its crops to the encoder's size there, as pretraining does.
 
     Args:
         image_size: size of the encoder's image in pixels, one per spatial dimension.
@@ -58,13 +58,13 @@ class PrepareClassificationBatch(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, Any]]:
         """
         Args:
-            batchdata: "image" (B, C, *spatial), as large as a crop or larger than the encoder's image, and "label"
-                (B, K), which may be missing.
+            batchdata: "image" (B, C, *spatial), of the encoder's size or larger, and "label" (B, K), which may be
+                missing.
             device: where the network runs.
-            non_blocking: whether copies from pinned memory may overlap with computing.
+            non_blocking: whether copies from pinned memory may overlap with computation.
 
         Returns:
-            the image (B, C, *image_size), the label, and no further arguments of the network.
+            the image (B, C, *image_size), the label, and no further arguments for the network.
         """
         crop = batchdata["image"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
         label = batchdata.get("label")
@@ -79,7 +79,7 @@ class ClassificationStep(ValidationStep):
 
     Args:
         task: the task.
-        loss_function: the loss of training, for each image apart.
+        loss_function: the training loss, computed separately for each image.
         precision: "float32", "bfloat16" or "float16".
     """
 
@@ -100,14 +100,14 @@ class ClassificationStep(ValidationStep):
 
 class MacroScore(Metric):
     """
-    The mean of a score over the classes, of all images of all processes together.
+    The mean of a score over the classes, computed from the images of all processes together.
 
-    Shares of the processes may differ in size; no image counts twice. Classes that the images do not define the score
-    of (all or none of them have it) are left out.
+    The processes' shares may differ in size; no image counts twice. A class whose score is undefined (all images or
+    none are positive) is left out.
 
     Args:
-        score: of labels (n,), NaN where unknown, and scores (n,); NaN where not defined.
-        output_transform: of the engine's output, to probabilities (B, K) and labels (B, K).
+        score: takes labels (n,), NaN where unknown, and scores (n,); returns NaN where the score is undefined.
+        output_transform: turns the engine's output into probabilities (B, K) and labels (B, K).
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class MacroScore(Metric):
         self.batches: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def update(self, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Remember a batch; nothing waits for the device."""
+        """Store a batch, without waiting for the device."""
         self.batches.append((output[0].detach(), output[1].detach()))
 
     def compute(self) -> float:
@@ -143,14 +143,14 @@ class MacroScore(Metric):
 
 def classification_metrics(device: torch.device, key_metric: str = "val_auc") -> dict[str, Metric]:
     """
-    The figures of validation: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images.
+    The validation metrics: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images.
 
     Args:
         device: where the loss is summed.
-        key_metric: which of them comes first, where MONAI looks for the one that chooses the best epoch.
+        key_metric: the one to put first. MONAI chooses the best epoch by the first metric.
 
     Raises:
-        InputError: if there is no such figure.
+        InputError: if there is no such metric.
     """
     metrics = {
         "val_auc": MacroScore(roc_auc),

@@ -1,4 +1,4 @@
-"""What a run computes on, and in which precision, unless the user says otherwise."""
+"""The default device and precision of a run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from monai.utils import set_determinism
 
 
 def best_device() -> torch.device:
-    """The first GPU, or the CPU where there is none."""
+    """The first GPU, or the CPU if there is no GPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def is_cuda(device: torch.device | str) -> bool:
-    """Whether a device, which the command line gives as text, is a GPU."""
+    """Whether a device is a GPU; the command line passes devices as text."""
     return torch.device(device).type == "cuda"
 
 
 def best_precision(device: torch.device | str) -> str:
-    """bfloat16 on GPUs that compute in it, float16 on older ones (which scales the loss), float32 on a CPU."""
+    """bfloat16 on GPUs that support it, float16 (with loss scaling) on older ones, float32 on a CPU."""
     if not is_cuda(device):
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
@@ -28,15 +28,15 @@ def best_precision(device: torch.device | str) -> str:
 
 def start_run(device: torch.device | str, seed: int | None = None, track_meta: bool = False) -> None:
     """
-    What every workflow does before its own work: call this in `initialize`.
+    Do what every workflow does first. Call this in `initialize`.
 
     Args:
-        device: of the run. With several processes, making this argument is where they find each other.
-        seed: of initial weights and of torch's generators; None leaves them alone.
-        track_meta: whether MONAI keeps where an image came from, for workflows that write onto its grid.
+        device: of the run. With several processes, evaluating this argument makes them join their process group.
+        seed: for the initial weights and torch's generators; None leaves the generators alone.
+        track_meta: whether MONAI keeps each image's metadata, for workflows that write onto the image's grid.
     """
     torch.device(device)
-    warnings.filterwarnings("ignore", message="torch.meshgrid")  # of MONAI's sine-cosine positions
+    warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine position embedding
     set_track_meta(track_meta)
     if seed is not None:
         set_determinism(seed=seed, use_deterministic_algorithms=None)

@@ -1,4 +1,4 @@
-"""One process or several: what `torchrun` started, and which of them we are."""
+"""Single-process and multi-process runs: joining the processes that `torchrun` starts, and sharing work among them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from miram.errors import InputError
 
 T = TypeVar("T")
 
-# How long processes wait for one that works alone: rank 0 prepares data, looks at the representation, writes a report.
-# NCCL's own limit is 10 minutes, after which it ends the run.
+# How long processes wait for one that works alone: rank 0 prepares data, monitors the representation, writes a report.
+# NCCL's default limit of 10 minutes would end the run.
 PATIENCE = timedelta(hours=2)
 
 
 def start_distributed() -> torch.device:
     """
-    Join the process group that `torchrun` announces: NCCL with GPUs, gloo without. Only rank 0 goes on logging.
+    Join the process group set up by `torchrun`: NCCL with GPUs, gloo without. Only rank 0 keeps logging.
 
     Returns:
         the device of this process.
@@ -34,15 +34,16 @@ def start_distributed() -> torch.device:
     """
     if "LOCAL_RANK" not in os.environ:
         raise RuntimeError(
-            "several processes are started by torchrun: torchrun --nproc_per_node=8 -m monai.bundle run ..."
+            "a run with several processes must be started by torchrun: torchrun --nproc_per_node=8 -m monai.bundle run "
+            "..."
         )
     local_rank = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise InputError(
-                f"process {local_rank} has no GPU: there are {torch.cuda.device_count()}; start as many processes with "
-                '--nproc_per_node, or set CUDA_VISIBLE_DEVICES="" for a run on the CPU'
+                f"process {local_rank} has no GPU: there are only {torch.cuda.device_count()}; start that many "
+                'processes with --nproc_per_node, or set CUDA_VISIBLE_DEVICES="" to run on the CPU'
             )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
@@ -54,10 +55,10 @@ def start_distributed() -> torch.device:
 
 def _fresh_store() -> dict[str, Any]:
     """
-    Where processes that torchrun has started again on one machine find each other; nothing otherwise.
+    A fresh rendezvous store for processes that torchrun has restarted on one machine; empty otherwise.
 
-    torchrun (2.13) gives them the store of those that died, in which their addresses still stand: who comes first would
-    read them. Counts of restarts are of a machine, so with several machines this cannot help (see docs/scale.md).
+    torchrun (2.13) passes on the store of the processes that died. It still holds their addresses, and the first new
+    process would read them. Restarts are counted per machine, so this cannot help with several (see docs/scale.md).
     """
     environment = os.environ
     shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -72,7 +73,7 @@ def _fresh_store() -> dict[str, Any]:
 
 
 def was_restarted() -> bool:
-    """Whether torchrun started this process in the place of one that died (`--max-restarts`)."""
+    """Whether torchrun started this process to replace one that died (`--max-restarts`)."""
     return _restarts() > 0
 
 
@@ -81,19 +82,19 @@ def _restarts() -> int:
 
 
 def stop_distributed() -> None:
-    """Leave the process group, all together: one that left first would break what the others still exchange."""
+    """Leave the process group, all processes together: one that left early would break the others' communication."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 def world_size() -> int:
-    """The number of processes that train together."""
+    """The number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def global_batch_size(batch_size: int, accumulation_steps: int = 1) -> int:
-    """Images between two optimizer steps, of all processes: `batch_size` is that of one process and one batch."""
+    """Images per optimizer step over all processes; `batch_size` is per process and per batch."""
     return batch_size * accumulation_steps * world_size()
 
 
@@ -105,7 +106,7 @@ def data_parallel(network: nn.Module, device: torch.device | str) -> nn.parallel
 
 
 def rank() -> int:
-    """The number of this process among them."""
+    """The rank of this process; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -115,7 +116,7 @@ def is_main_process() -> bool:
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each process has, in the order of the processes, waiting for them."""
+    """Each process's value, in rank order; waits for all processes."""
     if world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * world_size()
@@ -125,22 +126,24 @@ def gather_objects(value: T) -> list[T]:
 
 def own_share(num_samples: int) -> range:
     """
-    The indices of this process, dealt out in turn: a sampler for a loader that reads each sample once.
+    The sample indices of this process, assigned in turn: a sampler for a loader that reads each sample once.
 
     Raises:
-        InputError: if a process would have none, and wait for the others in vain.
+        InputError: if a process would have none, which would make the run hang.
     """
     if 0 < num_samples < world_size():
-        raise InputError(f"there are {num_samples} images, fewer than the {world_size()} processes: start fewer")
+        raise InputError(
+            f"there are {num_samples} images, fewer than the {world_size()} processes: start fewer processes"
+        )
     return range(rank(), num_samples, world_size())
 
 
 def on_main_process_first(work: Callable[[], object] | None) -> None:
     """
-    Let rank 0 do some work while the others wait for it, such as preparing data on a disk that all share.
+    Do some work on rank 0 while the other processes wait, such as preparing data on a shared disk.
 
     Args:
-        work: what to do; None does nothing.
+        work: the work; None does nothing.
     """
     if work is None:
         return
@@ -151,7 +154,7 @@ def on_main_process_first(work: Callable[[], object] | None) -> None:
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """The network itself, without what `DistributedDataParallel` or `torch.compile` put around it."""
+    """The network itself, without the wrappers of `DistributedDataParallel` and `torch.compile`."""
     while True:
         inner = getattr(network, "_orig_mod", None)
         if inner is None and isinstance(network, nn.parallel.DistributedDataParallel):

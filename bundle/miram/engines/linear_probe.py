@@ -1,4 +1,8 @@
-"""A linear probe: features of the frozen encoder once, then logistic regression, its strength chosen on validation."""
+"""
+A linear probe: logistic regression on features of the frozen encoder.
+
+The features are computed once, and the penalty is chosen on the validation split.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ _BETTER = {"val_auc": 1, "val_ap": 1, "val_loss": -1}  # the sign that makes hig
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder made of a split: pooled features (N, D) and targets (N, K)."""
+    """The encoder's features of a split: pooled features (N, D) and targets (N, K)."""
 
     values: np.ndarray
     targets: np.ndarray
@@ -60,27 +64,27 @@ def fit_linear_probe(
     """
     Fit the head of a classifier on the frozen encoder's features, and write `model.pt` and `history.csv`.
 
-    The features are standardised; the head takes the standardisation in. A binary task has one regression, a
-    multi-label one a regression for each class, a multi-class one a multinomial regression. Several processes share the
-    images; the first fits.
+    The features are standardised, and the standardisation is folded into the head. A binary task uses one regression,
+    a multi-label task one per class, a multi-class task a multinomial regression. Several processes share the images;
+    the first fits.
 
     Args:
         network: its head is changed in place.
         task: what is predicted.
         training: batches of "image" and "label", without augmentation.
-        validation: likewise, of other patients.
-        prepare_batch: brings them to the network's device and size.
+        validation: the same, of other patients.
+        prepare_batch: moves them to the network's device and size.
         loss: for "val_loss".
-        balanced: weigh the classes to count the same.
-        strengths: values of scikit-learn's C, the inverse strength of the penalty, to choose from.
-        key_metric: by which to choose: "val_loss", "val_auc" or "val_ap".
-        content: called with the network, gives what `model.pt` holds; "provenance" gets C and the metrics.
-        output_dir: of the run.
-        mirrored: learn from the mirror images, too: an encoder does not see them alike, and a head that has seen both
-            relies less on what differs.
+        balanced: weight the classes equally.
+        strengths: candidate values of scikit-learn's C, the inverse strength of the penalty.
+        key_metric: chooses between them: "val_loss", "val_auc" or "val_ap".
+        content: called with the network, returns the content of `model.pt`; "provenance" gets C and the metrics.
+        output_dir: the folder of the run.
+        mirrored: also learn from the mirror images. An encoder's features of them differ, and a head that has seen
+            both relies less on the differences.
 
     Raises:
-        InputError: if the metric is unknown, or there is nothing to choose from.
+        InputError: if the metric is unknown, or there are no positive strengths.
     """
     if key_metric not in _BETTER or not strengths or min(strengths) <= 0:
         raise InputError(
@@ -113,7 +117,7 @@ def extract_features(
     """
     The pooled features and targets of all processes' images, in float64, with the network in evaluation mode.
 
-    With `mirrored` an image has a row for itself and one for each of its mirror images.
+    With `mirrored`, an image has one row for itself and one for each of its mirror images.
     """
     started = time.perf_counter()
     network.eval()
@@ -139,10 +143,10 @@ def fit_head(features: Features, task: Task, strength: float, balanced: bool) ->
         features: of the training images.
         task: what is predicted.
         strength: scikit-learn's C.
-        balanced: weigh the classes to count the same.
+        balanced: weight the classes equally.
 
     Returns:
-        weight (K, D) and bias (K,). A class that all or none of the images have has weight 0, and a bias that says so.
+        weight (K, D) and bias (K,). A class that all images or none have gets weight 0 and a bias for its frequency.
     """
     make = LogisticRegression(C=strength, class_weight="balanced" if balanced else None, max_iter=2000)
     if task.type == "multiclass":
@@ -166,10 +170,10 @@ def _multinomial(
 ) -> tuple[np.ndarray, np.ndarray]:
     fitted = regression.fit(values, one_hot.argmax(axis=1))
     weight, bias = fitted.coef_, fitted.intercept_
-    if len(weight) == 1:  # of two classes scikit-learn gives the difference
+    if len(weight) == 1:  # for two classes, scikit-learn returns the difference
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     all_weights = np.zeros((one_hot.shape[1], values.shape[1]))
-    all_biases = np.full(one_hot.shape[1], bias.min() - math.log(2 * len(values)))  # of a class that does not occur
+    all_biases = np.full(one_hot.shape[1], bias.min() - math.log(2 * len(values)))  # for classes that do not occur
     all_weights[fitted.classes_], all_biases[fitted.classes_] = weight, bias
     return all_weights, all_biases
 
@@ -177,7 +181,7 @@ def _multinomial(
 def scores_of(
     head: tuple[np.ndarray, np.ndarray], features: Features, task: Task, loss: ClassificationLoss
 ) -> dict[str, float]:
-    """The figures of fine-tuning: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images."""
+    """The metrics of fine-tuning: "val_auc" and "val_ap", means over classes, and "val_loss", the mean over images."""
     weight, bias = head
     logits = torch.from_numpy(features.values @ weight.T + bias)
     found, labels = probabilities(logits, task).numpy(), features.targets
@@ -190,7 +194,7 @@ def scores_of(
 
 
 def _best(rows: Sequence[Mapping[str, float]], key_metric: str) -> int:
-    """The place of the best row; among equals the first."""
+    """The index of the best row; the first among equals."""
     best = int(np.argmax([_BETTER[key_metric] * row[key_metric] for row in rows]))
     for row in rows:
         logger.info("C %.3g: %s", row["C"], ", ".join(f"{name} {row[name]:.4f}" for name in _BETTER))
@@ -201,7 +205,7 @@ def _best(rows: Sequence[Mapping[str, float]], key_metric: str) -> int:
 
 
 def _set_head(network: ViTClassifier, weight: np.ndarray, bias: np.ndarray, scaler: StandardScaler) -> None:
-    """Let a linear layer on the features do what the regression does on standardised ones."""
+    """Set a linear layer on the raw features to match the regression on standardised features."""
     weight = weight / scaler.scale_
     head = network.classification_head
     with torch.no_grad():

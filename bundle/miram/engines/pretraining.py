@@ -1,4 +1,4 @@
-"""What pretraining adds to the steps: batches with masks, and the figures of validation."""
+"""What pretraining adds to the steps: its batches with masks, and the validation metrics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from miram.networks.miram import MIRAM
 
 class PreparePretrainingBatch(PrepareBatch):
     """
-    Bring a batch to the device, reduce the crop to the encoder's size there, and draw the masks.
+    Move a batch to the device, downsample the crops to the encoder's size there, and draw the masks.
 
     Args:
         masking: e.g. :class:`miram.masking.RandomMasking`.
         image_size: size of the encoder's image in pixels, one per spatial dimension.
-        num_tokens: patches of that image.
+        num_tokens: number of patches of that image.
     """
 
     def __init__(self, masking: Callable[..., torch.Tensor], image_size: Sequence[int], num_tokens: int) -> None:
@@ -44,21 +44,21 @@ class PreparePretrainingBatch(PrepareBatch):
         Args:
             batchdata: "label" (B, C, *spatial) at the largest scale's size, "index" (B,) and "epoch" (B,).
             device: where the network runs.
-            non_blocking: whether copies from pinned memory may overlap with computing.
+            non_blocking: whether copies from pinned memory may overlap with computation.
 
         Returns:
             the image (B, C, *image_size), the label, (keep,) for the network, and no keyword arguments.
         """
         label = batchdata["label"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
         image = downsample(label, self.image_size)
-        # the epoch is the same in the whole batch and lies on the CPU: reading it waits for nothing
+        # the epoch is the same for the whole batch and is on the CPU: reading it does not wait for the device
         keep = self.masking(int(batchdata["epoch"][0]), batchdata["index"], self.num_tokens, device)
         return image, label, (keep,), {}
 
 
 class PrepareTwoViews(PrepareBatch):
     """
-    Bring a batch to the device and make two views of each crop there, at the encoder's size.
+    Move a batch to the device and make two views of each crop there, at the encoder's size.
 
     Args:
         view: e.g. :class:`miram.transforms.views.RandomView`.
@@ -80,13 +80,13 @@ class PrepareTwoViews(PrepareBatch):
         Args:
             batchdata: "label" (B, C, *spatial), "index" (B,) and "epoch" (B,).
             device: where the network runs.
-            non_blocking: whether copies from pinned memory may overlap with computing.
+            non_blocking: whether copies from pinned memory may overlap with computation.
 
         Returns:
             a view (B, C, *image_size), the label, (another view,), and no keyword arguments.
 
         Raises:
-            InputError: if the batch is a single image, in which nothing is correlated.
+            InputError: if the batch is a single image, for which there are no correlations over the batch.
         """
         if len(batchdata["label"]) < 2:
             raise InputError(
@@ -104,8 +104,8 @@ def validation_metrics(loss_function: Any, device: torch.device) -> dict[str, Me
     Means over all validation images, gathered over the processes.
 
     Args:
-        loss_function: gives the names and weights of the scales; a stock loss has none.
-        device: where the sums are kept, so that nothing waits for the device in between.
+        loss_function: provides the names and weights of the scales; a stock loss has none.
+        device: where the sums are kept, so that updates do not wait for the device.
 
     Returns:
         "val_loss", the weighted sum, and one mean per scale ("val_loss_1x").
@@ -114,7 +114,7 @@ def validation_metrics(loss_function: Any, device: torch.device) -> dict[str, Me
     columns = {"val_loss": lambda output: (output["per_image"] * weights).sum(1, keepdim=True)}
     for column, name in enumerate(getattr(loss_function, "names", ())):
         columns[f"val_{name}"] = partial(_column, column)
-    # (B, 1) and [0]: Ignite takes the first of two dimensions for the images, and a vector for one sample
+    # (B, 1) and [0]: Ignite takes the first of two dimensions as the batch, but a vector as one sample
     return {name: Average(transform, device=device)[0] for name, transform in columns.items()}
 
 
@@ -136,7 +136,7 @@ def baseline_losses(
     Args:
         loader: the validation loader, whose masks are fixed.
         prepare_batch: draws the same masks as validation does.
-        network: tells what is hidden at each scale; it is not run.
+        network: determines what is hidden at each scale; it is not run.
         loss_function: the loss.
         device: where to compute.
 

@@ -1,8 +1,8 @@
 """
-FSDP2: weights, gradients and optimizer state in shares, one a process, for encoders that outgrow one GPU.
+FSDP2: weights, gradients and optimizer state sharded over the processes, for encoders that outgrow one GPU.
 
-Files stay what they are without it: a state is gathered before it is written, and cut up when it is read, so that a run
-can go on with another number of processes, or without sharding.
+Files are the same as without sharding: a state is gathered before it is written, and sharded again when it is read. So
+a run can resume with another number of processes, or without sharding.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from miram.errors import InputError
 
 def shard(network: nn.Module, shard_size: int | None = None, precision: str = "float32") -> nn.Module:
     """
-    Cut a network up, in place: each transformer block on its own, and all the rest together.
+    Shard a network in place: each transformer block on its own, and everything else together.
 
-    A block's weights are gathered just before it computes, and let go after. Gradients are averaged as in DDP.
+    A block's weights are gathered just before it computes, and freed afterwards. Gradients are averaged as in DDP.
 
     Args:
         network: on its device, with the same weights in every process.
-        shard_size: processes that hold one copy together; None is all of them. With 8 on nodes of 8 GPUs, weights
+        shard_size: how many processes hold one copy together; None is all of them. With 8 on nodes of 8 GPUs, weights
             travel within a node, and only gradients between nodes (HSDP).
         precision: "float32" or "bfloat16".
 
@@ -39,7 +39,7 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
         the network.
 
     Raises:
-        InputError: if the number of processes is no multiple of `shard_size`, or the precision is float16.
+        InputError: if the number of processes is not a multiple of `shard_size`, or the precision is float16.
     """
     if precision == "float16":
         raise InputError(
@@ -55,11 +55,11 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
     lists = [module for name, module in network.named_modules() if name.endswith("blocks")]
     parts = [fully_shard(block, mesh=mesh) for module in lists for block in module.children()]
     parts = [fully_shard(network, mesh=mesh), *parts]
-    # While a part computes its gradients, the weights of the one before it are gathered. FSDP would take the order from
-    # the last forward passes; but one process alone runs some between two epochs, and would then ask in another order.
+    # While a part computes its gradients, the weights of the part before it are gathered. By default FSDP takes the
+    # order from the last forward passes, but one process alone runs some between epochs, so its order would differ.
     for before, part in zip([parts[-1], *parts], parts, strict=False):
         part.set_modules_to_backward_prefetch([before])
-    # FSDP takes what runs first for the root, and that may be the encoder alone.
+    # FSDP takes the module that runs first as the root, which may be the encoder alone.
     parts[0]._get_fsdp_state()._lazy_init()
     return network
 
@@ -68,7 +68,7 @@ def gather_weights(network: nn.Module) -> None:
     """
     Let each process hold all weights until :func:`release_weights`, so that it can run the network without the others.
 
-    All processes call it together. Without sharding nothing happens.
+    All processes call it together. Without sharding it does nothing.
     """
     for module in _sharded(network):
         module.unshard()
@@ -76,7 +76,7 @@ def gather_weights(network: nn.Module) -> None:
 
 
 def release_weights(network: nn.Module) -> None:
-    """Let each process keep its share of the weights only."""
+    """Let each process keep only its share of the weights."""
     for module in _sharded(network):
         module.reshard()
         module.set_reshard_after_forward(module is not network, recurse=False)
@@ -86,7 +86,7 @@ class ShardingHandler:
     """
     Let each process hold all weights from the end of an epoch to the start of the next.
 
-    In between, processes run the network on their own: shares of the validation images differ in number, and one
+    In between, processes run the network on their own: their shares of the validation images differ in size, and one
     process alone draws pictures. A network that is not sharded (:func:`shard`) is left as it is.
 
     Args:
@@ -97,17 +97,17 @@ class ShardingHandler:
         self.network = network
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer, before what runs the network at an epoch's end."""
+        """Attach to a trainer, before handlers that run the network at the end of an epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: release_weights(self.network))
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: gather_weights(self.network))
 
 
 def whole_state(part: Any) -> dict[str, Any]:
     """
-    The state of a network, an optimizer or another part of a run, as it is without sharding.
+    The state of a network, an optimizer or another part of a run, as it would be without sharding.
 
-    All processes call it together. Tensors that were gathered are on the CPU, in the first process alone: in the others
-    they are None, since all of them on each process could fill the memory of a machine.
+    All processes call it together. Gathered tensors are on the CPU, in the first process only. In the others they are
+    None, since a full copy per process could fill a machine's memory.
 
     Args:
         part: has `state_dict`.
@@ -119,12 +119,12 @@ def load_whole_state(part: Any, state: Mapping[str, Any]) -> None:
     """
     Load a whole state; each process keeps its share of what is sharded.
 
-    Of an optimizer's options only the rate is loaded. The others are those of this run's config: the decay, or whether
-    it is fused, as it is on a GPU.
+    Of an optimizer's options, only the learning rate is loaded. The others, such as the weight decay or whether it is
+    fused, are those of this run's config.
 
     Args:
         part: a network, an optimizer, or another part of a run with `load_state_dict`.
-        state: what :func:`whole_state` gave.
+        state: what :func:`whole_state` returned.
     """
     if isinstance(part, Optimizer):
         parameters = [parameter for group in part.param_groups for parameter in group["params"]]
@@ -163,7 +163,7 @@ def _gathered(value: Any) -> Any:
 
 
 def _share(value: Any, like: torch.Tensor | None) -> Any:
-    """This process's share of a tensor, cut like another; what is not of its shape, such as a count, is left whole."""
+    """This process's share of a tensor, sharded like another; one of another shape, such as a count, stays whole."""
     if not (isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape):
         return value
     # each process has the whole tensor: there is nothing to send

@@ -1,8 +1,8 @@
 """
 One iteration of training and of validation, for the `iteration_update` of MONAI's trainer and evaluator.
 
-MONAI's own step autocasts on CUDA only and scales gradients whenever it does; these take the data type, clip, and let
-DDP exchange gradients only when the optimizer steps.
+MONAI's own step autocasts on CUDA only and scales gradients whenever it does. These steps let the user choose the data
+type, clip gradients, and let DDP exchange gradients only when the optimizer steps.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class TrainingStep:
     """
     Forward, backward, and at the end of a group of batches an optimizer step.
 
-    The trainer's loss function gives a tensor, as stock losses do, or a dictionary of tensors: "loss", to minimise, and
-    others to be logged beside it.
+    The trainer's loss function returns a tensor, as stock losses do, or a dictionary of tensors: "loss", which is
+    minimised, and others that are only logged.
 
-    A step whose loss or gradient is not finite is left out: the weights stay as they are. Whether the run then stops or
-    goes on is for :class:`miram.handlers.FiniteLossHandler` to say, which finds `engine.state.skipped` on the device, 0
-    or 1, and None between two steps: nothing here waits for a GPU. Overflow of float16 gradients is no fault, since the
-    scaler answers it with a smaller scale; gradients that overflow at every scale are.
+    A step whose loss or gradient is not finite is skipped: the weights stay as they are. Nothing here waits for a GPU:
+    `engine.state.skipped` is 0 or 1 on the device, and None between two steps. From it,
+    :class:`miram.handlers.FiniteLossHandler` decides whether the run stops. Overflow of float16 gradients is not a
+    fault, since the scaler reacts with a smaller scale; gradients that overflow at every scale are a fault.
 
     Args:
         precision: "float32", "bfloat16", or "float16" with loss scaling.
-        accumulation_steps: batches between two optimizer steps. The last group of an epoch may be smaller, and so may
-            all groups of an epoch shorter than this: gradients are averaged over the batches that a group really has.
+        accumulation_steps: batches per optimizer step. The last group of an epoch may be smaller, and so is the only
+            group of a shorter epoch: gradients are averaged over the batches that a group really has.
         clip_grad_norm: largest norm of the gradient; None does not clip.
 
     Raises:
@@ -79,8 +79,8 @@ class TrainingStep:
         Train on a batch.
 
         Returns:
-            the losses of the batch by name, detached and on the device: reading them would wait for it. They are the
-            one item of a list, the form in which MONAI's handlers (`from_engine`, MLflow, TensorBoard) take outputs.
+            the losses of the batch by name, detached and on the device, so that nothing waits for it. They are the
+            only item of a list, the form of output that MONAI's handlers (`from_engine`, MLflow, TensorBoard) expect.
         """
         inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         position, size = self._group(engine.state.iteration, engine.state.epoch_length)
@@ -93,9 +93,9 @@ class TrainingStep:
             with autocast(engine.state.device, self.precision):
                 output = engine.inferer(inputs, engine.network, *args, **kwargs)
             losses = _named_losses(engine.loss_function(output, targets))
-            # times 1, or NaN: a loss that is not finite shows in the gradients, which all processes share
+            # times 1, or NaN: makes a loss that is not finite show in the gradients, which all processes share
             self.scaler.scale(losses["loss"] * (losses["loss"].detach() * 0 + 1) / size).backward()
-        if self.scaler.is_enabled():  # its gradients may overflow, its losses may not
+        if self.scaler.is_enabled():  # with float16, gradients may overflow, but losses may not
             self.faults = torch.maximum(self.faults, _not_finite(losses["loss"].detach()))
         if last:
             self._update(engine)
@@ -104,25 +104,25 @@ class TrainingStep:
         return [{name: loss.detach() for name, loss in losses.items()}]
 
     def ends_group(self, iteration: int, epoch_length: int) -> bool:
-        """Whether the optimizer steps in an iteration (from 1), so that no gradient waits for the next."""
+        """Whether the optimizer steps in an iteration (from 1), so that no gradient is left over for the next."""
         position, size = self._group(iteration, epoch_length)
         return position == size - 1
 
     def _group(self, iteration: int, epoch_length: int) -> tuple[int, int]:
-        """The place of an iteration (from 1) in its group of accumulated batches, and the group's size."""
+        """The position of an iteration (from 1) in its group of accumulated batches, and the group's size."""
         in_epoch = (iteration - 1) % epoch_length
         position = in_epoch % self.accumulation_steps
         return position, min(self.accumulation_steps, epoch_length - (in_epoch - position))
 
     def _update(self, engine: SupervisedTrainer) -> None:
-        """Clip, and step where the gradients are finite."""
+        """Clip, and step if the gradients are finite."""
         if self.scaler.is_enabled():
             if self.clip_grad_norm is not None:
                 self.scaler.unscale_(engine.optimizer)
                 nn.utils.clip_grad_norm_(engine.network.parameters(), self.clip_grad_norm)
             self.scaler.step(engine.optimizer)
             self.scaler.update()
-            # get_scale() would wait for the device. So small it is after 30 overflows in a row: they are none
+            # get_scale() would wait for the device. The scale is this small after 30 overflows in a row: a real fault.
             scale: Any = self.scaler._scale
             self.faults = torch.maximum(self.faults, (scale < _SMALLEST_SCALE).float().squeeze())
             return
@@ -137,7 +137,7 @@ class TrainingStep:
 
 def _named_losses(losses: Any) -> dict[str, torch.Tensor]:
     """
-    What a loss function gave, by name.
+    The result of a loss function, by name.
 
     Raises:
         InputError: if it is neither one number nor a dictionary with "loss".
@@ -147,21 +147,21 @@ def _named_losses(losses: Any) -> dict[str, torch.Tensor]:
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
         raise InputError(
-            f"the loss function gave a {type(losses).__name__}{shape}; training needs one number: a tensor (of a stock "
-            'loss with reduction="mean"), or a dictionary that holds it as "loss"'
+            f"the loss function returned a {type(losses).__name__}{shape}; training needs one number: a tensor (such "
+            'as a stock loss with reduction="mean"), or a dictionary that holds it as "loss"'
         )
     return named
 
 
 def _not_finite(value: torch.Tensor) -> torch.Tensor:
-    """1 where a scalar is NaN or infinite, else 0; on its device."""
+    """1 if a scalar is NaN or infinite, otherwise 0; on its device."""
     return (~torch.isfinite(value)).float()
 
 
 def _step_unless(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> None:
     """
-    Step unless `skipped` is 1. A fused optimizer reads that on the device, as it does for torch's loss scaler; of
-    another one the value is read here, which a CPU does not notice.
+    Step unless `skipped` is 1. A fused optimizer reads the value on the device, as it does for torch's loss scaler. For
+    any other, it is read here, which costs nothing on a CPU.
     """
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         if not skipped:
@@ -175,11 +175,11 @@ def _step_unless(optimizer: torch.optim.Optimizer, skipped: torch.Tensor) -> Non
 
 class ValidationStep:
     """
-    Forward without gradients; the loss of each image apart, so that its mean does not depend on the batches.
+    Forward without gradients. The loss is kept per image, so that its mean does not depend on the batches.
 
     Args:
-        loss_function: with `per_image(output, targets)` -> (B, S), one column a name; or a stock loss of two tensors,
-            which is called for each image alone and gives one column.
+        loss_function: with `per_image(output, targets)` -> (B, S), one column per name; or a stock loss of two tensors,
+            which is called for each image separately and makes one column.
         precision: "float32", "bfloat16" or "float16".
     """
 
@@ -219,6 +219,6 @@ def _per_image(loss_function: Any, output: Any, targets: Any) -> torch.Tensor:
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[Any]:
-    """Let DDP gather gradients locally, also under torch.compile; without DDP, nothing."""
+    """Let DDP accumulate gradients locally, also under torch.compile; without DDP, do nothing."""
     network = getattr(network, "_orig_mod", network)
     return network.no_sync() if isinstance(network, nn.parallel.DistributedDataParallel) else nullcontext()

@@ -1,4 +1,4 @@
-"""Stop requests from outside: SIGTERM of a batch queue, and Ctrl-C."""
+"""Stop requests from outside: SIGTERM from a batch queue, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from miram.engines.distributed import PATIENCE, world_size
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# torchrun passes a signal on to processes that may have had it already: this soon, in seconds, it is the same request
+# torchrun forwards a signal to processes that may already have received it: a repeat within this many seconds is the
+# same request
 _SAME_REQUEST = 5.0
 
 
 class Stopped(SystemExit):
     """
-    The end of a process that was stopped by a signal and has saved its state, with the status 128 + signal.
+    Ends a process that was stopped by a signal and has saved its state, with the exit status 128 + signal.
 
     Args:
-        number: of the signal.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -36,7 +37,7 @@ class Stopped(SystemExit):
         self.number = number
 
     def __str__(self) -> str:
-        """For the log of whoever passes it on."""
+        """The text that is logged by callers that pass it on."""
         return f"stopped by {name_of(self.number)}"
 
 
@@ -44,9 +45,9 @@ class StopRequest:
     """
     Catch the first SIGTERM or SIGINT, so that a run can save its state before it ends. A second one ends it at once.
 
-    Between :meth:`watch` and :meth:`restore` the signals of this process are caught; outside of the main thread, where
-    Python allows no handlers, none are. Others look at :attr:`signal` where they can stop; while they can do so
-    anywhere, they set :attr:`at_once`.
+    Signals are caught between :meth:`watch` and :meth:`restore`, but not outside the main thread, where Python allows
+    no handlers. Callers check :attr:`signal` at points where they can stop. While they can stop anywhere, they set
+    :attr:`at_once`.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class StopRequest:
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def restore(self) -> None:
-        """Leave signals to whom they were left before."""
+        """Restore the signal handlers that were there before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous = {}
@@ -73,16 +74,18 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal, self._time = number, time.monotonic()
-        logger.warning("%s: stopping as soon as a checkpoint is written; once more stops now", name_of(number))
+        logger.warning(
+            "%s: stopping as soon as a checkpoint is written; send it again to stop at once", name_of(number)
+        )
         if self.at_once is not None:
             self.at_once(number)
 
 
 class Agreement:
     """
-    Let all processes do the same at the same iteration, without waiting for a GPU.
+    Let all processes do the same thing at the same iteration, without waiting for a GPU.
 
-    Each asks at its iterations, on the CPU, and is answered at the next one: the exchange goes on behind the computing.
+    Each asks at one iteration, on the CPU, and gets the answer at the next: the exchange overlaps with computation.
     """
 
     def __init__(self) -> None:
@@ -93,11 +96,11 @@ class Agreement:
         """Send this process's wishes, whole numbers from 0, to the others."""
         question = torch.tensor(wishes)
         work = dist.all_reduce(question, dist.ReduceOp.MAX, self._group, async_op=True)
-        assert work is not None  # since it goes on behind
+        assert work is not None  # since it is asynchronous
         self._pending = work, question
 
     def answer(self) -> tuple[int, ...]:
-        """The largest of each of the wishes that were asked for last; nothing if none were."""
+        """The largest value over the processes of each wish last sent; empty if nothing was sent."""
         if self._pending is None:
             return ()
         work, question = self._pending
@@ -106,7 +109,7 @@ class Agreement:
         return tuple(question.tolist())
 
     def smallest_now(self, value: int) -> int:
-        """The smallest value over the processes, waiting for them."""
+        """The smallest value over the processes; waits for all of them."""
         if self._group is None:
             return value
         tensor = torch.tensor(value)
@@ -114,7 +117,7 @@ class Agreement:
         return int(tensor)
 
     def gather(self, value: object) -> list[object]:
-        """What each process has, in their order, waiting for them."""
+        """Each process's value, in rank order; waits for all processes."""
         if self._group is None:
             return [value]
         gathered: list[object] = [None] * world_size()
@@ -123,11 +126,11 @@ class Agreement:
 
 
 def name_of(number: int) -> str:
-    """A signal's name, SIGTERM."""
+    """A signal's name, such as SIGTERM."""
     return signal.Signals(number).name
 
 
 def end_loaders() -> None:
-    """End loader processes; at the end of this one torch would wait five seconds for each."""
+    """End the loader processes. Otherwise torch would wait five seconds for each when this process ends."""
     for process in multiprocessing.active_children():
         process.terminate()

@@ -1,4 +1,4 @@
-"""Ignite event handlers: what a run resumes from, records, draws and leaves behind."""
+"""Ignite event handlers: checkpoints, history, pictures and the output files of a run."""
 
 from miram.engines.sharding import ShardingHandler
 from miram.handlers.checkpoint import CheckpointHandler

@@ -1,4 +1,4 @@
-"""Single images with a map of what the network saw in them."""
+"""Pictures of single images, overlaid with a map of what the network saw in them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from miram.visualize.contact_sheet import Case, plot_contact_sheet
 from miram.visualize.html_report import Picture
 
 MAP_NOTES = {
-    "relevance": "Bright: patches that spoke for what was called (gradient-weighted attention); no segmentation.",
-    "attention": "Bright: where the network attended, whatever it called (attention rollout); no segmentation.",
+    "relevance": "Bright: patches that support the prediction (gradient-weighted attention); not a segmentation.",
+    "attention": "Bright: where the network attended, whatever it predicted (attention rollout); not a segmentation.",
 }
 
 
@@ -38,17 +38,17 @@ def draw_most_wrong(
     Draw most_wrong.png, the images whose prediction is farthest from their label.
 
     Args:
-        output_dir: where to.
+        output_dir: the folder to write to.
         table: the predictions, in the order of the data.
         trained: the classifier, on `device`.
-        dataset: gives each image.
-        calibration: gives the operating points per image.
+        dataset: the images.
+        calibration: holds the operating points per image.
         device: where the network is.
         count: how many images; 0 draws nothing.
-        kind: of the map laid over them.
+        kind: of the map that is overlaid.
 
     Returns:
-        the picture, or nothing.
+        the picture, or an empty list.
     """
     worst = wrongness(table, trained.task).head(count)
     if worst.empty:
@@ -83,13 +83,13 @@ def explained_case(
     caption: str,
 ) -> Case:
     """
-    An image with a map of what spoke for the call.
+    An image with a map of what supports the prediction.
 
     Args:
         image: (1, C, *spatial), on the network's device.
         trained: the classifier.
         probabilities: (K,).
-        calibration: tells from which probability on a class is called.
+        calibration: holds the probability at or above which a class is called.
         kind: of the map.
         title: of the case.
         caption: of the case.
@@ -98,7 +98,7 @@ def explained_case(
     output = torch.as_tensor(call_direction(probabilities, trained.task, calibration), device=image.device)[None]
     heat = attention_maps(network, network.encoder, image, output.float(), kind, network.pool == "token")[0]
     plane, heat = image[0, 0].cpu(), heat
-    if plane.ndim == 3:  # of a volume the slice in which the map is hottest
+    if plane.ndim == 3:  # for a volume, the slice where the map is hottest
         depth = int(heat.sum(dim=(0, 1)).argmax())
         plane = plane[..., min(int((depth + 0.5) * plane.shape[-1] / heat.shape[-1]), plane.shape[-1] - 1)]
         heat = heat[..., depth]
@@ -107,10 +107,10 @@ def explained_case(
 
 def call_direction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> np.ndarray:
     """
-    How much each logit counts for what was called, (K,).
+    The weight of each logit in what is explained, (K,).
 
-    Multi-class: 1 for the most probable class. Otherwise 1 for each class that was called; if none was, -1 for all:
-    what spoke against them.
+    Multi-class: 1 for the most probable class. Otherwise 1 for each class that was called; if none was, -1 for all, to
+    show the evidence against them.
     """
     if task.type == "multiclass":
         return np.eye(len(probabilities))[probabilities.argmax()]
@@ -125,7 +125,7 @@ def readable(name: str) -> str:
 
 
 def _case_title(values: pd.Series, column: int, task: Task) -> str:
-    """What the label says, and what was predicted."""
+    """The label, and what was predicted."""
     name = task.scored[column]
     short = readable(name)
     if task.type == "multiclass":

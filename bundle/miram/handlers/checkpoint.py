@@ -1,4 +1,4 @@
-"""When a run's state is saved, and how it goes on from there."""
+"""When a run's state is saved, and how the run resumes from it."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ _KEYS = {"epoch", "iteration", "best_metric", "best_metric_epoch"}
 
 class CheckpointHandler:
     """
-    Save a run between and within epochs, and when it is told to stop; and continue it with the same bits.
+    Save a run between and within epochs, and when it is told to stop; and resume it bit for bit.
 
-    The order of samples, their augmentation and their masks follow from the seed and the epoch; so beside the weights a
-    checkpoint holds the optimizer, the loss scaler, the position (epochs done, and iterations of the one after), the
-    state of the learning-rate schedule, the sums of the epoch so far, and torch's generators, which stochastic depth
-    draws from. What a schedule does not change in itself is the config's, so that a run can be made longer.
+    The order of samples, their augmentation and their masks follow from the seed and the epoch. So besides the weights
+    a checkpoint holds the optimizer, the loss scaler, the position (epochs done, and iterations of the next), the state
+    of the learning-rate schedule, the sums of the epoch so far, and torch's generators, from which stochastic depth
+    draws. Settings of a schedule that never change come from the config, so that a run can be made longer.
 
     Within an epoch a run is saved after an optimizer step, so that no gradient is lost. SIGTERM and SIGINT (Ctrl-C)
-    save it at the next step, or as it was after the last step if they come while an epoch is concluded (validation),
-    and end it with the status 128 + signal. Of several processes all stop at the same step, whichever had the signal.
+    save it at the next step, or in its state after the last step if they come at the end of an epoch (validation), and
+    end it with the status 128 + signal. Several processes all stop at the same step, whichever received the signal.
 
     Args:
-        path: the checkpoint file; the one before is kept beside it.
+        path: the checkpoint file; the previous one is kept beside it.
         network: the network without wrappers, so that a checkpoint loads with any number of processes.
         optimizer: its optimizer.
         scheduler: its learning-rate schedule.
-        step: tells when the optimizer steps, and has the loss scaler of float16.
-        resume: continue from `path` if it is there; otherwise start afresh, and say so.
+        step: knows when the optimizer steps, and holds the loss scaler of float16.
+        resume: continue from `path` if it exists; otherwise start afresh, and log that.
         interval: epochs between two checkpoints; the last epoch is always saved.
-        minutes: after which the run is saved within an epoch, too; None never does.
+        minutes: also save within an epoch after this many minutes; None never does.
         more: further parts of the run by name, each with `state_dict` and `load_state_dict`.
-        each_process: the same, of parts whose state is another one in each process.
+        each_process: the same, for parts whose state differs between processes.
         evaluator: several processes can stop while it runs.
-        provenance: where the run comes from, kept in the file. What else is written holds the same dictionary: what a
-            checkpoint tells of other versions or configs that the run began with is added to it.
+        provenance: where the run comes from, kept in the file. Other writers share this dictionary: if the run began
+            with another version or config, as its checkpoint says, that is added to it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class CheckpointHandler:
         self.provenance = {} if provenance is None else provenance
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
-        self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, while it is concluded
+        self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, until the epoch ends
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, before the handlers that read its epoch."""
@@ -107,7 +107,7 @@ class CheckpointHandler:
         engine.add_event_handler(Events.STARTED, self._attach_last)
 
     def _attach_last(self, engine: Engine) -> None:
-        """Come after all other handlers: what a checkpoint says is done, validation and history too, is done."""
+        """Attach after all other handlers, so that validation and history are done when a checkpoint says so."""
         self.request, self.agreement = StopRequest(), Agreement()
         self.saved_at = time.monotonic()
         if engine.has_event_handler(self.after_epoch, Events.EPOCH_COMPLETED):
@@ -122,7 +122,7 @@ class CheckpointHandler:
             self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._while_validating)
 
     def _leave(self, engine: Engine, error: BaseException | None = None) -> None:
-        """Give signals back; Ignite leaves it to us to raise an error again."""
+        """Restore the signal handlers; Ignite leaves re-raising an error to us."""
         self.request.restore()
         if error is not None:
             raise error
@@ -130,7 +130,7 @@ class CheckpointHandler:
     # --- saving
 
     def after_iteration(self, engine: SupervisedTrainer) -> None:
-        """Save or stop if it is time, where the optimizer has stepped."""
+        """Save or stop if it is time and the optimizer has stepped."""
         state = engine.state
         if state.iteration % state.epoch_length == 0:
             self._begin_concluding(engine, state.epoch - 1)
@@ -138,7 +138,7 @@ class CheckpointHandler:
             self._look(engine, state.epoch - 1)
 
     def after_epoch(self, engine: SupervisedTrainer) -> None:
-        """Save if this epoch is one to be saved, and stop if that was asked for and there is more to do."""
+        """Save if this epoch is due, and stop if that was requested and epochs are left."""
         self.concluding, self.request.at_once = None, None
         epoch, last = engine.state.epoch, engine.state.max_epochs
         if epoch % self.interval == 0 or epoch == last or engine.should_terminate:
@@ -148,11 +148,11 @@ class CheckpointHandler:
 
     def save(self, engine: SupervisedTrainer, epochs: int) -> None:
         """
-        Write the checkpoint; all processes together.
+        Write the checkpoint; all processes call it together.
 
         Args:
             engine: the trainer.
-            epochs: how many are done, validation and history too.
+            epochs: how many are done, including validation and history.
         """
         self._write(self._content(engine, epochs))
 
@@ -179,12 +179,12 @@ class CheckpointHandler:
     # --- stopping
 
     def _wishes(self) -> tuple[int, int]:
-        """The signal that this process had, or 0; and, of the main process, whether it is time to save."""
+        """The signal that this process received, or 0; and, in the main process, whether it is time to save."""
         due = self.minutes is not None and time.monotonic() - self.saved_at >= 60 * float(self.minutes)
         return self.request.signal or 0, int(due and is_main_process())
 
     def _look(self, engine: SupervisedTrainer, epochs: int) -> None:
-        """Stop or save if a process asked for it."""
+        """Stop or save if any process asked for it."""
         alone = world_size() == 1
         number, due = self._wishes() if alone else self.agreement.answer() or (0, 0)
         if number:
@@ -195,13 +195,13 @@ class CheckpointHandler:
             self.agreement.ask(*self._wishes())
 
     def _stop(self, number: int, content: Mapping[str, Any]) -> NoReturn:
-        """Save, and end the process when all have come here."""
+        """Save, and end the process when all processes are here."""
         self.request.at_once = None
         self._write(content)
         done, length = content["iteration"] - content["epoch"] * content["epoch_length"], content["epoch_length"]
         logger.warning(
-            "stopped by %s after %d epochs and %d of %d iterations of the next: all is in %s. The same command%s goes "
-            "on from there",
+            "stopped by %s after %d epochs and %d of %d iterations of the next: everything is saved in %s. The same "
+            "command%s continues from there",
             name_of(number),
             content["epoch"],
             done,
@@ -215,13 +215,13 @@ class CheckpointHandler:
 
     def _begin_concluding(self, engine: SupervisedTrainer, epochs: int) -> None:
         """
-        Remember the state after the last step of an epoch: what concludes it, such as validation, changes no weights,
-        and a run that is stopped meanwhile concludes the epoch again.
+        Remember the state after the last step of an epoch. What follows, such as validation, does not change weights,
+        and a run that is stopped during it does it again.
         """
         self.concluding = self._content(engine, epochs)
         if world_size() == 1:
             self.request.at_once = self._stop_concluding
-            if self.request.signal:  # it came before; one that comes from now on stops at once
+            if self.request.signal:  # it came before this point; from now on a signal stops at once
                 self._stop(self.request.signal, self.concluding)
         else:
             self._look(engine, epochs)
@@ -231,11 +231,11 @@ class CheckpointHandler:
             self._stop(number, self.concluding)
 
     def _count_common(self, evaluator: Engine) -> None:
-        """The validation batches that every process has: only there can all of them agree."""
+        """Count the validation batches that every process has: only within these can all of them agree."""
         self.common = self.agreement.smallest_now(evaluator.state.epoch_length or 0)
 
     def _while_validating(self, evaluator: Engine) -> None:
-        """Stop several processes within validation."""
+        """Stop several processes during validation."""
         if self.concluding is None or evaluator.state.iteration > self.common:
             return
         number, _ = self.agreement.answer() or (0, 0)
@@ -243,14 +243,14 @@ class CheckpointHandler:
             self._stop(number, self.concluding)
         self.agreement.ask(*self._wishes())
 
-    # --- going on
+    # --- resuming
 
     def load(self, engine: SupervisedTrainer) -> None:
         """
         Continue from the checkpoint.
 
         Raises:
-            InputError: if the checkpoint is damaged, as is the one before it, or of another network.
+            InputError: if both the checkpoint and the previous one are damaged, or it is of another network.
         """
         if is_main_process():
             remove_temporaries(self.path.parent)
@@ -260,27 +260,27 @@ class CheckpointHandler:
             return
         note = note_of_fresh_start(self.path)
         if not self.resume and (not was_restarted() or note.exists()):
-            self.replaced = "forget"  # nobody shall go on from the old run by mistake
+            self.replaced = "forget"  # so that nobody resumes the old run by mistake
             if is_main_process():
-                note.touch()  # for processes that torchrun starts again before the first checkpoint
+                note.touch()  # for processes that torchrun restarts before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
             self.generators.part(rank())
             return
         content, source = read_checkpoint(self.path)
         if source != self.path:
-            self.replaced = "drop"  # a damaged file shall not take the place of a good one
+            self.replaced = "drop"  # a damaged file must not replace a good one
         missing = {*self.to_save, *_KEYS} - content.keys()
-        if "scheduler_step" not in content:  # of the older form
+        if "scheduler_step" not in content:  # the older format
             missing |= {"schedule"} - content.keys()
         if missing:
-            raise InputError(f"{self.path} is no checkpoint of a run: it lacks {sorted(missing)}")
+            raise InputError(f"{self.path} is not a checkpoint of a run: it lacks {sorted(missing)}")
         try:
             self._restore(engine, content)
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f"{self.path} holds what a run cannot go on with ({type(error).__name__}: {error}); give another "
+                f"a run cannot resume from {self.path} ({type(error).__name__}: {error}); give another "
                 "--output_dir, or --resume False to replace it"
             ) from error
 
@@ -291,27 +291,27 @@ class CheckpointHandler:
         warn_of_changes(self.path, saved, self.provenance)
         self.provenance |= earlier_starts(saved, self.provenance)
         for name, part in self.to_save.items():
-            if name != "scaler" or content[name]:  # a run in another precision had none
+            if name != "scaler" or content[name]:  # empty if the run used another precision
                 load_whole_state(part, content[name])
         self._load_position(engine, content)
         engine.state.best_metric, engine.state.best_metric_epoch = content["best_metric"], content["best_metric_epoch"]
-        # a checkpoint of another number of processes: what it has of each is near enough for the means of one epoch
-        states = content.get("each_process") or [{"generators": content["generators"]}]  # the older form
+        # with another number of processes, reusing the saved states is accurate enough for the means of one epoch
+        states = content.get("each_process") or [{"generators": content["generators"]}]  # the older format
         own = states[rank() % len(states)]
         for name, part in self.each_process.items():
             if name in own:
                 part.load_state_dict(own[name])
-        if rank() >= len(states):  # its own numbers, not those of the process whose state it was given
+        if rank() >= len(states):  # draw its own numbers, not those of the process whose state it reuses
             self.generators.part(rank())
 
     def _load_position(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
-        """Set the engine, the schedule and the loader to where the checkpoint was written."""
+        """Set the engine, the schedule and the loader to the position of the checkpoint."""
         epoch, length = content["epoch"], engine.state.epoch_length
         saved_length = content.get("epoch_length", length)
         done = max(content["iteration"] - epoch * saved_length, 0)
         if saved_length != length:
             logger.warning(
-                "an epoch has %d iterations now, it had %d: going on at the same share", length, saved_length
+                "an epoch now has %d iterations, not %d: resuming at the same fraction of it", length, saved_length
             )
             done = done * length // saved_length
         while 0 < done < length and not self.step.ends_group(done, length):
@@ -324,7 +324,7 @@ class CheckpointHandler:
         logger.info("resumed from %s after epoch %d of %d%s", self.path, epoch, engine.state.max_epochs, within)
 
     def _conclude_epoch(self, engine: SupervisedTrainer) -> None:
-        """Watch for signals from here on, and do what is left of an epoch whose steps are all done."""
+        """Watch for signals from here on, and finish an epoch whose steps are all done."""
         self.request.watch()
         state = engine.state
         if state.iteration == (state.epoch + 1) * state.epoch_length:

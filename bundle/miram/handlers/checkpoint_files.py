@@ -1,4 +1,4 @@
-"""The two files of a run's checkpoints: the last one, and the one before in case the last is damaged."""
+"""The two checkpoint files of a run: the last one, and the previous one in case the last is damaged."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def previous_of(path: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a checkpoint; a process that was killed between two renames left the one before only."""
+    """Whether there is a checkpoint; a process killed between two renames leaves only the previous one."""
     return path.exists() or previous_of(path).exists()
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced = "keep") -> None:
     """
-    Write a checkpoint, whole or not at all.
+    Write a checkpoint, completely or not at all.
 
     Args:
         path: the file.
         content: plain values and tensors.
-        replaced: what becomes of the one that is there: "keep" it as :func:`previous_of`; "drop" it, since it is
-            damaged and the one before is good; "forget" it and the one before, since they are of another run.
+        replaced: what happens to an existing file: "keep" it as :func:`previous_of`; "drop" it, since it is damaged
+            and the previous one is good; "forget" it and the previous one, since they are of another run.
     """
     with atomic_write(path, previous_of(path) if replaced == "keep" else None) as temporary:
         torch.save(dict(content), temporary)
@@ -48,16 +48,16 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced 
 
 
 def note_of_fresh_start(path: Path) -> Path:
-    """A file that lies beside a checkpoint of another run, from a start afresh until that is replaced."""
+    """A marker file beside a checkpoint of another run, from a fresh start until that checkpoint is replaced."""
     return path.with_name(f".{path.stem}_will_be_replaced")
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
     """
-    Read the last checkpoint, or with a warning the one before, if the last is damaged or missing.
+    Read the last checkpoint; if it is damaged or missing, read the previous one, with a warning.
 
     Returns:
-        what it holds, and the file that was read.
+        its content, and the file that was read.
 
     Raises:
         InputError: if none can be read.
@@ -73,6 +73,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             continue
         if candidate != path:
             reason = problems[0] if problems else f"there is no {path}"
-            logger.warning("%s; going on from the checkpoint before it, %s", reason, candidate)
+            logger.warning("%s; resuming from the previous checkpoint, %s", reason, candidate)
         return content, candidate
     raise InputError(f"no checkpoint can be read: {'; '.join(problems)}. {_REMEDY}")

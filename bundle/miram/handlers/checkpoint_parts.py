@@ -1,4 +1,4 @@
-"""What a checkpoint's content must fit, and parts of a run that are no modules of torch."""
+"""Checks of a checkpoint's content, and parts of its state that are not torch modules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 class Generators:
     """
-    Torch's generators, of the CPU and, in a run that uses one, of all GPUs.
+    Torch's random generators: that of the CPU and, in a run that uses a GPU, those of all GPUs.
 
-    All processes are seeded alike, so that they build the same network; from the start of training on each draws its
-    own numbers (:meth:`part`), so that stochastic depth drops other samples in each.
+    All processes are seeded alike, so that they build the same network. From the start of training each draws its own
+    numbers (:meth:`part`), so that stochastic depth drops different samples in each.
     """
 
     def part(self, number: int) -> None:
-        """Seed them for the process of this number; the first goes on as it is."""
+        """Seed them for the process with this rank; those of the first are left as they are."""
         if number > 0:
             torch.manual_seed(torch.initial_seed() + number)
 
@@ -35,7 +35,7 @@ class Generators:
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Restore them; those of GPUs only if there are as many as before."""
+        """Restore them; those of GPUs only if the number of GPUs is the same as before."""
         torch.set_rng_state(states["cpu"])
         if torch.cuda.is_initialized() and len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(states["cuda"])
@@ -43,7 +43,7 @@ class Generators:
 
 def start_within(loader: Any, epoch: int, batches: int) -> None:
     """
-    Let a loader leave out an epoch's first batches, without loading them.
+    Make a loader skip the first batches of an epoch, without loading them.
 
     Args:
         loader: with a `sampler` and a `batch_size`.
@@ -51,19 +51,19 @@ def start_within(loader: Any, epoch: int, batches: int) -> None:
         batches: how many are done.
 
     Raises:
-        TypeError: if its sampler is no :class:`miram.loading.seeded.SeededSampler`.
+        TypeError: if its sampler is not a :class:`miram.loading.seeded.SeededSampler`.
     """
     if not isinstance(loader.sampler, SeededSampler):
-        raise TypeError(f"going on within an epoch needs a SeededSampler, not a {type(loader.sampler).__name__}.")
+        raise TypeError(f"resuming within an epoch needs a SeededSampler, not a {type(loader.sampler).__name__}.")
     loader.sampler.start_within(epoch, batches * loader.batch_size)
 
 
 def warn_of_changes(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Say if the rest of a run would see other samples than its beginning did, by their provenances."""
+    """Warn if, by their provenances, the rest of a run would see other samples than its beginning did."""
     for name in ("seed", "dataset"):
         if name in saved and saved[name] != own.get(name):
             logger.warning(
-                "%s differs: %s has %s, this run has %s; what it learns from here on is not what one run would learn",
+                "%s differs: %s has %s, this run has %s; the result will differ from that of an uninterrupted run",
                 name,
                 path,
                 saved[name],
@@ -73,17 +73,17 @@ def warn_of_changes(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]
 
 def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """
-    Refuse to go on from a run that was allowed more than this one: its files would no longer say so.
+    Refuse to resume a run that was allowed more than this one: its files would no longer say so.
 
     Raises:
-        InputError: naming the option that was given then and is missing now.
+        InputError: naming the option that was given before and is missing now.
     """
     options = {"allow_test_patients True": _test_images, "allow_leakage images": _allowed_leakage}
     for option, of in options.items():
         if of(saved) and not of(own):
             raise InputError(
-                f"{path} was trained with --{option}, which this run is not, and its weights would not tell of it any "
-                "more; give that option again, or another --output_dir"
+                f"{path} was trained with --{option}, but this run was started without it, and its weights would no "
+                "longer record it; give that option again, or another --output_dir"
             )
 
 
@@ -96,7 +96,7 @@ def _allowed_leakage(provenance: Mapping[str, Any]) -> object:
 
 
 def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run began with, where it goes on with another version, commit or config: "earlier", a list, or nothing."""
+    """What a run began with, if it resumes with another version, commit or config: a list "earlier"; otherwise {}."""
     earlier = list(saved.get("earlier", []))
     keys = ("miram", "commit", "config_sha256", "libraries")
     if any(saved.get(key) != own.get(key) for key in keys if key in saved):
@@ -106,7 +106,7 @@ def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str
 
 def check_same_network(path: Path, network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """
-    Check that a checkpoint's weights are of the network's shape.
+    Check that a checkpoint's weights have the names and shapes of the network's.
 
     Raises:
         InputError: naming some of the keys that differ.

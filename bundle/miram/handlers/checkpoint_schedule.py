@@ -1,4 +1,4 @@
-"""The place of a learning-rate schedule in a checkpoint."""
+"""The position of a learning-rate schedule in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from miram.errors import InputError
 
-# what a schedule that follows from the step alone changes in its state, and one that is made of several
+# what changes in the state of a schedule that depends on the step alone, or of one composed of several such schedules
 _STEP_ALONE = {"last_epoch", "_step_count", "_last_lr", "_schedulers"}
 
 
 class Schedule:
     """
-    A learning-rate schedule whose place goes into a checkpoint, while the schedule itself stays the config's.
+    A learning-rate schedule whose position goes into a checkpoint, while its settings come from the config.
 
-    Its place is what has changed in its state since it was made: the step alone, or for a schedule that follows from
-    its own past (`SequentialLR`, `ReduceLROnPlateau`) more. What has not changed, such as the number of steps in all,
-    is taken from this run's config, so that a run can be made longer. The same holds for what it sets in the optimizer,
-    such as the momentum of `OneCycleLR`.
+    Its position is what has changed in its state since it was made: only the step, or more for a schedule that depends
+    on its past (`SequentialLR`, `ReduceLROnPlateau`). What has not changed, such as the total number of steps, is taken
+    from this run's config, so that a run can be made longer. The same holds for what it sets in the optimizer, such as
+    the momentum of `OneCycleLR`.
 
     Args:
-        scheduler: just made.
+        scheduler: just created, in its initial state.
     """
 
     def __init__(self, scheduler: LRScheduler) -> None:
@@ -37,22 +37,22 @@ class Schedule:
         return copy.deepcopy({"scheduler": self.scheduler.state_dict(), "groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state of the scheduler and the optimizer's options, now and as they were made."""
+        """The full state of the scheduler and the optimizer's options, now and at the start."""
         return {"now": self._state(), "start": self.start}
 
     def load(self, path: Path, content: Mapping[str, Any], length: int, saved_length: int) -> None:
         """
-        Go to the place where a checkpoint was written, after the optimizer's state was loaded.
+        Restore the position in a checkpoint, after the optimizer's state was loaded.
 
         Args:
             path: of the checkpoint, for messages.
-            content: what it holds.
-            length: iterations of an epoch.
-            saved_length: of an epoch of the checkpoint's run; its steps become the same share of an epoch.
+            content: of the checkpoint.
+            length: iterations per epoch.
+            saved_length: iterations per epoch in the checkpoint's run; its steps are scaled by the ratio.
 
         Raises:
-            InputError: if the checkpoint tells too little for this schedule, or its epochs are of another length and
-                the schedule has more than a step to go on from.
+            InputError: if the checkpoint holds too little for this schedule, or its epochs have another length and the
+                schedule's position is more than a step.
         """
         saved = content.get("schedule") or self._older(path, content["scheduler_step"])
         place = _changed(saved["now"], saved["start"])
@@ -65,17 +65,17 @@ class Schedule:
             group.update(options)
 
     def _older(self, path: Path, step: int) -> dict[str, Any]:
-        """What a checkpoint of version 0.1 tells."""
+        """The position in a checkpoint of version 0.1."""
         if not isinstance(self.scheduler, LambdaLR):
             raise InputError(
-                f"{path} is of an older version and tells only the step of its schedule, from which a "
-                f"{type(self.scheduler).__name__} cannot go on; give another --output_dir, or --resume False"
+                f"{path} is of an older version and holds only the step of its schedule, from which a "
+                f"{type(self.scheduler).__name__} cannot resume; give another --output_dir, or --resume False"
             )
         return {"now": {"scheduler": {"last_epoch": step}}, "start": {"scheduler": {}}}
 
 
 def _changed(now: Any, start: Any) -> Any:
-    """The entries of a state that differ from those of another, and of the states within it likewise."""
+    """The entries of a state that differ from those of another, also within nested states."""
     if isinstance(now, dict) and isinstance(start, dict):
         return {
             name: _changed(value, start.get(name))
@@ -88,7 +88,7 @@ def _changed(now: Any, start: Any) -> Any:
 
 
 def _merged(own: Any, place: Any) -> Any:
-    """A state with the entries of a place in it."""
+    """A state with a position's entries merged in."""
     if isinstance(own, dict) and isinstance(place, dict):
         return {name: _merged(value, place[name]) if name in place else value for name, value in own.items()}
     if _holds_states(own):
@@ -102,11 +102,11 @@ def _holds_states(value: Any) -> bool:
 
 
 def _rescaled(path: Path, place: Mapping[str, Any], length: int, saved_length: int) -> dict[str, Any]:
-    """A place in epochs of another length."""
+    """A position converted to epochs of another length."""
     own = place.keys() - _STEP_ALONE
     if own:
         raise InputError(
-            f"{path} was written in epochs of another length, and its schedule has more than a step to go on from "
+            f"{path} was written with epochs of another length, and the position of its schedule is more than a step "
             f"({', '.join(sorted(own))}); keep batch_size and data as they were, or give --resume False"
         )
     scaled = dict(place)

@@ -20,7 +20,7 @@ from miram.metrics.classification import ThresholdRule
 
 class PredictionCollector:
     """
-    Keep "pred" of each sample. Samples need "index", their place in the data.
+    Keep "pred" of each sample. Samples need "index", their position in the data.
 
     Args:
         count: how many samples there are.
@@ -47,7 +47,7 @@ class PredictionCollector:
 
     def table(self) -> np.ndarray:
         """
-        What all processes kept, (N, K), in the order of the data; they call it together.
+        The predictions of all processes, (N, K), in the order of the data; all processes call it together.
 
         Raises:
             InputError: if there is not one prediction for each sample.
@@ -56,8 +56,8 @@ class PredictionCollector:
         missing = set(range(self.count)) - found.keys()
         if missing or len(found) != self.count:
             raise InputError(
-                f"{len(found)} predictions do not belong to {self.count} images: there is none for image number "
-                f"{min(missing, default='?')}"
+                f"{len(found)} predictions do not match {self.count} images: the prediction for image number "
+                f"{min(missing, default='?')} is missing"
             )
         return np.stack([found[index] for index in range(self.count)])
 
@@ -67,12 +67,12 @@ class CalibrationHandler:
     Fit a calibration on the logits of the validation split when its evaluator is done.
 
     Args:
-        calibration: what is fitted, in place.
+        calibration: fitted in place.
         items: of the validation split, in the order of the data.
         task: what is predicted.
         dataset_dir: the prepared folder.
         scaling: whether to fit scale and bias.
-        rule: of the operating points, see :func:`miram.metrics.classification.choose_threshold`.
+        rule: for the operating points, see :func:`miram.metrics.classification.choose_threshold`.
         target: of the rule.
     """
 
@@ -98,10 +98,10 @@ class CalibrationHandler:
         self.collector = PredictionCollector(len(items))
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the evaluator of the validation split, whose "pred" are logits."""
+        """Attach to the evaluator of the validation split; its "pred" must be logits."""
         self.collector.attach(engine)
         engine.add_event_handler(Events.COMPLETED, self.fit)
 
     def fit(self, engine: Engine) -> None:
-        """Fit."""
+        """Fit the calibration to the collected logits."""
         self.calibration.fit(self.items, self.collector.table(), **self.arguments)

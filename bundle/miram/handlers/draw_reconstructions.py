@@ -20,17 +20,17 @@ from miram.visualize.reconstructions import plot_panel, reconstruction_columns
 
 class ReconstructionHandler:
     """
-    Draw a few images, what the encoder sees of them and what it makes of that: `reconstructions_<epoch>.png`.
+    Draw a few images, what the encoder sees of them, and their reconstructions: `reconstructions_<epoch>.png`.
 
     Args:
         output_dir: the folder of the run.
         network: the network.
-        dataset: the validation images, or where there are none the training images.
+        dataset: the validation images, or the training images if there are none.
         prepare_batch: draws the masks.
-        loss_function: tells the scales' sizes and the units of predictions.
+        loss_function: holds the scales' sizes and the units of predictions.
         device: where the network is.
         num_images: rows of the picture, taken evenly from the data set; 0 draws none.
-        interval: epochs between two pictures; the last epoch always gives one.
+        interval: epochs between two pictures; the last epoch always has one.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ReconstructionHandler:
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
-        """Draw the picture, if this epoch is one for it."""
+        """Draw the picture, if one is due in this epoch."""
         epoch, last = engine.state.epoch, engine.state.max_epochs
         due = epoch % self.interval == 0 or epoch == last
         if not (due and self.num_images and is_main_process()):
@@ -71,7 +71,10 @@ class ReconstructionHandler:
         columns = reconstruction_columns(
             self.loss_function, image, label, network(image, keep), hidden_mask(keep, self.prepare_batch.num_tokens)
         )
-        note = "Hidden patches are predicted, visible ones are the target's own."
+        note = "Hidden patches are predicted; visible ones are copied from the target."
         if self.loss_function.normalize_targets:
-            note += " Predictions are un-normalised with each TARGET patch's mean and deviation, which flatters them."
+            note += (
+                " Predictions are un-normalised with each TARGET patch's mean and deviation, so they look better than "
+                "they are."
+            )
         plot_panel(columns, self.output_dir / f"reconstructions_{epoch:04d}.png", f"epoch {epoch}", note)

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is validated and kept instead of the last ones."""
+"""A moving average of the weights, which is validated and kept instead of the latest weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from miram.errors import InputError
 class ExponentialMovingAverage:
     """
     Average the weights after each optimizer step: new average = decay x average + (1 - decay) x weights (Polyak and
-    Juditsky 1992, as in DeiT, arXiv 2012.12877), by Ignite's `EMAHandler`. The average begins at the weights of the
-    start.
+    Juditsky 1992, as in DeiT, arXiv 2012.12877), with Ignite's `EMAHandler`. The average starts at the initial weights.
 
     Args:
         network: the network that is trained, without wrappers, on its device.
         decay: 0.999 averages about the last 1,000 optimizer steps; None does not average, and :attr:`network` is the
             given one.
-        step: tells in which iterations the optimizer steps.
+        step: knows in which iterations the optimizer steps.
 
     Raises:
         InputError: if the decay is not in (0, 1).
@@ -53,17 +52,17 @@ class ExponentialMovingAverage:
         return self.step.ends_group(engine.state.iteration, engine.state.epoch_length)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint; empty without averaging."""
+        """The state for the checkpoint; empty without averaging."""
         return {} if self.average is None else self.network.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """
-        Continue with the state of a checkpoint; without one, the average starts at the present weights.
+        Load the state of a checkpoint; if it is empty, the average starts at the current weights.
 
         Raises:
             RuntimeError: if the state is of another network.
         """
         if self.average is not None:
-            # runs before version 0.2 had torch's average, with names of its own
+            # before version 0.2 runs used torch's average, which has other names
             saved = {key.removeprefix("module."): value for key, value in state.items() if key != "n_averaged"}
             load_whole_state(self.network, saved or self.source.state_dict())

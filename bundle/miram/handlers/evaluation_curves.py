@@ -1,4 +1,4 @@
-"""The curves of an evaluation, from its table of predictions."""
+"""The curves of an evaluation, drawn from its table of predictions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def draw_curves(
     Draw roc.png, precision_recall.png, calibration.png and confusion.png.
 
     Args:
-        output_dir: where to.
-        table: what :func:`miram.data.prediction_table.prediction_table` gives.
+        output_dir: the folder to write to.
+        table: made by :func:`miram.data.prediction_table.prediction_table`.
         task: of the table.
-        found: what :func:`miram.metrics.evaluation.evaluate_predictions` gave for it.
-        level: what a point of the curves is.
+        found: the result of :func:`miram.metrics.evaluation.evaluate_predictions` for it.
+        level: whether a point of the curves is an image, a lesion or a patient.
 
     Returns:
         the pictures with their captions.
@@ -62,12 +62,12 @@ def draw_curves(
         ),
         Picture(
             output_dir / "calibration.png",
-            "How often predicted probabilities come true; bars and dot sizes tell the share of cases.",
+            "How often predicted probabilities come true; bars and dot sizes show the share of cases.",
             len(units.classes) > 2 and task.type != "multiclass",
         ),
         Picture(
             output_dir / "confusion.png",
-            "Labels against calls at the operating point.",
+            "Labels against predictions at the operating point.",
             len(units.classes) > 2 and task.type != "multiclass",
         ),
     ]
@@ -76,7 +76,7 @@ def draw_curves(
 def _bands(
     units: Predictions, report: Mapping[str, Any], bootstrap: Bootstrap
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """The ROC and precision-recall curves of each class; no band where the set is too small for the area's interval."""
+    """The ROC and precision-recall curves per class; without a band if the set is too small for the area's interval."""
     curves: tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]] = ({}, {})
     functions = (("auc", roc_band), ("average_precision", precision_recall_band))
     for found, (metric, function) in zip(curves, functions, strict=True):
@@ -88,13 +88,13 @@ def _bands(
 
 
 def _areas(report: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]]:
-    """By class, the estimate of a metric."""
+    """The estimate of a metric, by class."""
     entry = report["metrics"][metric]
     return entry["per_class"] or dict.fromkeys(report["counts"]["classes"], entry["overall"])
 
 
 def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, str]:
-    """By class, the metric with its interval."""
+    """The metric with its interval as text, by class."""
     return {name: _estimate_text(short, estimate) for name, estimate in _areas(report, metric).items()}
 
 
@@ -106,7 +106,7 @@ def _estimate_text(short: str, estimate: Mapping[str, Any]) -> str:
 
 
 def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """By class, where the operating point lies on the ROC curve; none for multi-class tasks."""
+    """Where the operating point lies on the ROC curve, by class; empty for multi-class tasks."""
     marks = {}
     for name, ((tn, fp), (fn, tp)) in _matrices(report).items():
         if tn + fp and tp + fn:
@@ -115,7 +115,7 @@ def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def _recall_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """By class, recall and precision at the operating point."""
+    """Recall and precision at the operating point, by class."""
     marks = {}
     for name, ((_, fp), (fn, tp)) in _matrices(report).items():
         if tp + fp and tp + fn:
@@ -130,13 +130,13 @@ def _matrices(report: Mapping[str, Any]) -> dict[str, Any]:
 def _draw_reliability(
     path: Path, units: Predictions, report: Mapping[str, Any], settings: Mapping[str, Any], title: str
 ) -> None:
-    """One diagram a class; of a multi-class task one for the class that was called."""
+    """One diagram per class; for a multi-class task, one for the predicted class."""
     bins = {"n_bins": settings["n_bins"], "binning": settings["binning"]}
     if units.task_type == "multiclass":
         known = units.select(units.labelled)
         curves = {"all": reliability_curve(*top_label(known.labels, known.probabilities), **bins)}
         legends = {"all": _estimate_text("ECE", report["metrics"]["ece"]["overall"])}
-        plot_reliability(curves, path, title, legends, "share of right calls")
+        plot_reliability(curves, path, title, legends, "share of correct predictions")
         return
     curves = {}
     for column, name in enumerate(units.classes):

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: predictions, metrics, pictures and a report."""
+"""The outputs of an evaluation: predictions, metrics, pictures and a report."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ logger = logging.getLogger(__name__)
 
 class EvaluationHandler:
     """
-    Collect the probabilities of a split, and write everything about them to the run's folder.
+    Collect the probabilities of a split, and write the predictions, metrics and report to the run's folder.
 
     Args:
         output_dir: gets predictions.csv, metrics.json, calibration.json, PNG files and report.html.
         trained: the classifier.
         items: of the split, in the order of the data.
-        dataset: gives the images ("image") for the pictures of cases.
+        dataset: the images ("image") for the pictures of cases.
         dataset_dir: the prepared folder.
         split: its name, for the report.
-        calibration: gives the operating points, and is written down.
+        calibration: holds the operating points, and is written to a file.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
         picture_level: what a point of the curves is: "image", "lesion" or "patient".
-        num_cases: of the most wrong cases.
-        map_kind: what is laid over them, see :func:`miram.visualize.attention.attention_maps`.
+        num_cases: how many of the most wrong cases to draw.
+        map_kind: the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class EvaluationHandler:
         self.collector = PredictionCollector(len(items))
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the evaluator of the split, whose "pred" are probabilities."""
+        """Attach to the evaluator of the split; its "pred" must be probabilities."""
         self.collector.attach(engine)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
@@ -139,15 +139,15 @@ class EvaluationHandler:
         if self.split == "validation":
             notes.append(
                 "This is the validation split, on which probabilities and operating point are fitted and the best "
-                "epoch may have been chosen: these figures flatter. Only a test split gives a result."
+                "epoch may have been chosen: these figures are too good. Only a test split gives a valid result."
             )
         if self.split == "training":
-            notes.append("The network was trained on these images: these figures tell what it learnt by heart.")
+            notes.append("The network was trained on these images: these figures show what it has memorised.")
         seen = (self.trained.provenance.get("pretrained_provenance") or {}).get("test_images")
         if seen:
             notes.append(
                 f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without "
-                "their labels: figures of the test split are not those of new patients."
+                "their labels: figures of the test split do not hold for new patients."
             )
         return notes
 

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number: the run stops, or goes on without that step, and says which images it was."""
+"""A loss or gradient that is not finite: the run stops or skips that step, and names the images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Policy = Literal["stop", "skip"]
 
 class FiniteLossHandler:
     """
-    Tell of steps that :class:`miram.engines.TrainingStep` left out since their loss or gradient was not finite.
+    Report steps that :class:`miram.engines.TrainingStep` skipped because their loss or gradient was not finite.
 
-    They are looked at together every few iterations, since each look waits for the device. The weights are never those
-    of a bad step. Their number is the trainer's metric "skipped_steps", a column of the history.
+    Steps are checked together every few iterations, since each check waits for the device. The weights are never those
+    of a bad step. The number of skipped steps is the trainer's metric "skipped_steps", a column of the history.
 
     Args:
         items: of the training set, in its order; each has its file's name under "image".
-        policy: "stop" ends the run at the next look; "skip" warns and goes on, unless no step of an epoch was good.
-        interval: iterations between two looks; the last iteration of an epoch is always one.
+        policy: "stop" ends the run at the next check; "skip" warns and continues, unless no step of an epoch was good.
+        interval: iterations between two checks; the last iteration of an epoch is always checked.
 
     Raises:
         InputError: for another policy; and while training, if a step was bad and the policy is to stop.
@@ -50,7 +50,7 @@ class FiniteLossHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.conclude)
 
     def remember(self, engine: Engine) -> None:
-        """Remember a batch's loss on its device, and look at all remembered ones when it is time."""
+        """Remember a batch's loss on its device, and check all remembered ones when it is time."""
         state: Any = engine.state
         self.batches.append((state.iteration, state.output[0]["loss"], state.skipped, state.batch["index"]))
         if state.iteration % self.interval == 0 or state.iteration % state.epoch_length == 0:
@@ -58,7 +58,7 @@ class FiniteLossHandler:
 
     def check(self) -> None:
         """
-        Look at the remembered steps; all processes together.
+        Check the remembered steps; all processes call it together.
 
         Raises:
             InputError: naming the first batch whose loss or gradient is not finite, if the policy is to stop.
@@ -76,12 +76,12 @@ class FiniteLossHandler:
             message = self._describe(count)
             if self.policy == "stop":
                 raise InputError(message)
-            logger.warning(message)  # of the first process: the others are silent
-        self.batches = self.batches[ends[-1] :]  # those whose step is still to come
+            logger.warning(message)  # appears once: only the first process logs
+        self.batches = self.batches[ends[-1] :]  # keep batches whose step is still to come
 
     def conclude(self, engine: Engine) -> None:
         """
-        Set the metric of the epoch.
+        Set the metric at the end of the epoch.
 
         Raises:
             InputError: if no step of the epoch was good.
@@ -95,28 +95,28 @@ class FiniteLossHandler:
         self.steps = self.skipped = 0
 
     def state_dict(self) -> dict[str, int]:
-        """For the checkpoint: the counts of the epoch so far. Raises as :meth:`check` does."""
+        """The state for the checkpoint: the counts of the epoch so far. Raises as :meth:`check` does."""
         self.check()
         return {"steps": self.steps, "skipped": self.skipped}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue with the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         self.steps, self.skipped = state["steps"], state["skipped"]
 
     def _describe(self, count: int) -> str:
         """What happened, to which images, and what may help; the same in all processes."""
         found = gather_objects(self._own_fault())
         losses = [what for what, is_loss in found if is_loss]
-        # a gradient is shared: without a bad loss nobody knows whose it is
+        # gradients are shared: without a bad loss, no process knows where a bad gradient came from
         what = losses[0] if losses else "; ".join(dict.fromkeys(what for what, _ in found))
         return (
-            f"{count} step(s) were left out: the training {what}. The weights are those of the steps before. If the "
+            f"{count} step(s) were skipped: the training {what}. The weights are those of the steps before. If the "
             "images are good, lower base_learning_rate, set clip_grad_norm, or use precision bfloat16 or float32. "
-            + ("Training goes on (non_finite: skip)" if self.policy == "skip" else "non_finite: skip would go on")
+            + ("Training continues (non_finite: skip)" if self.policy == "skip" else "non_finite: skip would continue")
         )
 
     def _own_fault(self) -> tuple[str, bool]:
-        """What this process knows of the first bad step, and whether it is a loss of its own."""
+        """A description of the first bad step of this process, and whether its own loss is the cause."""
         for iteration, loss, _, indices in self.batches:
             if not torch.isfinite(loss):
                 return f"loss of iteration {iteration} is {loss.item()}. {self._images(indices)}", True
@@ -133,4 +133,4 @@ class FiniteLossHandler:
         return "gradient of another process is not finite", False
 
     def _images(self, indices: Iterable[int]) -> str:
-        return f"Look at the batch's images: {', '.join(self.items[int(index)]['image'] for index in indices)}"
+        return f"Check the batch's images: {', '.join(self.items[int(index)]['image'] for index in indices)}"

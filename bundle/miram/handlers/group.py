@@ -1,4 +1,4 @@
-"""Handlers that have ids of their own, as one entry of a config's list."""
+"""Handlers with ids of their own, as one entry of a config's list."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class HandlerGroup:
     """
     Attach several handlers, in order.
 
-    In a config each handler has an id, by which other parts and overlays name it. MONAI reads the `_target_` of each
-    entry of `train#handlers`, so that the list itself cannot hold references; this holds them.
+    In a config each handler has an id, by which other parts and overlays refer to it. MONAI reads the `_target_` of
+    each entry of `train#handlers`, so the list itself cannot hold references; this class holds them.
 
     Args:
-        handlers: Ignite handlers with `attach`; None, which a disabled one becomes, is left out.
+        handlers: Ignite handlers with `attach`; disabled handlers are None and are left out.
     """
 
     def __init__(self, handlers: Sequence[Any]) -> None:

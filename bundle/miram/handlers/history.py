@@ -1,4 +1,4 @@
-"""One row an epoch: in a table, in a picture, and in a line of the log."""
+"""One row per epoch: in a table, in a plot, and in the log."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 class HistoryHandler:
     """
-    Write `history.csv` and `loss.png` after each epoch. A resumed run goes on with the rows up to its epoch, and with
-    the sums of the epoch that it was in: they belong into the checkpoint.
+    Write `history.csv` and `loss.png` after each epoch. A resumed run continues with the rows up to its epoch, and with
+    the sums of the current epoch, so add this handler to the checkpoint.
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
-    epoch are columns too, empty in the epochs where it has none.
+    epoch are columns too, empty in epochs without them.
 
     Args:
         output_dir: the folder of the run.
-        optimizer: tells the learning rate.
+        optimizer: its learning rate is recorded.
         evaluator: its metrics are the validation columns; they are empty in epochs without validation.
         images_per_iteration: images of all processes in an iteration, for the throughput.
-        constants: called once at the start, gives columns that do not change, such as the baselines' losses.
+        constants: called once at the start; returns columns that do not change, such as the baselines' losses.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class HistoryHandler:
             kept = table[table["epoch"] <= epochs].to_dict("records")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{self.path} cannot be read ({type(error).__name__}); delete it to go on without the rows before"
+                f"{self.path} cannot be read ({type(error).__name__}); delete it to continue without the earlier rows"
             ) from error
         return [{str(name): value for name, value in row.items()} for row in kept]
 
     def start_clock(self, engine: Engine) -> None:
-        """Time what is left of the epoch."""
+        """Start timing the rest of the epoch."""
         self.started = time.perf_counter()
 
     def add(self, engine: SupervisedTrainer) -> None:
@@ -115,7 +115,7 @@ class HistoryHandler:
         self.names, self.sums = list(losses), new if self.sums is None else self.sums + new
 
     def note_validation(self, evaluator: Engine, trainer: Engine) -> None:
-        """Remember in which epoch the evaluator's metrics were made."""
+        """Remember the epoch of the evaluator's metrics."""
         self.validated_epoch = trainer.state.epoch
 
     def finish_epoch(self, engine: SupervisedTrainer) -> None:
@@ -130,19 +130,19 @@ class HistoryHandler:
             logger.info(describe_row(row, engine.state.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: the names, sums and counts (2, losses) and the seconds of the epoch so far."""
+        """The state for the checkpoint: names, sums and counts (2, losses), and seconds of the epoch so far."""
         if self.sums is None:
             return {"names": [], "sums": None, "seconds": 0.0}
         return {"names": self.names, "sums": self.sums.cpu().clone(), "seconds": self._seconds()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         device = self.optimizer.param_groups[0]["params"][0].device
         self.names, self.seconds = state["names"], state["seconds"]
         self.sums = None if state["sums"] is None else state["sums"].to(device)
 
     def _seconds(self) -> float:
-        """Of the epoch so far, those before an interruption too."""
+        """The seconds of the epoch so far, including those before an interruption."""
         return self.seconds + time.perf_counter() - self.started
 
     def _row(self, engine: SupervisedTrainer) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class HistoryHandler:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns in one order in every run: where, losses of training, validation, baselines, monitors, the rest."""
+    """The same column order in every run: position, training losses, validation, baselines, monitors, the rest."""
     ranks = ["epoch", "iteration", "train_", "val_loss", "val_", "rank", "knn_"]
     rank: dict[Any, int] = {
         name: next((i for i, prefix in enumerate(ranks) if str(name).startswith(prefix)), 9) for name in table.columns
@@ -175,7 +175,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_row(row: dict[str, Any], max_epochs: int) -> str:
-    """An epoch in a line for the log."""
+    """One line about an epoch, for the log."""
     shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap", "rank", "knn_auc")]
     figures = [f"{name} {row[name]:.4f}" for name in shown if row[name] is not None]
     return (

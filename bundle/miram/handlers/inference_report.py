@@ -1,4 +1,4 @@
-"""What an inference leaves behind: a table, the same as JSON, and a picture an image."""
+"""The outputs of inference: a table, the same as JSON, and one picture per image."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class InferenceHandler:
     Collect the probabilities of a user's images, and write `predictions.csv`, `predictions.json` and `<image>.png`.
 
     Args:
-        output_dir: where to.
+        output_dir: the folder to write to.
         trained: the classifier.
         inputs: the images, in the order of the data, and the files that could not be used.
-        dataset: gives the images ("image") for the pictures.
-        calibration: gives the operating points, and is written down.
-        num_pictures: of at most so many images a picture is drawn; None draws all.
-        map_kind: what is laid over them, see :func:`miram.visualize.attention.attention_maps`.
+        dataset: the images ("image") for the pictures.
+        calibration: holds the operating points, and is written to the JSON file.
+        num_pictures: the largest number of pictures; None draws all images.
+        map_kind: the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class InferenceHandler:
         self.collector = PredictionCollector(len(inputs.items))
 
     def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator whose "pred" are probabilities."""
+        """Attach to an evaluator; its "pred" must be probabilities."""
         self.collector.attach(engine)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
@@ -83,7 +83,7 @@ class InferenceHandler:
         for index in range(len(probabilities))[: self.num_pictures]:
             self._draw(index, probabilities[index], rows[index], engine.state.device)
         logger.info(
-            "%d images predicted, %d left out: %s", len(probabilities), len(self.inputs.problems), self.output_dir
+            "%d images predicted, %d skipped: %s", len(probabilities), len(self.inputs.problems), self.output_dir
         )
 
     def _draw(self, index: int, probabilities: np.ndarray, row: Mapping[str, Any], device: torch.device) -> None:
@@ -102,7 +102,7 @@ class InferenceHandler:
 
 
 def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[str, Any]:
-    """What is to be known with every result: intended use, task, model, calibration, versions."""
+    """Facts that go with every result: intended use, task, model, calibration, versions."""
     task = trained.task
     return {
         "intended_use": INTENDED_USE,
@@ -118,7 +118,7 @@ def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[s
 
 
 def describe_prediction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> dict[str, Any]:
-    """`prob_<class>` of each class, and `called`: the classes that are called, joined by `;`."""
+    """`prob_<class>` of each class, and `called`: the predicted classes, joined by `;`."""
     row: dict[str, Any] = {f"prob_{name}": float(value) for name, value in zip(task.scored, probabilities, strict=True)}
     if task.type == "multiclass":
         return row | {"called": task.classes[int(probabilities.argmax())]}

@@ -1,4 +1,4 @@
-"""How good a representation is while it is learnt: its rank, and what neighbours in it have in common."""
+"""How good a representation is while it is learnt: its rank, and how well nearest neighbours predict labels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 class NeighborProbe:
     """
-    What a k-NN of the labelled training images says of the validation images; unknown labels are left out of both.
+    A k-NN classifier of the validation images from the labelled training images. Unknown labels are ignored in both.
 
     Args:
         dataset_dir: a prepared folder with labels.
         task: name of a task of its data list.
-        preprocessing: of the validation images, without augmentation, from "label", the image's path.
-        neighbors: how many.
+        preprocessing: that of the validation images, without augmentation; its input "label" is the image's path.
+        neighbors: how many neighbours.
 
     Raises:
         InputError: if the data list lacks the task.
@@ -56,7 +56,7 @@ class NeighborProbe:
 
     @property
     def defined(self) -> bool:
-        """Whether there are training labels, and both answers to some question in the validation split."""
+        """Whether there are training labels, and the validation split has both labels of at least one class."""
         aucs = [roc_auc(column, np.zeros(len(column))) for column in self.held_out_targets.T]
         return len(self.targets) > 0 and not np.isnan(mean_over_classes(aucs))
 
@@ -73,20 +73,20 @@ class NeighborProbe:
 
 class RepresentationMonitor:
     """
-    Every few epochs, encode the whole validation images and set the trainer's metrics "rank" (RankMe) and "knn_...".
+    Every few epochs, encode the unmasked validation images and set the trainer's metrics "rank" (RankMe) and "knn_...".
 
-    They are there from the end of that epoch to the start of the next, for the history and for TensorBoard. Rank 0
-    alone computes, in single precision; the other processes wait for it where they next exchange gradients or losses.
+    The metrics exist from the end of that epoch to the start of the next, for the history and TensorBoard. Only rank 0
+    computes, in single precision; the other processes wait for it when they next exchange gradients or losses.
 
     Args:
         encoder: the encoder that is trained, without wrappers.
         dataset: the validation images.
-        image_size: the encoder's, in pixels, to which images are reduced.
+        image_size: the encoder's image size in pixels, to which images are downsampled.
         device: where the encoder is.
         batch_size: images encoded at once.
         num_workers: loader processes; 0 loads in this process.
-        interval: epochs between two looks.
-        probe: asks for labels; None has the rank only.
+        interval: epochs between two measurements.
+        probe: also predicts labels; None measures the rank only.
     """
 
     def __init__(
@@ -117,22 +117,22 @@ class RepresentationMonitor:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.look)
 
     def check(self, engine: Engine) -> None:
-        """Say if the labels define nothing, and then do without them."""
+        """Warn if the labels define no metric, and continue without them."""
         if self.probe is not None and not self.probe.defined:
             logger.warning(
-                "monitor_task %s: the training split has no known label or the validation split has one class only, "
-                "so there is no knn_auc; choose another task, or null",
+                "monitor_task %s: the training split has no known label or the validation split has only one class, "
+                "so knn_auc is not available; choose another task, or null",
                 self.probe.task.name,
             )
             self.probe = None
 
     def forget(self, engine: Engine) -> None:
-        """Remove the last look's metrics: they are not those of the new epoch."""
+        """Remove the last metrics: they are not those of the new epoch."""
         for name in self.names:
             engine.state.metrics.pop(name, None)
 
     def look(self, engine: Engine) -> None:
-        """Set the metrics, if this epoch is one for it."""
+        """Set the metrics, if they are due in this epoch."""
         if engine.state.epoch % self.interval == 0 and is_main_process():
             metrics = self._metrics()
             self.names |= metrics.keys()
@@ -141,7 +141,7 @@ class RepresentationMonitor:
     def _metrics(self) -> dict[str, float]:
         features = self._encode(self.dataset)
         if not np.isfinite(features).all():
-            logger.warning("the encoder's features are not finite: there is no rank in this epoch")
+            logger.warning("the encoder's features are not finite: the rank of this epoch is missing")
             return {}
         metrics = {"rank": effective_rank(features)}
         if self.probe is not None:
@@ -150,8 +150,8 @@ class RepresentationMonitor:
 
     @torch.no_grad()
     def _encode(self, dataset: Dataset[Any]) -> np.ndarray:
-        """The class token of each image, or where there is none the mean of its patches, (N, D)."""
-        # with a generator of its own: a loader draws a seed, which would change what training draws from the global one
+        """The class token of each image, or the mean of its patches if there is no class token, (N, D)."""
+        # its own generator: a loader draws a seed, which from the global generator would change the training
         loader: DataLoader[Any] = DataLoader(
             dataset, self.batch_size, num_workers=self.num_workers, generator=torch.Generator()
         )

@@ -1,4 +1,4 @@
-"""What the risk maps of a user's mammograms become: maps on the source's grid, pictures, and a table of regions."""
+"""The outputs of risk mapping: maps on the source image's grid, pictures, and a table of regions."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class RiskMapHandler:
     Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables.
 
     Args:
-        output_dir: where to.
+        output_dir: the folder to write to.
         trained: the classifier.
         inputs: the images, in the order of the data, and the files that could not be used.
         calibration: how logits became probabilities, for the tables.
-        mapped_class: what the probability is of.
-        threshold: from which on the label is 1.
-        inferer: what the maps are made with.
-        num_findings: regions of an image, at most.
+        mapped_class: the class whose probability is mapped.
+        threshold: at or above it the label is 1.
+        inferer: makes the maps.
+        num_findings: the largest number of regions per image.
         overlays: whether to draw the pictures.
     """
 
@@ -85,12 +85,12 @@ class RiskMapHandler:
         self.rows, self.images = [], []
 
     def write_maps(self, engine: SupervisedEvaluator) -> None:
-        """Write what belongs to single images."""
+        """Write the files of single images."""
         for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
             self._write(int(sample["index"]), output)
 
     def write_tables(self, engine: Engine) -> None:
-        """Write `findings.csv` and `findings.json`, and say what was done."""
+        """Write `findings.csv` and `findings.json`, and log what was done."""
         problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         table = pd.DataFrame(self.rows + problems, columns=COLUMNS).astype({"rank": "Int64", "row": "Int64"})
         table = table.astype({"column": "Int64"})
@@ -106,7 +106,7 @@ class RiskMapHandler:
         write_json(self.output_dir / "findings.json", content)
         labelled = sum(image["labelled_share"] > 0 for image in self.images)
         logger.info(
-            "%d mammograms mapped, %d of them with a point at or above %.3g; %d files left out: %s. %s",
+            "%d mammograms mapped, %d of them with a point at or above %.3g; %d files skipped: %s. %s",
             len(self.images),
             labelled,
             self.threshold,
@@ -121,14 +121,14 @@ class RiskMapHandler:
         regions = self.inferer.regions(probability, self.num_findings)
         name = self.names[index]
         for kind, values in (("probability", output["probability"]), ("label", output["pred"])):
-            text = f"{kind} of {readable(self.mapped_class)}; research use only, no medical device"
+            text = f"{kind} of {readable(self.mapped_class)}; research use only, not a medical device"
             write_map(self.output_dir / f"{name}_{kind}.nii.gz", values, meta, text)
         if self.overlays:
             self._draw(index, output["image"][0].cpu().numpy(), probability, regions)
         self._record(index, label, probability, regions)
 
     def _record(self, index: int, label: np.ndarray, probability: np.ndarray, regions: Sequence[Region]) -> None:
-        """Keep an image's lines for the tables, and say the first of them."""
+        """Keep an image's rows for the tables, and log the first of them."""
         source = self.inputs.names[index]
         found = [
             {"rank": rank, **asdict(region), "labelled": region.probability >= self.threshold}
@@ -158,18 +158,18 @@ class RiskMapHandler:
             f"{self.inputs.names[index]}: probability of {shown} up to {probability.max():.2f}",
             shown,
             self.threshold,
-            f"Each point: what the classifier says of the window of {window[0]} x {window[1]} pixels "
+            f"Each point shows the classifier's prediction for the window of {window[0]} x {window[1]} pixels "
             f"around it. Cyan: at or above {self.threshold:.3g}. Numbers: the highest regions.\n{INTENDED_USE}",
         )
 
 
 def write_map(path: str | os.PathLike[str], values: torch.Tensor, meta: dict[str, Any], text: str = "") -> None:
     """
-    Write a map as NIfTI on the grid of its source, whole or not at all.
+    Write a map as NIfTI on the grid of its source, completely or not at all.
 
     Args:
         path: ends in `.nii.gz`.
-        values: (W, H) or (1, W, H, 1), as :class:`miram.inference.mammograms.ToSourceGridd` gives them.
+        values: (W, H) or (1, W, H, 1), as :class:`miram.inference.mammograms.ToSourceGridd` returns them.
         meta: of the loaded image: "spatial_shape" and "original_affine".
         text: the header's description, up to 79 characters.
     """

@@ -1,4 +1,4 @@
-"""The file that other projects use."""
+"""Writing the encoder to a file that other projects can use."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class BackboneHandler:
         engine.add_event_handler(Events.COMPLETED, self.save_at_the_end)
 
     def remember_start(self, engine: Engine) -> None:
-        """Remember where this start of the run begins."""
+        """Remember the epoch at which this start of the run begins."""
         self.begun_at = engine.state.epoch
 
     def save_at_the_end(self, engine: Engine) -> None:
-        """Write the backbone, unless the run was finished before: the file tells who made it."""
+        """Write the backbone, unless the run was already finished: the file records which run made it."""
         if engine.state.epoch != self.begun_at or not self.path.is_file():
             self.save(engine)
 

@@ -1,4 +1,4 @@
-"""The classifier of the best epoch, as a file; and the end of a run that no longer gets better."""
+"""Writing the classifier of the best epoch, and stopping a run that no longer improves."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class BestModelHandler:
     """
     After each validation whose key metric is the best so far, write the network as `model.pt`.
 
-    Its state belongs into the run's checkpoint, so that a resumed run knows its best epoch.
+    Add this handler to the run's checkpoint, so that a resumed run knows its best epoch.
 
     Args:
         path: the file.
-        content: called when the file is written, gives what it holds; "provenance" gets the epoch and its metrics.
-        evaluator: of validation.
-        key_metric: name of one of its metrics, higher is better.
-        patience: validations in a row without a better one after which training stops; None never stops.
+        content: called when the file is written, returns its content; "provenance" gets the epoch and its metrics.
+        evaluator: the validation evaluator.
+        key_metric: name of one of its metrics; higher is better.
+        patience: training stops after this many validations in a row without an improvement; None never stops.
 
     Raises:
         InputError: if the patience is not positive.
@@ -61,7 +61,7 @@ class BestModelHandler:
         engine.add_event_handler(Events.COMPLETED, self.conclude)
 
     def judge(self, evaluator: Engine, trainer: Engine) -> None:
-        """Write the network if it is the best one so far; stop if none was for too long."""
+        """Write the network if it is the best so far; stop if the patience is used up."""
         value = evaluator.state.metrics[self.key_metric]
         if value > self.best:
             self.best, self.best_epoch, self.waited = float(value), trainer.state.epoch, 0
@@ -72,17 +72,17 @@ class BestModelHandler:
         self.stop_if_done(trainer)
 
     def stop_if_done(self, trainer: Engine) -> None:
-        """End training if the patience is over, also in a run that is resumed after that."""
+        """End training if the patience is used up, also in a run that is resumed after that."""
         if self.patience is not None and self.waited >= self.patience and not trainer.should_terminate:
-            logger.info("stopping: %s was not above %.4f for %d validations", self.key_metric, self.best, self.waited)
+            logger.info("stopping: %s did not exceed %.4f in %d validations", self.key_metric, self.best, self.waited)
             trainer.terminate()
 
     def conclude(self, trainer: Engine) -> None:
         """
-        Say which epoch was kept.
+        Log which epoch was kept.
 
         Raises:
-            InputError: if none was, since no epoch was validated or the key metric never was a number.
+            InputError: if none was, because no epoch was validated or the key metric never was a number.
         """
         if not self.best_epoch:
             raise InputError(
@@ -92,11 +92,11 @@ class BestModelHandler:
         logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, self.best)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state for the checkpoint."""
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the state of a checkpoint."""
+        """Load the state of a checkpoint."""
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
 
     def _write(self, evaluator: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: what it is about to do, how far it is, and what it left."""
+"""What a user sees of a run: its settings, its progress, and its output files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SummaryHandler:
     Log the facts of a run before its first step, and its outputs after the last.
 
     Args:
-        network: its parameters are counted, trained and frozen.
+        network: its trained and frozen parameters are counted.
         facts: name and value, logged in this order.
         output_dir: the folder whose files are listed at the end.
     """
@@ -66,7 +66,7 @@ class SummaryHandler:
 
 class ProgressHandler:
     """
-    Ignite's progress bar over the iterations of each epoch: on rank 0, and only where somebody watches a terminal.
+    Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal.
 
     Args:
         description: the word before the bar.
@@ -79,5 +79,5 @@ class ProgressHandler:
         """Attach to a trainer or evaluator."""
         if is_main_process():
             template = "{desc} {n_fmt}/{total_fmt} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-            # disable=None is tqdm's own test for a terminal: a log file gets a line an epoch, and no bars
+            # disable=None is tqdm's own test for a terminal: a log file gets one line per epoch and no bars
             ProgressBar(desc=self.description, bar_format=template, mininterval=1, disable=None).attach(engine)

@@ -14,6 +14,7 @@ import torch
 from monai.engines import Evaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform
+from torch import nn
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
@@ -52,13 +53,16 @@ class TrainedClassifier:
     provenance: dict[str, Any]
 
 
-def load_trained(path: str | os.PathLike[str], task: str | None = None) -> TrainedClassifier:
+def load_trained(
+    path: str | os.PathLike[str], task: str | None = None, make: Callable[..., nn.Module] = ViTClassifier
+) -> TrainedClassifier:
     """
     Load a classifier.
 
     Args:
         path: the `model.pt` of a fine-tuning run.
         task: the task it must be of; None takes any.
+        make: builds the network from the file's "network_def".
 
     Raises:
         InputError: if there is no such file, or it is damaged or of another task.
@@ -69,7 +73,7 @@ def load_trained(path: str | os.PathLike[str], task: str | None = None) -> Train
             f"there is no trained model {path}: train one first (python -m monai.bundle run training "
             f"--config_file configs/finetune.yaml --task {task or 'pathology'}), or give --model, or the --task of one"
         )
-    network, content = load_classifier(path)
+    network, content = load_classifier(path, make)
     own = content["task"]
     if task is not None and own["name"] != task:
         raise InputError(f"{path} is a model of the task {own['name']!r}, not {task!r}; give --task {own['name']}")

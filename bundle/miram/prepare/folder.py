@@ -4,73 +4,31 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, check_fraction, write_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, write_datalist
 from miram.errors import InputError
 from miram.files import as_text
 from miram.jobs import run_jobs
-from miram.prepare.image_crops import CropSettings, prepare_image
-from miram.prepare.label_remarks import remarks_on_labels, remarks_on_patients
-from miram.prepare.labels import LabelColumn, Labels, assign_patients, label_columns, read_labels
+from miram.prepare.boxes import read_boxes
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import prepare_image
+from miram.prepare.label_remarks import remarks_on_boxes, remarks_on_labels, remarks_on_patients
+from miram.prepare.labels import SEPARATOR, Labels, label_columns, read_labels
+from miram.prepare.listing import image_row, list_items, report_lesions
 from miram.prepare.origin import is_generated
+from miram.prepare.patients import assign_patients
 from miram.prepare.prepared import ReportRow, write_report
 from miram.prepare.records import Record, Records
+from miram.prepare.regions import Box
 from miram.prepare.splits import draw_splits, named_splits
+from miram.prepare.summary import Summary, count_pairs
 from miram.readers.formats import format_names, is_image_file
 from miram.readers.header_notices import notices
 from miram.readers.search import search
-
-
-@dataclass(frozen=True)
-class Summary:
-    """
-    What a run did.
-
-    Args:
-        output_dir: the prepared folder.
-        files: found, images or not.
-        images: images that gave crops.
-        reused: files that an earlier run had prepared, or skipped.
-        crops: crops in the data list.
-        patients: patients in the data list, by split.
-        origins: images by what named their patient ("csv", "pattern", "dicom", "study", "file").
-        reasons: files that gave no crop, by reason.
-        rows: of the table of labels.
-        rows_without_image: those of them that name no image.
-        labels: what each column of labels holds.
-        remarks: what should be looked at in the table.
-        dark: images whose brightest pixel is below a quarter of the range.
-        spatial_dims: of the crops: 2, or 3 for volumes.
-        notices: images with each of :data:`miram.readers.header_notices.NOTICES`.
-        pairs: images for processing whose view is there for presentation, too.
-    """
-
-    output_dir: Path
-    files: int
-    images: int
-    reused: int
-    crops: int
-    patients: dict[str, int]
-    origins: dict[str, int]
-    reasons: dict[str, int]
-    rows: int
-    rows_without_image: int
-    labels: dict[str, LabelColumn]
-    remarks: list[str]
-    dark: int
-    spatial_dims: int
-    notices: dict[str, int]
-    pairs: int
-
-    @property
-    def tasks(self) -> list[str]:
-        """The columns of labels that can be learned."""
-        return [name for name, column in self.labels.items() if column.is_task]
 
 
 def prepare_folder(
@@ -85,6 +43,8 @@ def prepare_folder(
     strict: bool = False,
     overwrite: bool = False,
     time_limit: float = 300.0,
+    boxes_csv: str | os.PathLike[str] | None = None,
+    class_separator: str = SEPARATOR,
 ) -> Summary:
     """
     Prepare every image under a folder; a second call does only what is missing.
@@ -94,7 +54,7 @@ def prepare_folder(
         output_dir: gets `datalist.json`, `report.csv`, `images/` and the records for continuing.
         settings: what decides the crops.
         labels_csv: see :func:`miram.prepare.labels.read_labels`.
-        patient_pattern: see :func:`miram.prepare.labels.assign_patients`.
+        patient_pattern: see :func:`miram.prepare.patients.assign_patients`.
         validation_fraction: share of the training patients held out for validation, unless the table names some.
         test_fraction: share of the patients held out for the test; see :func:`miram.prepare.splits.draw_splits`.
         workers: see :func:`miram.jobs.run_jobs`.
@@ -102,6 +62,8 @@ def prepare_folder(
             where an earlier run had left one. Crops are kept.
         overwrite: forget what was prepared before.
         time_limit: seconds for a file, with `workers` other than 0; one that takes longer is an error in the report.
+        boxes_csv: a table of lesions, in place of `labels_csv`; see :func:`miram.prepare.boxes.read_boxes`.
+        class_separator: between the classes of a cell.
 
     Raises:
         InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
@@ -112,19 +74,27 @@ def prepare_folder(
     root, output = Path(input_dir), Path(output_dir)
     sources, rows = find_images(root, output)
     files = len(sources) + len(rows)
-    labels = _labels(labels_csv, sources, test_fraction)
-    results, reused = _prepare(root, sources, Records(output), settings, workers, overwrite, time_limit)
+    labels = _labels(labels_csv, boxes_csv, sources, settings, test_fraction, class_separator)
+    regions = labels.regions()
+    results, reused = _prepare(root, sources, regions, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     named = named_splits(patients, labels)
-    rows += [_row(source, result, patients.get(source, "")) for source, result in results.items()]
-    reasons = Counter(_kind(row) for row in rows if row.status != "crop")
-    rows += labels.missing
+    rows += [image_row(source, result, patients.get(source, "")) for source, result in results.items()]
+    reasons = _reasons(rows)
+    box_rows = [
+        row
+        for source, lesions in labels.lesions.items()
+        for row in report_lesions(lesions, results[source], patients.get(source, ""))
+    ]
+    table_rows = labels.missing + labels.repeated + box_rows
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
-    write_report(output / "report.csv", sorted(rows, key=lambda row: row.source))
+    rows = sorted(rows, key=lambda row: row.source) + table_rows
+    write_report(output / "report.csv", rows)
     _check(output, rows, records, strict)
-    items = [item for record in records for item in _items(record, patients[record.source], labels)]
-    columns = label_columns(items, labels.columns)
+    items = list_items(records, patients, labels)
+    labelled = [item for item in items if item["crop"] == "lesion"] if labels.lesions else items
+    columns = label_columns(labelled, labels.columns, "image" if labels.lesions else "source")
     stratify_key = next((name for name, column in columns.items() if column.is_task), None)
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
     classes = {name: list(column.classes) for name, column in columns.items()}
@@ -140,23 +110,45 @@ def prepare_folder(
         crops=len(items),
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
-        reasons=dict(reasons),
-        rows=len(labels.images) + len(labels.missing),
+        kinds=dict(Counter(item["crop"] for item in items)),
+        lesions=len({item["lesion"] for item in labelled if item.get("lesion")}),
+        boxes=len(box_rows) + len(labels.repeated),
+        box_reasons=_reasons(labels.repeated + box_rows, "error"),
+        reasons=reasons,
+        rows=labels.rows,
         rows_without_image=len(labels.missing),
         labels=columns,
-        remarks=[*labels.remarks, *remarks_on_labels(columns), *remarks_on_patients(labels)],
+        remarks=[
+            *labels.remarks,
+            *remarks_on_boxes(box_rows),
+            *remarks_on_labels(columns),
+            *remarks_on_patients(labels),
+        ],
         dark=sum(record.dark for record in records),
         spatial_dims=dims,
         notices=dict(Counter(notice for record in records for notice in notices(record.header))),
-        pairs=_pairs(records),
+        pairs=count_pairs(records),
     )
 
 
-def _labels(labels_csv: str | os.PathLike[str] | None, sources: Sequence[str], test_fraction: float) -> Labels:
-    """What the table says, nothing without one; see :func:`miram.prepare.labels.read_labels`."""
-    if labels_csv is None:
-        return Labels()
-    labels = read_labels(labels_csv, sources)
+def _labels(
+    labels_csv: str | os.PathLike[str] | None,
+    boxes_csv: str | os.PathLike[str] | None,
+    sources: Sequence[str],
+    settings: CropSettings,
+    test_fraction: float,
+    separator: str,
+) -> Labels:
+    """What the table says, nothing without one."""
+    if labels_csv is not None and boxes_csv is not None:
+        raise InputError("--labels_csv and --boxes_csv are both given; put the labels into the table of boxes")
+    if settings.lesions and boxes_csv is None:
+        raise InputError(f"--crops {settings.crops} cuts lesions; give --boxes_csv, which says where they are")
+    labels = Labels()
+    if labels_csv is not None:
+        labels = read_labels(labels_csv, sources, separator)
+    elif boxes_csv is not None:
+        labels = read_boxes(boxes_csv, sources, separator)
     if test_fraction and any(row.split == "test" for row in labels.images.values()):
         raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
     return labels
@@ -190,6 +182,7 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
 def _prepare(
     root: Path,
     sources: Sequence[str],
+    regions: Mapping[str, Sequence[Box]],
     records: Records,
     settings: CropSettings,
     workers: int | None,
@@ -197,31 +190,16 @@ def _prepare(
     time_limit: float,
 ) -> tuple[dict[str, Record | InputError], int]:
     """Each source's record or error, and how many records an earlier run had left."""
-    records.begin(asdict(settings), overwrite)
-    results: dict[str, Record | InputError | None] = {name: records.load(name, root / name) for name in sources}
+    records.begin(settings.decisive, overwrite)
+    keys = {name: [region.key for region in own] for name, own in regions.items()}
+    results: dict[str, Record | InputError | None] = {
+        name: records.load(name, root / name, keys.get(name, ())) for name in sources
+    }
     todo = [name for name, record in results.items() if record is None]
-    work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key())
+    work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key(), regions=regions)
     done = run_jobs(todo, work, workers, "preparing", time_limit, name=lambda source: str(root / source))
     made = dict(zip(todo, done, strict=True))
     return {name: record or made[name] for name, record in results.items()}, len(sources) - len(todo)
-
-
-def _row(source: str, result: Record | InputError, patient: str) -> ReportRow:
-    if isinstance(result, InputError):
-        return ReportRow(source, "error", str(result))
-    status = "crop" if result.outputs else "skipped"
-    return ReportRow(source, status, result.reason, result.outputs, patient, result.scaling, result.header)
-
-
-def _pairs(records: Sequence[Record]) -> int:
-    """How many images for processing have a twin for presentation: of their study (or patient), side and view."""
-    keys: dict[str, Counter[Any]] = {"FOR PROCESSING": Counter(), "FOR PRESENTATION": Counter()}
-    for record in records:
-        whose, facts = record.study or record.patient, record.facts
-        intent = record.header.get("presentation_intent_type")
-        if whose and intent in keys and facts["view"]:
-            keys[intent][whose, facts["laterality"], record.header["view"]] += 1
-    return sum(count for key, count in keys["FOR PROCESSING"].items() if keys["FOR PRESENTATION"][key])
 
 
 def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:
@@ -242,15 +220,6 @@ def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], s
         )
 
 
-def _items(record: Record, patient: str, labels: Labels) -> list[Item]:
-    """An item per crop: what the header says, then the labels, which may correct it."""
-    row = labels.of(record.source)
-    common = {"mask": None, "patient": patient, "source": as_text(record.source)} | record.facts
-    if row.lesion:
-        common["lesion"] = f"{patient}/{row.lesion}"  # a table may count them patient by patient
-    return [{"image": name} | common | {key: row.labels.get(key) for key in labels.columns} for name in record.outputs]
-
-
 def _describe(root: Path, output: Path) -> dict[str, Any]:
     head = {
         "name": as_text(output.resolve().name),
@@ -261,6 +230,7 @@ def _describe(root: Path, output: Path) -> dict[str, Any]:
     return {**head, "generated": is_generated(root)}
 
 
-def _kind(row: ReportRow) -> str:
-    """A short reason to count by: without the file's name."""
-    return row.reason if row.status == "skipped" else "could not be read"
+def _reasons(rows: Sequence[ReportRow], error: str = "could not be read") -> dict[str, int]:
+    """How many rows gave no crop, by a short reason: without the file's name."""
+    without = [row for row in rows if row.status != "crop"]
+    return dict(Counter(row.reason if row.status == "skipped" else error for row in without))

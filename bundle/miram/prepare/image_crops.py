@@ -3,72 +3,47 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from miram.data.perceptual_hash import perceptual_hash
 from miram.errors import InputError
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.prepared import write_png16, write_volume
-from miram.prepare.records import Record, Records, hash_patient, source_digest
+from miram.prepare.records import Crop, Record, Records, hash_patient, source_digest
+from miram.prepare.regions import Region
 from miram.readers.formats import read_image, without_suffix
 from miram.readers.header_notices import NOTICES, notices
-from miram.readers.image import Image, check_intensity
-from miram.transforms.crops import breast_mask, crop_at, resize_crop, tissue_centers
+from miram.readers.image import Image
+from miram.transforms.crops import breast_mask, crop_at, cut_lesion, resize_crop, tissue_centers
 
-CROPS = ("tissue", "whole")
+NO_BOX = "no box in the table"
 
 
 @dataclass(frozen=True)
-class CropSettings:
-    """
-    What decides the crops.
+class Window:
+    """Pixels of a crop before they are written; see :class:`miram.prepare.records.Crop`."""
 
-    Args:
-        crops: "tissue" (random windows of tissue, in original pixels) or "whole" (the image, resized and padded).
-        crop_size: pixels along each axis; None is 512 for images, 96 for volumes.
-        crops_per_image: windows per image that is larger than a crop ("tissue").
-        min_tissue: share of a window that is tissue ("tissue").
-        spatial_dims: 2 or 3 keeps images or volumes only; None takes what comes.
-        intensity: see :func:`miram.readers.formats.read_image`.
-        max_pixels: larger images are refused.
-        leave_out: images whose headers have one of these :data:`miram.readers.header_notices.NOTICES` are skipped.
-        seed: of the windows.
-    """
-
-    crops: str = "tissue"
-    crop_size: int | None = None
-    crops_per_image: int = 32
-    min_tissue: float = 0.5
-    spatial_dims: int | None = None
-    intensity: str = "stored"
-    max_pixels: int = 400_000_000
-    leave_out: tuple[str, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_intensity(self.intensity)
-        if self.crops not in CROPS:
-            raise InputError(f"crops {self.crops!r} is none of {', '.join(CROPS)}")
-        unknown = [name for name in self.leave_out if name not in NOTICES]
-        if unknown:
-            raise InputError(f"leave_out {unknown[0]!r} is none of {', '.join(NOTICES)}")
-        if self.spatial_dims not in (None, 2, 3):
-            raise InputError(f"spatial_dims is {self.spatial_dims}; give 2 or 3")
-        if self.crops_per_image < 1 or (self.crop_size is not None and self.crop_size < 1):
-            raise InputError("crop_size and crops_per_image are positive numbers")
-        if not 0 < self.min_tissue <= 1:
-            raise InputError(f"min_tissue is {self.min_tissue}; give a share above 0, up to 1")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; give 0 or more")
-
-    def size(self, spatial_dims: int) -> int:
-        """Pixels along each axis of a crop."""
-        return self.crop_size or {2: 512, 3: 96}[spatial_dims]
+    pixels: np.ndarray
+    kind: str
+    mask: np.ndarray | None = None
+    zoom: float = 1.0
+    region: int | None = None
 
 
-def prepare_image(source: str, root: Path, records: Records, settings: CropSettings, key: bytes) -> Record:
+def prepare_image(
+    source: str,
+    root: Path,
+    records: Records,
+    settings: CropSettings,
+    key: bytes,
+    regions: Mapping[str, Sequence[Region]] | None = None,
+) -> Record:
     """
     Read one image, write its crops, and keep the record.
 
@@ -78,63 +53,124 @@ def prepare_image(source: str, root: Path, records: Records, settings: CropSetti
         records: of the prepared folder.
         settings: what decides the crops.
         key: for hashing the patient id.
+        regions: the lesions of each source, where they are known.
 
     Returns:
-        the record; one without outputs tells why the image was skipped.
+        the record; one without crops tells why the image was skipped.
 
     Raises:
-        InputError: if the image cannot be read.
+        InputError: if the image cannot be read, or is a volume with regions.
     """
+    records.discard(source)
+    own = (regions or {}).get(source, ())
+    record = _prepare_image(source, root, records.output_dir, settings, key, own)
+    records.save(record)
+    return record
+
+
+def _prepare_image(
+    source: str, root: Path, output_dir: Path, settings: CropSettings, key: bytes, regions: Sequence[Region]
+) -> Record:
     status = (root / source).stat()
+    common = Record(source, status.st_size, status.st_mtime_ns, regions=tuple(region.key for region in regions))
+    if settings.crops == "lesion" and not regions:
+        return replace(common, reason=NO_BOX)
     image = read_image(root / source, settings.max_pixels, settings.intensity)
+    if regions and image.pixels.ndim != 2:
+        raise InputError(f"{root / source} is a volume, and boxes are for 2D images; remove its rows from the table")
     reason = _reason_to_skip(image, settings)
-    drawn = [] if reason else cut(image.pixels, settings, np.random.default_rng([settings.seed, _number(source)]))
-    windows = [window for window in drawn if window.min() < window.max()]
+    rng = np.random.default_rng([settings.seed, _number(source)])
+    drawn, remarks, about = ([], (), "") if reason else _windows(image.pixels, settings, rng, regions)
+    windows = [window for window in drawn if window.pixels.min() < window.pixels.max()]
     constant = f"{len(drawn) - len(windows)} constant windows left out" if len(windows) < len(drawn) else ""
-    record = Record(
-        source,
-        status.st_size,
-        status.st_mtime_ns,
-        outputs=_write(source, records.output_dir, windows, _crop_spacing(image, settings)),
-        reason=reason or "; ".join(filter(None, (_remark(len(drawn), image, settings), constant, *image.remarks))),
+    return replace(
+        common,
+        crops=_write(source, output_dir, windows, image.spacing),
+        region_remarks=remarks,
+        reason=reason or "; ".join(filter(None, (about, constant, *image.remarks))),
         scaling=image.scaling,
         spatial_dims=image.pixels.ndim,
         dark=int(image.pixels.max()) < 65536 // 4,
         facts={
             "laterality": image.laterality,
             "view": image.view,
-            "spacing": _crop_spacing(image, settings),
+            "spacing": image.spacing,
             "hash": perceptual_hash(image.pixels),
         },
         patient=hash_patient(image.patient, key) if image.patient else None,
         study=hash_patient(image.study, key) if image.study else None,
         header=dict(image.header),
     )
-    records.save(record)
-    return record
 
 
-def cut(pixels: np.ndarray, settings: CropSettings, rng: np.random.Generator) -> list[np.ndarray]:
+def _windows(
+    pixels: np.ndarray, settings: CropSettings, rng: np.random.Generator, regions: Sequence[Region]
+) -> tuple[list[Window], tuple[str, ...], str]:
+    """The windows of an image, a remark on each region, and one on the windows of tissue."""
+    windows, remarks, lesions, known = _cut_regions(pixels, settings, regions)
+    if settings.crops == "lesion":
+        return windows, remarks, "" if windows else "none of its boxes gives a crop"
+    if settings.crops != "whole" and not known:
+        return windows, remarks, "no tissue crops: where one of its lesions lies is not known"
+    others = cut(pixels, settings, rng, lesions)
+    return windows + others, remarks, _remark(len(others), pixels, settings, lesions is not None)
+
+
+def _cut_regions(
+    pixels: np.ndarray, settings: CropSettings, regions: Sequence[Region]
+) -> tuple[list[Window], tuple[str, ...], np.ndarray | None, bool]:
+    """The windows of lesions if wanted, a remark on each region, all lesions' mask, and whether none lacks there."""
+    windows, remarks, known = [], [], True
+    lesions = np.zeros(pixels.shape, bool) if regions else None
+    for number, region in enumerate(regions):
+        try:
+            mask, remark = region.mask(pixels.shape)
+        except InputError as error:
+            remarks.append(str(error))
+            known = False
+            continue
+        constant = "the image has one value there: is the box in its pixels?"
+        remarks.append("; ".join(filter(None, (remark, constant if np.ptp(pixels[mask]) == 0 else ""))))
+        lesions |= mask
+        if settings.lesions:
+            crop, crop_mask, zoom = cut_lesion(pixels, mask, settings.size(2), settings.context)
+            windows.append(Window(crop, "lesion", crop_mask, zoom, number))
+    return windows, tuple(remarks), lesions, known
+
+
+def cut(
+    pixels: np.ndarray, settings: CropSettings, rng: np.random.Generator, lesions: np.ndarray | None = None
+) -> list[Window]:
     """
-    The crops of an image: itself, padded, where it is no larger than one; else as the settings say.
+    The crops of an image but for those of lesions: itself, padded, where it is no larger than one; else as the settings
+    say.
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
         settings: what decides the crops.
         rng: draws the windows.
+        lesions: of the pixels' shape, bool: avoided by windows of tissue, the mask of a whole image.
 
     Returns:
         uint16, each of the settings' size along every axis; none where no tissue was found.
     """
-    size = settings.size(pixels.ndim)
-    if max(pixels.shape) > size and settings.crops == "tissue":
-        mask = breast_mask(pixels)
-        centers = tissue_centers(mask, settings.crops_per_image, size, rng, settings.min_tissue)
-        return [crop_at(pixels, center, size) for center in centers]
-    if max(pixels.shape) > size:
-        scale = size / max(pixels.shape)
+    size, whole = settings.size(pixels.ndim), settings.crops == "whole"
+    if not whole and (max(pixels.shape) > size or lesions is not None):
+        avoid = None if lesions is None else ndimage.binary_dilation(lesions)  # pixels that a box touches, too
+        centers = tissue_centers(breast_mask(pixels), settings.windows, size, rng, settings.min_tissue, avoid)
+        return [Window(crop_at(pixels, center, size), "tissue") for center in centers]
+    zoom = min(1.0, size / max(pixels.shape))
+    mask = None if lesions is None else np.where(_fit(lesions * np.uint16(65535), size) > 32767, 65535, 0)
+    kind = "whole" if whole else "tissue"
+    return [Window(_fit(pixels, size), kind, None if mask is None else mask.astype(np.uint16), zoom)]
+
+
+def _fit(pixels: np.ndarray, size: int) -> np.ndarray:
+    """A whole image, reduced if it is larger than a crop, and padded."""
+    scale = size / max(pixels.shape)
+    if scale < 1:
         pixels = resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
-    return [crop_at(pixels, [length / 2 for length in pixels.shape], size)]
+    return crop_at(pixels, [length / 2 for length in pixels.shape], size)
 
 
 def _reason_to_skip(image: Image, settings: CropSettings) -> str:
@@ -147,38 +183,41 @@ def _reason_to_skip(image: Image, settings: CropSettings) -> str:
     return "constant: every pixel has one value" if image.pixels.min() == image.pixels.max() else ""
 
 
-def _remark(count: int, image: Image, settings: CropSettings) -> str:
+def _remark(count: int, pixels: np.ndarray, settings: CropSettings, has_lesions: bool) -> str:
     """Why there are fewer windows than were asked for; "" where there are as many."""
-    if count == 0:
-        return "no tissue found; try --crops whole"
-    if settings.crops == "whole" or count == settings.crops_per_image:
+    if settings.crops == "whole" or count == settings.windows:
         return ""
-    fits = max(image.pixels.shape) <= settings.size(image.pixels.ndim)
+    if count == 0:
+        return "no tissue crop fits beside its lesions" if has_lesions else "no tissue found; try --crops whole"
+    fits = max(pixels.shape) <= settings.size(pixels.ndim)
     why = "the image is no larger than a crop" if fits else "there are no more different windows of tissue"
-    return f"{count} of {settings.crops_per_image} crops: {why}"
+    return f"{count} of {settings.windows} crops: {why}{', beside its lesions' if has_lesions else ''}"
 
 
-def _crop_spacing(image: Image, settings: CropSettings) -> tuple[float, ...] | None:
-    """mm per pixel of the crops, which are coarser than the image where it was resized."""
-    if image.spacing is None:
-        return None
-    size, longest = settings.size(image.pixels.ndim), max(image.pixels.shape)
-    factor = longest / size if settings.crops == "whole" and longest > size else 1.0
-    return tuple(value * factor for value in image.spacing)
-
-
-def _write(source: str, folder: Path, windows: list[np.ndarray], spacing: tuple[float, ...] | None) -> tuple[str, ...]:
+def _write(source: str, folder: Path, windows: Sequence[Window], spacing: tuple[float, ...] | None) -> tuple[Crop, ...]:
     """Write the crops; their names tell the source's stem, and by a digest of its path tell equal stems apart."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(source).name)[:60]
-    outputs = []
-    for number, window in enumerate(windows):
-        suffix = "png" if window.ndim == 2 else "nii.gz"
-        outputs.append(f"images/{stem}_{source_digest(source)[:8]}_{number:03d}.{suffix}")
-        if window.ndim == 2:
-            write_png16(folder / outputs[-1], window)
+    crops, numbers = [], Counter[bool]()
+    for window in windows:
+        lesion = window.kind == "lesion"
+        name = f"{stem}_{source_digest(source)[:8]}_{'lesion_' * lesion}{numbers[lesion]:03d}"
+        numbers[lesion] += 1
+        suffix = "png" if window.pixels.ndim == 2 else "nii.gz"
+        crop = Crop(f"images/{name}.{suffix}", window.kind, zoom=window.zoom, region=window.region)
+        if window.pixels.ndim == 2:
+            write_png16(folder / crop.image, window.pixels)
         else:
-            write_volume(folder / outputs[-1], window, spacing)
-    return tuple(outputs)
+            write_volume(folder / crop.image, window.pixels, crop_spacing(spacing, window.zoom))
+        if window.mask is not None:
+            crop = replace(crop, mask=f"masks/{name}.png")
+            write_png16(folder / f"masks/{name}.png", window.mask)
+        crops.append(crop)
+    return tuple(crops)
+
+
+def crop_spacing(spacing: Sequence[float] | None, zoom: float) -> tuple[float, ...] | None:
+    """mm per pixel of a crop, which is coarser than its image where it was reduced."""
+    return None if spacing is None else tuple(value / zoom for value in spacing)
 
 
 def _number(source: str) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from miram.prepare.labels import LabelColumn, Labels, as_number
+from miram.prepare.prepared import ReportRow
 
 UNKNOWN_WORDS = {"none", "na", "n/a", "#n/a", "nan", "null", "nil", "unknown", "missing", "?", "-", "--"}
 
@@ -27,6 +28,16 @@ def remarks_on_labels(columns: Mapping[str, LabelColumn]) -> list[str]:
                 f"column {name} has the class {_listed(words)}: only an empty cell is unknown; empty those cells if "
                 "that is meant"
             )
+    return remarks
+
+
+def remarks_on_boxes(rows: Sequence[ReportRow]) -> list[str]:
+    """A line on the boxes that are errors, and one on those that were cut and have a remark."""
+    remarks = []
+    for status, what in (("error", "are errors"), ("crop", "are to be looked at")):
+        found = [row for row in rows if row.status == status and row.reason]
+        if found:
+            remarks.append(f"{len(found)} boxes {what}, the first: {found[0].source}: {found[0].reason}")
     return remarks
 
 

@@ -1,4 +1,4 @@
-"""A CSV of labels as it is written: its columns checked by their headings, its cells still text."""
+"""A CSV of labels or boxes as it is written: its columns checked by their headings, its cells still text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from miram.data.datalist import SPLITS
 from miram.errors import InputError
 
 SPLIT_NAMES = {name: name for name in SPLITS} | {"train": "training", "val": "validation"}
 NAMES = ("image", "patient", "lesion", "split")  # columns that are not labels
-WRITTEN = ("mask", "source", "spacing", "hash")
+BOX = ("x", "y", "width", "height")
+BOX_NAMES = (*NAMES, *BOX, "laterality", "view")  # likewise, of a table of boxes
+WRITTEN = ("mask", "source", "spacing", "hash", "crop", "zoom")
 
 # What may stand around one of `NAMES` in a heading that means it all the same: "Patient ID", "image_path"
 _AROUND = r"(?:uid|id|no|nr|num|number|name|code|key|index|identifier|anon\w*|hash|pseudonym|file|path)"
@@ -22,6 +25,8 @@ _OTHER_WORDS = {
     "image": r"(?:img|png|dcm|dicom|jpe?g|file|path)s?",
     "patient": r"(?:subject|participant|mrn|pid|case(?=.))s?",
     "split": r"(?:subset|partition)s?",
+    "laterality": r"(?:side|breast)s?",
+    "view": r"(?:viewposition|projection)s?",
 }
 
 
@@ -31,26 +36,39 @@ class LabelTable:
     The rows of a table of labels.
 
     Args:
+        path: of the file.
         rows: the number of the line that each ends at, and its cells by column; an empty cell is "".
         columns: those of labels.
         remarks: what was left out of the table, and why.
+        unit: what a row is called by its number.
     """
 
+    path: str | os.PathLike[str]
     rows: list[tuple[int, dict[str, str]]]
     columns: list[str]
     remarks: list[str]
+    unit: str = "line"
+
+    def row_name(self, number: int) -> str:
+        """How the report names a row."""
+        return f"{Path(self.path).name}, {self.unit} {number}"
+
+    def place(self, number: int) -> str:
+        """Where a row is, for an error."""
+        return f"{self.path}, {self.unit} {number}"
 
 
-def read_table(path: str | os.PathLike[str]) -> LabelTable:
+def read_table(path: str | os.PathLike[str], names: Sequence[str] = NAMES) -> LabelTable:
     """
     Read a CSV, separated by commas, semicolons or tabs, with or without a byte order mark.
 
     Args:
         path: the file, in UTF-8.
+        names: the columns that are not labels: `NAMES`, or `BOX_NAMES` of a table of boxes.
 
     Raises:
-        InputError: if it cannot be read, a row has more cells than the heading, a heading is there twice, `image` is
-            missing, or a heading nearly is one of `NAMES`: its column would be taken for a label.
+        InputError: if it cannot be read, a row has more cells than the heading, a heading is there twice, a column that
+            is needed is missing, or a heading nearly is one of `names`: its column would be taken for a label.
     """
     lines = _read_lines(path)
     if not lines:
@@ -61,9 +79,8 @@ def read_table(path: str | os.PathLike[str]) -> LabelTable:
     rows = [
         (number, _cells(path, number, headings, cells)) for number, cells in lines[1:] if any(map(str.strip, cells))
     ]
-    columns = [name for name in headings if name not in NAMES and not _is_nameless(name)]
-    columns, more = _check_headings(path, headings, columns, rows)
-    return LabelTable(rows, columns, remarks + more)
+    columns, more = check_headings(path, headings, rows, names)
+    return LabelTable(path, rows, columns, remarks + more)
 
 
 def _read_lines(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
@@ -107,42 +124,57 @@ def _is_nameless(heading: str) -> bool:
     return re.fullmatch(r"(?:Unnamed: \d+(?:_level_\d+)?)?", heading) is not None
 
 
-def _check_headings(
+def check_headings(
     path: str | os.PathLike[str],
     headings: Sequence[str],
-    columns: Sequence[str],
     rows: Sequence[tuple[int, dict[str, str]]],
+    names: Sequence[str],
 ) -> tuple[list[str], list[str]]:
-    """The label columns without those that only repeat one of `NAMES`, and a remark on each of these."""
+    """
+    Find the columns of labels.
+
+    Returns:
+        their headings, and a remark on each column that is left out since it only repeats one of `names`.
+
+    Raises:
+        InputError: see :func:`read_table`.
+    """
     kept, remarks = [], []
-    for column in columns:
+    for column in (name for name in headings if name not in names and not _is_nameless(name)):
         if column in WRITTEN:
             raise InputError(f"{path}: the column {column!r} is written by the prepare step itself; rename it")
-        meant = _nearly(column)
+        meant = _nearly(column, names)
         if meant in headings:
             remarks.append(f"column {column} of the table beside {meant}: not a label, left out")
             continue
-        meant = meant or _in_other_words(column, (cells[column] for _, cells in rows), headings)
+        meant = meant or _in_other_words(column, (cells[column] for _, cells in rows), headings, names)
         if meant is not None:
             raise InputError(
                 f"{path}: the column {column} would be taken for a label; rename it to {meant} if it tells the "
-                f"{meant}, else give it another name or remove it (names are spelled as {', '.join(NAMES)})"
+                f"{meant}, else give it another name or remove it (names are spelled as {', '.join(names)})"
             )
         kept.append(column)
-    if "image" not in headings:
-        raise InputError(f"{path} has no column 'image'; it has {', '.join(headings)}")
+    _check_needed(path, headings, names)
     return kept, remarks
 
 
-def _nearly(heading: str) -> str | None:
-    """Which of `NAMES` a heading nearly is: in capitals, with spaces, or with "id" behind it."""
-    return next((name for name in NAMES if re.fullmatch(rf"{_AROUND}*{name}s?{_AROUND}*", _plain(heading))), None)
+def _check_needed(path: str | os.PathLike[str], headings: Sequence[str], names: Sequence[str]) -> None:
+    missing = [name for name in ("image", *BOX) if name in names and name not in headings]
+    if missing:
+        corners = "; of a box's corners, width is xmax - xmin and height ymax - ymin"
+        needed = f"; a table of boxes has image, {', '.join(BOX)}{corners}" if BOX[0] in names else ""
+        raise InputError(f"{path} has no column {missing[0]!r}; it has {', '.join(headings)}{needed}")
 
 
-def _in_other_words(heading: str, values: Iterable[str], headings: Sequence[str]) -> str | None:
-    """Which of `NAMES` that the table lacks a column tells, by its heading or, a split, by its cells."""
-    for name, words in _OTHER_WORDS.items():
-        if name not in headings and re.fullmatch(rf"{words}{_AROUND}*", _plain(heading)):
+def _nearly(heading: str, names: Sequence[str]) -> str | None:
+    """Which of `names` a heading nearly is: in capitals, with spaces, or with "id" behind it."""
+    return next((name for name in names if re.fullmatch(rf"{_AROUND}*{name}s?{_AROUND}*", _plain(heading))), None)
+
+
+def _in_other_words(heading: str, values: Iterable[str], headings: Sequence[str], names: Sequence[str]) -> str | None:
+    """Which of `names` that the table lacks a column tells, by its heading or, a split, by its cells."""
+    for name, words in (_OTHER_WORDS).items():
+        if name in names and name not in headings and re.fullmatch(rf"{words}{_AROUND}*", _plain(heading)):
             return name
     given = {value.casefold() for value in values} - {""}
     return "split" if "split" not in headings and given and given <= SPLIT_NAMES.keys() else None

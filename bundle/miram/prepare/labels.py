@@ -1,23 +1,19 @@
-"""Labels and patients of a folder of images: from a CSV, a pattern, DICOM headers, or the file names."""
+"""Labels of a folder of images, from a table."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.files import as_text
-from miram.prepare.label_table import NAMES, SPLIT_NAMES, read_table
+from miram.prepare.label_table import SPLIT_NAMES, LabelTable, read_table
 from miram.prepare.prepared import ReportRow
-from miram.prepare.records import Record
+from miram.prepare.regions import Box
 from miram.prepare.row_images import RowImages
-from miram.readers.formats import without_suffix
 
 Label = str | list[str] | None
 
@@ -43,6 +39,26 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
+class LesionRow:
+    """
+    What a row of a table of boxes says; None is unknown.
+
+    Args:
+        name: of the row, as the report names it.
+        row: what a table of labels says, too.
+        box: where the lesion is; None: the row says that the image shows no lesion.
+        laterality: "LEFT" or "RIGHT".
+        view: "CC", "MLO" or another.
+    """
+
+    name: str
+    row: ImageRow
+    box: Box | None
+    laterality: str | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True)
 class Labels:
     """
     What a table says.
@@ -51,20 +67,34 @@ class Labels:
         images: by source.
         columns: those of labels.
         missing: a report row for each row without an image.
+        repeated: likewise for each row that says the same as another one.
         remarks: what was left out of the table, and why.
+        lesions: of a table of boxes: those of each source.
     """
 
     images: dict[str, ImageRow] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
     missing: list[ReportRow] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
+    repeated: list[ReportRow] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        named = sum(map(len, self.lesions.values())) if self.lesions else len(self.images)
+        return named + len(self.missing) + len(self.repeated)
+
+    def regions(self) -> dict[str, list[Box]]:
+        """The boxes of each source."""
+        return {source: [row.box for row in rows if row.box] for source, rows in self.lesions.items()}
 
     def of(self, source: str) -> ImageRow:
         """What the table says of an image, which may be nothing."""
         return self.images.get(source, ImageRow())
 
 
-def read_labels(path: str | os.PathLike[str], sources: Sequence[str]) -> Labels:
+def read_labels(path: str | os.PathLike[str], sources: Sequence[str], separator: str = SEPARATOR) -> Labels:
     """
     Read the CSV of labels and find each row's image.
 
@@ -74,50 +104,87 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[str]) -> Labels:
             and `split` (training, validation or test), and any other columns as labels. Only an empty cell is unknown.
             A column with `;` in a cell holds several classes a cell, in any order; `;` alone is none of them.
         sources: relative paths of the images.
+        separator: in place of `;`.
 
     Raises:
         InputError: if the table cannot be read (:func:`miram.prepare.label_table.read_table`), names an image twice, a
             name fits several files, a split is not one, or no row names an image.
     """
     table = read_table(path)
-    several = {name for name in table.columns if any(SEPARATOR in cells[name] for _, cells in table.rows)}
-    by_name = RowImages(sources)
+    found, missing = match_rows(table, sources)
+    read = row_reader(table, separator)
     images: dict[str, ImageRow] = {}
-    missing = []
-    for number, cells in table.rows:
-        where = f"{path}, line {number}"
-        row = _image_row(where, cells, table.columns, several)
-        try:
-            source = by_name.find(cells["image"])
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-        if source is None:
-            missing.append(ReportRow(f"{Path(path).name}, line {number}", "error", f"no such image: {cells['image']}"))
-        elif source in images:
-            raise InputError(f"{where}: {source} is there twice; keep one row an image")
-        else:
-            images[source] = row
-    if not images:
-        names = ", ".join(repr(cells["image"]) for _, cells in table.rows[:1])
-        raise InputError(
-            f"{path}: none of its {len(table.rows)} rows names an image ({names}), the first image is {sources[0]!r}; "
-            "give paths relative to the input folder, or file names"
-        )
+    for number, source, cells in found:
+        if source in images:
+            raise InputError(f"{table.place(number)}: {source} is there twice; keep one row an image")
+        images[source] = read(number, cells)
     return Labels(images, table.columns, missing, table.remarks)
 
 
-def _image_row(where: str, cells: Mapping[str, str], columns: Sequence[str], several: set[str]) -> ImageRow:
-    patient, lesion, split = (cells.get(name) or None for name in NAMES[1:])
-    if split is not None and split.lower() not in SPLIT_NAMES:
-        raise InputError(f"{where}: split is {split!r}; give training, validation or test, or leave it empty")
-    labels = {name: _label(cells[name], name in several) for name in columns}
-    return ImageRow(patient, lesion, split and SPLIT_NAMES[split.lower()], labels)
+def match_rows(
+    table: LabelTable, sources: Sequence[str]
+) -> tuple[list[tuple[int, str, dict[str, str]]], list[ReportRow]]:
+    """
+    Find each row's image.
+
+    Args:
+        table: of labels or boxes.
+        sources: relative paths of the images.
+
+    Returns:
+        the number, the image and the cells of each row that has an image, and a report row for each other one.
+
+    Raises:
+        InputError: if a name fits several files, or no row names an image.
+    """
+    by_name = RowImages(sources)
+    found, missing = [], []
+    for number, cells in table.rows:
+        try:
+            source = by_name.find(cells["image"])
+        except InputError as error:
+            raise InputError(f"{table.place(number)}: {error}") from error
+        if source is None:
+            missing.append(ReportRow(table.row_name(number), "error", f"no such image: {cells['image']}"))
+        else:
+            found.append((number, source, cells))
+    if not found:
+        names = ", ".join(repr(cells["image"]) for _, cells in table.rows[:1])
+        raise InputError(
+            f"{table.path}: none of its {len(table.rows)} rows names an image ({names}), the first image is "
+            f"{sources[0]!r}; give paths relative to the input folder, or file names"
+        )
+    return found, missing
 
 
-def _label(cell: str, several: bool) -> Label:
-    if not cell or not several:
+def row_reader(table: LabelTable, separator: str = SEPARATOR) -> Callable[[int, Mapping[str, str]], ImageRow]:
+    """
+    A function that reads a row of a table from its number and its cells.
+
+    Args:
+        table: all of it: one cell with several classes makes its column one of several classes.
+        separator: between the classes of a cell.
+    """
+    if not separator.strip():
+        raise InputError("the separator between classes is empty; give a sign, such as ;")
+    several = {name for name in table.columns if any(separator in cells[name] for _, cells in table.rows)}
+
+    def read(number: int, cells: Mapping[str, str]) -> ImageRow:
+        patient, lesion, split = (cells.get(name) or None for name in ("patient", "lesion", "split"))
+        if split is not None and split.lower() not in SPLIT_NAMES:
+            raise InputError(
+                f"{table.place(number)}: split is {split!r}; give training, validation or test, or leave it empty"
+            )
+        labels = {name: _label(cells[name], separator if name in several else None) for name in table.columns}
+        return ImageRow(patient, lesion, split and SPLIT_NAMES[split.lower()], labels)
+
+    return read
+
+
+def _label(cell: str, separator: str | None) -> Label:
+    if not cell or separator is None:
         return cell or None
-    return sorted({part.strip() for part in cell.split(SEPARATOR)} - {""})
+    return sorted({part.strip() for part in cell.split(separator)} - {""})
 
 
 @dataclass(frozen=True)
@@ -149,10 +216,17 @@ class LabelColumn:
         return len(self.classes) > 1 and not self.is_identifier
 
 
-def label_columns(items: Iterable[Item], columns: Sequence[str]) -> dict[str, LabelColumn]:
-    """Count each column's classes; an image counts once, however many items (crops) were made of it."""
-    images = {item["source"]: item for item in items}.values()
-    return {column: _column([item.get(column) for item in images]) for column in columns}
+def label_columns(items: Iterable[Item], columns: Sequence[str], unit: str = "source") -> dict[str, LabelColumn]:
+    """
+    Count each column's classes.
+
+    Args:
+        items: of the data list.
+        columns: of the table of labels.
+        unit: the key of what counts once: an image, however many items (crops) were made of it.
+    """
+    units = {item[unit]: item for item in items}.values()
+    return {column: _column([item.get(column) for item in units]) for column in columns}
 
 
 def _column(labels: Sequence[Label]) -> LabelColumn:
@@ -160,46 +234,6 @@ def _column(labels: Sequence[Label]) -> LabelColumn:
     counts = Counter(name for label in known for name in (label if isinstance(label, list) else [label]))
     several = any(isinstance(label, list) for label in known)
     return LabelColumn({name: counts[name] for name in _ordered(counts)}, len(known), len(labels) - len(known), several)
-
-
-def assign_patients(
-    records: Sequence[Record], labels: Labels, pattern: str | None
-) -> tuple[dict[str, str], Counter[str]]:
-    """
-    Name each image's patient: by the CSV, else by `pattern`, else by the DICOM header, else one patient a file.
-
-    A DICOM image without PatientID belongs to the patient of its study, or else the study is taken for a patient. DICOM
-    patients are counted in the order of the files (`patient_0001`, ...): nothing of their ids is left.
-
-    Args:
-        records: of the images, in the order of the data list.
-        labels: what the table says, for its column `patient`.
-        pattern: a regular expression with one group, searched for in the relative path.
-
-    Returns:
-        source -> patient, and how many images each of the origins "csv", "pattern", "dicom", "study" and "file" named.
-
-    Raises:
-        InputError: if the pattern is not one, or an image has no match.
-    """
-    expression = _compile(pattern)
-    numbers: dict[str, int] = {}
-    of_study = {record.study: record.patient for record in records if record.study and record.patient}
-    patients, origins = {}, Counter[str]()
-    for record in records:
-        from_csv = labels.of(record.source).patient
-        if from_csv:
-            patient, origin = from_csv, "csv"
-        elif expression is not None:
-            patient, origin = _match(expression, as_text(record.source)), "pattern"
-        elif key := record.patient or of_study.get(record.study or "") or record.study:
-            number = numbers.setdefault(key, len(numbers) + 1)
-            patient, origin = f"patient_{number:04d}", "dicom" if record.patient else "study"
-        else:
-            patient, origin = without_suffix(as_text(record.source)).as_posix(), "file"
-        patients[record.source] = patient
-        origins[origin] += 1
-    return patients, origins
 
 
 def _ordered(values: Iterable[str]) -> list[str]:
@@ -216,22 +250,3 @@ def as_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and "_" not in text else None
-
-
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--patient_pattern {pattern!r} is not a regular expression: {error}") from error
-    if expression.groups != 1:
-        raise InputError(f"--patient_pattern {pattern!r} has {expression.groups} groups; put ( ) around the patient")
-    return expression
-
-
-def _match(expression: re.Pattern[str], source: str) -> str:
-    match = expression.search(source)
-    if match is None or not match[1]:
-        raise InputError(f"--patient_pattern {expression.pattern!r} finds no patient in {source}; widen the pattern")
-    return match[1]

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,31 @@ from typing import Any
 from miram.errors import InputError
 from miram.files import atomic_write, path_inside, write_text
 from miram.prepare.prepared import refuse_links
+
+
+@dataclass(frozen=True)
+class Crop:
+    """
+    One crop of an image.
+
+    Args:
+        image: its file, relative to the prepared folder.
+        kind: "tissue", "whole" or "lesion".
+        mask: the file of its mask, likewise, where it has one.
+        zoom: pixels of the crop per pixel of the source: 1 at native resolution, less if reduced.
+        region: which of the image's regions it is cut around, by number.
+    """
+
+    image: str
+    kind: str
+    mask: str | None = None
+    zoom: float = 1.0
+    region: int | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files written."""
+        return (self.image,) if self.mask is None else (self.image, self.mask)
 
 
 @dataclass(frozen=True)
@@ -26,12 +52,14 @@ class Record:
         source: relative path.
         size: of the source in bytes; with `modified` it tells whether the source has changed.
         modified: time of the last change, in ns.
-        outputs: crops, relative to the prepared folder; none where the image was skipped.
+        crops: what was cut from it; none where the image was skipped.
+        regions: the keys of the regions that decided the crops (:class:`miram.prepare.regions.Region`).
+        region_remarks: for each of them why it has no crop, or what to know of it; "" for nothing.
         reason: why it was skipped, or gave fewer crops than were asked for.
         scaling: see :class:`miram.readers.image.Image`.
         spatial_dims: 2 or 3.
         dark: whether the brightest pixel is below a quarter of the range.
-        facts: what the header says, for the data list ("laterality", "view", "spacing").
+        facts: what is known of the image, for the data list ("laterality", "view", "spacing", "hash").
         patient: a keyed hash of the DICOM PatientID, where there is one.
         study: a keyed hash of the DICOM StudyInstanceUID, where there is one.
         header: what the header says that may mislead a training, for the report (:class:`miram.readers.image.Image`).
@@ -40,7 +68,9 @@ class Record:
     source: str
     size: int
     modified: int
-    outputs: tuple[str, ...] = ()
+    crops: tuple[Crop, ...] = ()
+    regions: tuple[Any, ...] = ()
+    region_remarks: tuple[str, ...] = ()
     reason: str = ""
     scaling: str = ""
     spatial_dims: int = 2
@@ -49,6 +79,11 @@ class Record:
     patient: str | None = None
     study: str | None = None
     header: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All files written, relative to the prepared folder."""
+        return tuple(name for crop in self.crops for name in crop.files)
 
 
 class Records:
@@ -87,17 +122,30 @@ class Records:
             _compare(self.output_dir, _read_settings(path), json.loads(text))  # a tuple is written as a list
         write_text(path, text + "\n")
 
-    def load(self, source: str, path: Path) -> Record | None:
-        """The record of a source, if it has not changed since and all of its crops are there."""
+    def load(self, source: str, path: Path, regions: Sequence[Any] = ()) -> Record | None:
+        """
+        The record of a source, if all of its crops are there and nothing that decides them has changed since.
+
+        Args:
+            source: relative path.
+            path: of the source.
+            regions: the keys of its regions now.
+        """
         try:
-            values = json.loads(self._path(source).read_text(encoding="utf-8"))
-            record = Record(**(values | {"outputs": tuple(values["outputs"])}))
+            record = _read_record(self._path(source))
             written = [path_inside(self.output_dir, name) for name in record.outputs]
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         status = path.stat()
-        current = (record.size, record.modified) == (status.st_size, status.st_mtime_ns)
-        return record if current and all(output.is_file() for output in written) else None
+        before, now = (record.size, record.modified, *record.regions), (status.st_size, status.st_mtime_ns, *regions)
+        return record if before == now and all(output.is_file() for output in written) else None
+
+    def discard(self, source: str) -> None:
+        """Remove a source's crops, then its record: a run that is stopped in between finds a crop missing."""
+        path = self._path(source)
+        for name in _outputs(path):
+            path_inside(self.output_dir, name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
     def save(self, record: Record) -> None:
         """Keep a record; its crops must have been written before."""
@@ -143,12 +191,18 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged; give --overwrite, or another --output_dir") from error
 
 
-def _outputs(path: Path) -> list[str]:
-    """The crops that a record names; none if it is damaged, as a run that was killed cannot leave it."""
+def _read_record(path: Path) -> Record:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    lists = {name: tuple(values[name]) for name in ("regions", "region_remarks")}
+    return Record(**(values | lists | {"crops": tuple(Crop(**crop) for crop in values["crops"])}))
+
+
+def _outputs(path: Path) -> tuple[str, ...]:
+    """The files that a record names; none if it is missing, or damaged as no killed run leaves it."""
     try:
-        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["outputs"]]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return []
+        return _read_record(path).outputs
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ()
 
 
 def source_digest(source: str) -> str:

@@ -122,7 +122,12 @@ def breast_mask(image: np.ndarray, working_size: int = 512) -> np.ndarray:
 
 
 def tissue_centers(
-    mask: np.ndarray, count: int, size: int | Sequence[int], rng: np.random.Generator, min_tissue: float = 0.5
+    mask: np.ndarray,
+    count: int,
+    size: int | Sequence[int],
+    rng: np.random.Generator,
+    min_tissue: float = 0.5,
+    avoid: np.ndarray | None = None,
 ) -> list[tuple[int, ...]]:
     """
     Draw different windows of tissue, uniformly from all that contain enough of it.
@@ -136,16 +141,20 @@ def tissue_centers(
         rng: the random generator.
         min_tissue: smallest share of a window that is tissue; of a window larger than the image, only the part inside
             the image counts.
+        avoid: of the mask's shape, bool: lesions, of which no window contains a pixel.
 
     Returns:
-        up to `count` centres (row, column[, slice]) for :func:`crop_at`; none if the mask is empty.
+        up to `count` centres (row, column[, slice]) for :func:`crop_at`; none without tissue, or if no window is free.
     """
     sizes = _per_axis(size, mask.ndim)
     starts = [_window_starts(length, width) for length, width in zip(mask.shape, sizes, strict=True)]
     shares = _window_shares(mask, starts, sizes)
     if shares.max() == 0:
         return []
-    candidates = np.argwhere(shares >= min(min_tissue, shares.max()))
+    allowed = shares >= min(min_tissue, shares.max())
+    if avoid is not None:
+        allowed &= _window_shares(avoid, starts, sizes) == 0
+    candidates = np.argwhere(allowed)
     chosen = candidates[rng.choice(len(candidates), size=min(count, len(candidates)), replace=False)]
     return [
         tuple(int(start[index]) + width // 2 for start, index, width in zip(starts, window, sizes, strict=True))

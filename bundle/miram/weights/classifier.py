@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,15 @@ def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> No
         raise InputError(f"{path} is damaged: its thresholds are not a dictionary of levels and classes")
 
 
-def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[str, Any]]:
+def load_classifier(
+    path: str | os.PathLike[str], make: Callable[..., nn.Module] = ViTClassifier
+) -> tuple[Any, dict[str, Any]]:
     """
     Read a classifier on the CPU, in evaluation mode. Nothing in the file is executed.
+
+    Args:
+        path: `model.pt`.
+        make: builds the network from the file's "network_def".
 
     Returns:
         the network, and the rest of the file: "network_def", "task", "preprocessing", "provenance"; in older files also
@@ -132,7 +138,7 @@ def load_classifier(path: str | os.PathLike[str]) -> tuple[ViTClassifier, dict[s
     if "label_size" in content["preprocessing"]:  # the earlier name
         content["preprocessing"]["field_of_view"] = content["preprocessing"].pop("label_size")  # the earlier name
     network_def, encoder = content["network_def"], content["network_def"].get("encoder")
-    check_fits(path, lambda: ViTClassifier(**network_def), encoder if isinstance(encoder, dict) else {}, state)
-    network = ViTClassifier(**network_def)
+    check_fits(path, lambda: make(**network_def), encoder if isinstance(encoder, dict) else {}, state)
+    network = make(**network_def)
     network.load_state_dict(state, strict=True)
     return network.eval(), content

@@ -12,11 +12,12 @@ import pandas as pd
 from miram.data.datalist import DEMONSTRATION, says_generated
 from miram.files import write_json, write_text
 from studies.comparison.figure import plot_comparison
+from studies.comparison.settings import Settings
 
 
 def write_comparison(
     table: pd.DataFrame,
-    output_dir: Path,
+    settings: Settings,
     datalist: Mapping[str, Any],
     level: str = "lesion",
     margin: float = 0.02,
@@ -25,9 +26,11 @@ def write_comparison(
     """
     Write comparison.csv, comparison.md and comparison.png, and comparison.json with their provenance.
 
+    A probe and a number of folds are in the names of the files: comparison_linear_probe_5_folds.csv.
+
     Args:
         table: what :func:`studies.comparison.results.comparison_table` returns.
-        output_dir: the folder.
+        settings: settings of the comparison.
         datalist: names the data; figures from generated data are called a demonstration.
         level: the unit that the table counts.
         margin: margin of the verdicts.
@@ -37,25 +40,35 @@ def write_comparison(
     Returns:
         the files.
     """
-    paths = [output_dir / f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
+    name = "comparison" if settings.mode == "finetune" else f"comparison_{settings.mode}"
+    name += f"_{settings.folds}_folds" if settings.folds else ""
+    paths = [settings.output_dir / f"{name}.{suffix}" for suffix in ("csv", "md", "png", "json")]
     banner = DEMONSTRATION if says_generated(datalist) else ""
     write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
-    write_text(paths[1], markdown(table, str(datalist.get("name", "")), banner, level, margin))
+    tested = how_tested(str(datalist.get("name", "unnamed data")), settings)
+    write_text(paths[1], markdown(table, tested, banner, level, margin))
     own = table[table["reference"] == ""]
-    title = f"Test split of {datalist.get('name', 'unnamed data')}, per {level}, mean over {_seeds(table)}"
+    title = f"{tested}, per {level}, mean over {_seeds(table)}"
     plot_comparison(own, paths[2], f"{title}\n{banner}".strip())
     facts = {"data": datalist.get("name"), "level": level, "margin": margin, "provenance": dict(provenance or {})}
     write_json(paths[3], facts)
     return paths
 
 
-def markdown(table: pd.DataFrame, data: str, banner: str, level: str, margin: float) -> str:
+def how_tested(data: str, settings: Settings) -> str:
+    """On which patients of the data the methods were tested, and by which probe, if by one."""
+    folds = f"{settings.folds}-fold cross-validation over the patients" if settings.folds else "Test split"
+    probe = "" if settings.mode == "finetune" else f", {settings.mode.replace('_', ' ')}"
+    return f"{folds} of {data}{probe}"
+
+
+def markdown(table: pd.DataFrame, tested: str, banner: str, level: str, margin: float) -> str:
     """The table for readers: for each task and label fraction, one row per method."""
     lines = ["# Comparison", ""]
     if banner:
         lines += [f"**{banner}**", ""]
     lines += [
-        f"Test split of {data}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
+        f"{tested}, per {level}. Means over {_seeds(table)}, with 95 % intervals over patients and "
         "seeds; differences are paired, row minus column. Verdicts are on the AUC: superior (interval above 0), not "
         f"inferior (above -{margin:g}), inferior (below -{margin:g}), otherwise inconclusive. Times are means of "
         "training over seeds; operations are counted, not measured.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import nn
 from miram.data.tasks import applicable_items, find_task
 from miram.networks.two_views import TwoViewNetwork
 from studies.benchmark.step_cost import step_cost, training_step_cost
+from studies.comparison.folds import fold_lists
 from studies.comparison.plan import Step, effective_config
 from studies.comparison.run import is_finished
 from studies.comparison.settings import Settings
@@ -24,7 +25,7 @@ from studies.comparison.settings import Settings
 def training_seconds(
     plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float
 ) -> dict[str, float]:
-    """The mean seconds, over seeds, of pretraining and of fine-tuning; 0 for a stage that a method does not have."""
+    """The mean seconds, over seeds and folds, of pretraining and of fine-tuning; 0 for a stage that a method lacks."""
     own = [step for step in plan if step.method == method]
     tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
     return {
@@ -33,9 +34,10 @@ def training_seconds(
     }
 
 
-def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any]) -> float:
+def pretraining_flops(plan: Sequence[Step], method: str, datalists: Mapping[str, dict[str, Any]]) -> float:
     """
-    The floating-point operations of a method's whole pretraining, counted exactly; 0 without pretraining.
+    The floating-point operations of a method's whole pretraining, counted exactly; 0 without pretraining. With folds it
+    is that of the first.
 
     They include forward and backward passes on every training image in every epoch, but not validation.
     """
@@ -43,13 +45,14 @@ def pretraining_flops(plan: Sequence[Step], method: str, datalist: dict[str, Any
     if step is None:
         return 0.0
     config = effective_config(step)
-    return float(_flops_per_image(config)) * len(datalist["training"]) * int(config["max_epochs"])
+    return float(_flops_per_image(config)) * len(datalists[step.fold]["training"]) * int(config["max_epochs"])
 
 
 def _flops_per_image(config: dict[str, Any]) -> int:
     """The operations of a training step with the config's network and loss."""
     parser = ConfigParser(config)
-    parser.get_parsed_content("imports")
+    if "imports" in config:
+        parser.get_parsed_content("imports")
     names = ("network_def", "loss_function", "field_of_view", "in_channels", "mask_ratio")
     network, loss_function, size, channels, mask_ratio = (parser.get_parsed_content(name) for name in names)
     if isinstance(network, TwoViewNetwork):
@@ -75,14 +78,15 @@ class _TwoViewStep(nn.Module):
         return (first.T @ second).sum()
 
 
-def describe_plan(plan: Sequence[Step], settings: Settings, datalist: dict[str, Any], jobs: int = 1) -> str:
+def describe_plan(plan: Sequence[Step], settings: Settings, jobs: int = 1) -> str:
     """List the steps, which of them are finished, and an estimated time for the others, where possible."""
+    datalists = fold_lists(settings)
     lines, total, unknown = [], 0.0, 0
     for number, step in enumerate(plan, 1):
         if is_finished(step, settings):
             state = "finished"
         else:
-            seconds = estimate_seconds(step, plan, settings, datalist)
+            seconds = estimate_seconds(step, plan, settings, datalists[step.fold])
             total += 0 if seconds is None else seconds
             unknown += seconds is None
             state = "time unknown" if seconds is None else f"about {seconds / 60:.1f} min"
@@ -100,9 +104,9 @@ def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datal
         seconds; for training, the time per iteration times the iterations, otherwise the mean; None if nothing was
         measured.
     """
-    alike = [other for other in plan if other.stage == step.stage]
+    alike = [other for other in plan if (other.stage, other.mode) == (step.stage, step.mode)]
     for others in ([other for other in alike if other.method == step.method], alike):
-        if step.stage in ("pretrain", "finetune"):
+        if step.stage in ("pretrain", "finetune") and step.mode != "linear_probe":
             rates = [rate for other in others if (rate := _seconds_per_iteration(other, settings)) is not None]
             factor = iterations(step, datalist)
         else:
@@ -141,7 +145,8 @@ def _seconds_per_iteration(step: Step, settings: Settings) -> float | None:
 
 def _history(step: Step, settings: Settings) -> pd.DataFrame | None:
     path = settings.output_dir / step.name / "history.csv"
-    return pd.read_csv(path) if path.is_file() else None
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return table if "seconds" in table else None  # a linear probe's table has no epochs
 
 
 def _finished_seconds(step: Step, settings: Settings) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 import miram
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
+from studies.comparison.folds import dataset_dir_of, fold_names
 from studies.comparison.settings import BASELINES, UNTRAINED, Settings
 
 ROOT = Path(miram.__file__).parents[2]
@@ -43,6 +44,8 @@ class Step:
         configs: the config files; later ones take precedence.
         overrides: config values that replace those of the files; paths are added when the step runs.
         after: the step whose output it starts from.
+        fold: the name of its fold; empty without cross-validation.
+        mode: how the encoder is judged; in pretraining and of the floor always "finetune".
     """
 
     stage: str
@@ -53,11 +56,16 @@ class Step:
     configs: tuple[Path, ...]
     overrides: Mapping[str, Any]
     after: Step | None = None
+    fold: str = ""
+    mode: str = "finetune"
 
     @property
     def name(self) -> str:
-        """Its folder within the comparison's: stage/method/task/fraction/seed."""
-        parts = [self.stage, None if self.method == self.stage else self.method, self.task]
+        """Its folder within the comparison's: stage/method/fold/task/fraction/seed; a probe is a stage of its own."""
+        stage = self.stage
+        if self.mode != "finetune":
+            stage = {"finetune": self.mode, "evaluate": f"evaluate_{self.mode}"}[stage]
+        parts = [stage, None if self.method == self.stage else self.method, self.fold, self.task]
         parts.append(None if self.label_fraction is None else f"fraction_{self.label_fraction:g}")
         return "/".join(part for part in [*parts, f"seed_{self.seed}"] if part)
 
@@ -69,7 +77,8 @@ class Step:
 
 def make_plan(settings: Settings) -> list[Step]:
     """
-    All steps in the order in which they run: seed by seed, so that each finished seed is a small comparison.
+    All steps in the order in which they run: seed by seed, so that each finished seed is a small comparison, and within
+    a seed fold by fold.
 
     Raises:
         InputError: if an override sets a value that the config does not have, pretraining would read another split
@@ -77,11 +86,12 @@ def make_plan(settings: Settings) -> list[Step]:
     """
     _check_images_of_pretraining(settings)
     steps: list[Step] = []
-    for seed in settings.seeds:
-        pretrained = {name: _pretrain(settings, name, seed) for name in settings.all_methods if name not in UNTRAINED}
+    for seed, fold in product(settings.seeds, fold_names(settings)):
+        trained = [name for name in settings.all_methods if name not in (*UNTRAINED, *settings.backbones)]
+        pretrained = {name: replace(_pretrain(settings, name, seed), fold=fold) for name in trained}
         steps += pretrained.values()
         for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
-            steps += _classify(settings, method, seed, task, share, pretrained.get(method))
+            steps += _classify(settings, method, seed, fold, task, share, pretrained.get(method))
     for step in steps:
         _check(step)
     return steps
@@ -98,11 +108,15 @@ def effective_config(step: Step) -> dict[str, Any]:
 def identity(step: Step, settings: Settings) -> dict[str, Any]:
     """Everything that determines a step's result, ready for JSON: the same identity gives the same result."""
     config = json.dumps(effective_config(step), sort_keys=True, default=str) if step.configs else ""
+    given = {"fold": f"{step.fold} by {settings.tasks[0]}"} if step.fold else {}
+    if step.stage == "finetune" and step.method in settings.backbones:
+        given["backbone_sha256"] = hashlib.sha256(settings.backbones[step.method].read_bytes()).hexdigest()
     return {
         "step": step.name,
         "overrides": json.loads(json.dumps(dict(step.overrides), default=str)),
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "datalist_sha256": hashlib.sha256((settings.dataset_dir / FILE_NAME).read_bytes()).hexdigest(),
+        **given,
         "after": identity(step.after, settings) if step.after else None,
     }
 
@@ -110,7 +124,8 @@ def identity(step: Step, settings: Settings) -> dict[str, Any]:
 def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
     """The step's overrides with the paths of this run; no data are generated, since the folder exists."""
     root = settings.output_dir.resolve()
-    paths = {"dataset_dir": str(settings.dataset_dir.resolve()), "output_dir": str(root / step.name)}
+    data = dataset_dir_of(step.fold, settings).resolve()
+    paths = {"dataset_dir": str(data), "output_dir": str(root / step.name)}
     if step.after is not None:
         given = {"finetune": "pretrained", "evaluate": "model"}[step.stage]
         paths[given] = str(root / step.after.name / OUTPUTS[step.after.stage])
@@ -128,24 +143,39 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
 
 
 def _classify(
-    settings: Settings, method: str, seed: int, task: str, share: float, pretrained: Step | None
+    settings: Settings, method: str, seed: int, fold: str, task: str, share: float, pretrained: Step | None
 ) -> list[Step]:
     """Fine-tuning and evaluation; for the floor, one step that does both."""
+    make = functools.partial(Step, method=method, seed=seed, task=task, label_fraction=share, fold=fold)
     if method == "floor":
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
-        return [Step("floor", method, seed, task, share, (), {"allow_leakage": allowed} if allowed else {})]
-    overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
-    if pretrained is None:
-        config = effective_config(_pretrain(settings, "miram", seed))
-        overrides |= {"pretrained": "none"} | {name: config[name] for name in ENCODER}
-    overrides |= settings.overrides.get("finetune", {})
-    tuned = Step("finetune", method, seed, task, share, _configs(settings, "finetune"), overrides, pretrained)
+        return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
+    make = functools.partial(make, mode=settings.mode)
+    overrides = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
+    overrides |= _start(settings, method, seed) | settings.overrides.get("finetune", {})
+    configs = _configs(settings, "finetune")
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
-    return [tuned, Step("evaluate", method, seed, task, share, _configs(settings, "evaluate"), judged, tuned)]
+    if method == "cnn":
+        configs += (ROOT / "configs/cnn.yaml",)
+        overrides |= settings.overrides.get("cnn", {})
+        judged |= {"classifier#_target_": "studies.comparison.cnn.load_trained_cnn", "num_cases": 0}  # no attention
+    tuned = make("finetune", configs=configs, overrides=overrides, after=pretrained)
+    return [tuned, make("evaluate", configs=_configs(settings, "evaluate"), overrides=judged, after=tuned)]
+
+
+def _start(settings: Settings, method: str, seed: int) -> dict[str, Any]:
+    """What fine-tuning starts from, where it is not a pretraining of this comparison."""
+    if method in settings.backbones:
+        return {"pretrained": str(settings.backbones[method].resolve())}
+    if method not in UNTRAINED:
+        return {}
+    config = effective_config(_pretrain(settings, "miram", seed))
+    return {"pretrained": "none"} | {name: config[name] for name in ENCODER}
 
 
 def _configs(settings: Settings, stage: str) -> tuple[Path, ...]:
-    return (ROOT / f"configs/{stage}.yaml", *(path.resolve() for path in settings.overlays))
+    own = [stage, settings.mode] if stage == "finetune" and settings.mode != "finetune" else [stage]
+    return (*(ROOT / f"configs/{name}.yaml" for name in own), *(path.resolve() for path in settings.overlays))
 
 
 @functools.cache
@@ -164,7 +194,7 @@ def _check(step: Step) -> None:
         )
     if step.stage == "pretrain":
         _check_pretraining(step)
-    if step.stage == "finetune":
+    if step.stage == "finetune" and step.mode != "linear_probe":  # which has no epochs
         _check_fine_tuning(step)
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from miram.data.datalist import FILE_NAME, read_datalist
 from miram.data.tasks import Task, find_task
 from miram.metrics.aggregate import Level
 from miram.metrics.bootstrap import Bootstrap, Estimate
 from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
 from miram.metrics.scores import Key
 from studies.comparison.cost import pretraining_flops, training_seconds
+from studies.comparison.folds import fold_lists
 from studies.comparison.plan import Step
 from studies.comparison.settings import Settings
 
 METRICS: Mapping[str, Key] = {"AUC": ("auc", ""), "AP": ("average_precision", "")}
-REFERENCES = ("mae", "barlow_twins", "scratch")
+REFERENCES = ("mae", "barlow_twins", "scratch", "cnn")
 
 
 def comparison_table(
@@ -31,7 +31,7 @@ def comparison_table(
     bootstrap: Bootstrap | None = None,
 ) -> pd.DataFrame:
     """
-    Every method's metrics, and its differences from the baselines and from no pretraining.
+    Every method's metrics, and its differences from the baselines, from no pretraining and from the CNN.
 
     Args:
         plan: the finished steps.
@@ -47,8 +47,10 @@ def comparison_table(
         (images, lesions or patients), `patients`, the mean seconds of training, `pretraining_seconds` and
         `finetuning_seconds`, and the counted operations of a pretraining, `pretraining_flops`.
     """
-    datalist = read_datalist(settings.dataset_dir / FILE_NAME)
-    flops = {step.method: pretraining_flops(plan, step.method, datalist) for step in plan if step.stage == "pretrain"}
+    datalists = fold_lists(settings)
+    datalist = next(iter(datalists.values()))
+    pretrained = {step.method for step in plan if step.stage == "pretrain"}
+    flops = {method: pretraining_flops(plan, method, datalists) for method in pretrained}
     rows: list[dict[str, object]] = []
     for name, share in product(settings.tasks, settings.label_fractions):
         task = find_task(datalist, name)
@@ -64,12 +66,16 @@ def comparison_table(
 
 
 def _methods(plan: Sequence[Step], settings: Settings, task: str, share: float) -> dict[str, Method]:
-    """The predictions of all seeds, by method."""
-    frames: dict[str, list[pd.DataFrame]] = {}
+    """The predictions of all seeds, by method; those of a seed's folds make one table."""
+    frames: dict[str, dict[int, list[pd.DataFrame]]] = {}
     for step in plan:
         if step.is_result and (step.task, step.label_fraction) == (task, share):
-            frames.setdefault(step.method, []).append(_read(settings.output_dir / step.name / "predictions.csv"))
-    return {name: Method(name, tables) for name, tables in frames.items()}
+            seeds = frames.setdefault(step.method, {})
+            seeds.setdefault(step.seed, []).append(_read(settings.output_dir / step.name / "predictions.csv"))
+    return {
+        name: Method(name, [pd.concat(folds, ignore_index=True) for folds in seeds.values()])
+        for name, seeds in frames.items()
+    }
 
 
 def _read(path: Path) -> pd.DataFrame:

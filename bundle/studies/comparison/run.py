@@ -20,6 +20,7 @@ from miram.errors import InputError
 from miram.files import write_json, write_text
 from miram.jobs import available_cores
 from studies.comparison.floor import run_floor
+from studies.comparison.folds import dataset_dir_of, write_folds
 from studies.comparison.lanes import run_side_by_side
 from studies.comparison.plan import OUTPUTS, ROOT, Step, identity, run_overrides
 from studies.comparison.settings import Settings
@@ -48,6 +49,7 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
     if lanes < 1:
         raise InputError(f"jobs is {lanes}; at least one step must run")
     check_arguments(plan, settings)
+    write_folds(settings)
     rest = [step for step in plan if not is_finished(step, settings)]
     logger.info("%d steps, %d of them finished before", len(plan), len(plan) - len(rest))
     processes = StepProcesses(lanes)
@@ -134,7 +136,8 @@ class StepProcesses:
         """
         if step.task is not None and step.label_fraction is not None and step.stage == "floor":
             allowed = step.overrides.get("allow_leakage")
-            run_floor(settings.dataset_dir, _folder(step, settings), step.task, step.label_fraction, step.seed, allowed)
+            data = dataset_dir_of(step.fold, settings)
+            run_floor(data, _folder(step, settings), step.task, step.label_fraction, step.seed, allowed)
             return
         overrides = _folder(step, settings) / "overrides.yaml"
         write_text(overrides, yaml.safe_dump(run_overrides(step, settings), sort_keys=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any
 
 import yaml
 
-from miram.data.datalist import FILE_NAME, read_datalist, remedy_of_empty
+from miram.data.datalist import FILE_NAME, describe, read_datalist, remedy_of_empty
 from miram.data.tasks import find_task
 from miram.errors import InputError
+from miram.weights.pretrained import read_pretrained
 
 BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
-UNTRAINED = ("scratch", "floor")  # without pretraining
+UNTRAINED = ("scratch", "cnn", "floor")  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
-STAGES = ("pretrain", *BASELINES, "finetune", "evaluate")
+MODES = ("finetune", "linear_probe", "attentive_probe")  # the probes have an overlay with their name
+STAGES = ("pretrain", *BASELINES, "finetune", "cnn", "evaluate")
 # Ids that the plan sets for each step.
 PLANNED = (
     "dataset_dir",
     "label_fraction",
+    "mode",
     "model",
     "output_dir",
     "prepare_data",
@@ -38,16 +42,20 @@ class Settings:
     What is compared.
 
     Args:
-        dataset_dir: a prepared folder with a test split.
+        dataset_dir: a prepared folder; with a test split, unless there are folds.
         output_dir: where a folder per step, and the table, are written.
-        methods: any of miram, mae, barlow_twins, scratch (no pretraining) and floor (classical features).
+        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights) and
+            floor (classical features).
         tasks: tasks of the data list.
         seeds: every method is trained once per seed; the seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.
         variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
+        backbones: pretrained weights by the name of a further method, which is not pretrained here.
         overlays: config files for all stages, after the stage's own.
+        folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
+        mode: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is.
         overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
-            "finetune" and "evaluate".
+            "finetune" (all methods), "cnn" (only its training) and "evaluate".
     """
 
     dataset_dir: Path
@@ -58,16 +66,25 @@ class Settings:
     label_fractions: Sequence[float] = (0.1, 1.0)
     variants: Sequence[Path] = ()
     overlays: Sequence[Path] = ()
+    backbones: Mapping[str, Path] = field(default_factory=dict)
+    folds: int = 0
+    mode: str = "finetune"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that does not need the content of a config."""
-        _check_members("methods", self.methods, METHODS)
+        if self.methods or not self.backbones:
+            _check_members("methods", self.methods, METHODS)
+        _check_members("mode", [self.mode], MODES)
+        if self.mode != "finetune" and "cnn" in self.methods:
+            raise InputError(f"the cnn has no pretrained features to judge by {self.mode}; leave it out of the methods")
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
         wrong = [share for share in self.label_fractions if not 0 < share <= 1]
         if wrong:
             raise InputError(f"label fraction {wrong[0]} is not above 0 and at most 1")
+        if self.folds < 0 or self.folds == 1:
+            raise InputError(f"folds is {self.folds}; give 2 or more, or leave it out to test the folder's test split")
         planned = [key for values in self.overrides.values() for key in values if key in PLANNED]
         if planned:
             raise InputError(f"{planned[0]!r} is set by the comparison's own options; remove it from the overrides")
@@ -77,17 +94,25 @@ class Settings:
         taken = [path for path in self.variants if path.stem in METHODS]
         if taken:
             raise InputError(f"{taken[0]}: {taken[0].stem!r} is already a method; use --methods, or rename the file")
-        _check_members("methods and variants", self.all_methods)
+        self._check_backbones()
+        _check_members("methods, variants and backbones", self.all_methods)
 
     @property
     def all_methods(self) -> list[str]:
-        """The methods, followed by the names of the variants."""
-        return [*self.methods, *(path.stem for path in self.variants)]
+        """The methods, followed by the names of the variants and of the backbones."""
+        return [*self.methods, *(path.stem for path in self.variants), *self.backbones]
+
+    def _check_backbones(self) -> None:
+        for name, path in self.backbones.items():
+            if name in METHODS or not re.fullmatch(r"[\w-][\w.-]*", name):
+                raise InputError(f"{name}={path}: give the backbone another name, of letters, digits, - and _")
+            if not path.is_file():
+                raise InputError(f"{name}: there is no {path}; give the path of a backbone.pt or of public weights")
 
 
 def check_data(settings: Settings) -> dict[str, Any]:
     """
-    Check that the prepared folder has the tasks and a test split whose patients are not in other splits.
+    Check that the prepared folder has the tasks, and without folds a test split whose patients are not in other splits.
 
     Returns:
         the data list.
@@ -99,10 +124,25 @@ def check_data(settings: Settings) -> dict[str, Any]:
     datalist = read_datalist(path)  # refuses a patient in two splits
     for task in settings.tasks:
         find_task(datalist, task)
-    for split in ("validation", "test"):
+    for split in () if settings.folds else ("validation", "test"):
         if not datalist[split]:
             raise InputError(f"the {split} split of {path} is empty; a comparison needs one: {remedy_of_empty(split)}")
+    if settings.folds:
+        _check_unseen(settings)
     return datalist
+
+
+def _check_unseen(settings: Settings) -> None:
+    """Refuse a backbone that was pretrained on the patients that the folds leave out."""
+    digest = describe(settings.dataset_dir)["sha256"]
+    for name, path in settings.backbones.items():
+        pretrained = read_pretrained(path)
+        data = pretrained.provenance.get("dataset") if pretrained else None
+        if isinstance(data, Mapping) and data.get("sha256") == digest:
+            raise InputError(
+                f"{name}: {path} was pretrained on {settings.dataset_dir}, so it has seen the patients that the folds "
+                "leave out; let the comparison pretrain it for each fold (--methods, or --variants with its overlay)"
+            )
 
 
 def parse_assignments(texts: Sequence[str], option: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
-from miram.networks.decoders.factory import KINDS, make_decoder
+from miram.networks.decoders.factory import KINDS, make_decoder, scales_of
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -102,3 +102,7 @@ def test_learns_to_reconstruct_a_fixed_batch(kind):
     losses = loss_function(network.eval()(image, KEEP), label)
     assert losses["loss_1x"] < 0.2
     assert losses["loss_2x"] < 0.2
+
+
+def test_scales_are_in_the_order_of_the_decoders():
+    assert scales_of([{"scale": 2, "kind": "sub_pixel"}, {"scale": 0.5}]) == [2, 0.5]

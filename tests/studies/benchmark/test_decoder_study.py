@@ -111,7 +111,7 @@ def test_a_run_trains_as_a_plain_loop_does(crops, tmp_path):
 def test_a_run_whose_loss_is_not_finite_stops(crops, tmp_path):
     settings = settings_of(crops, tmp_path, variants=[])
     settings.overrides["base_learning_rate"] = 1e30
-    with pytest.raises(InputError, match=r"loss of iteration 2 is nan. Look at .*images/\d\.png"):
+    with pytest.raises(InputError, match=r"loss of iteration 2 is nan. Check .*images/\d\.png"):
         run_study(settings)
 
 

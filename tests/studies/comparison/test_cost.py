@@ -38,11 +38,11 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
         item["pathology"] = None
     assert iterations(half, datalist) == 3 * 1  # 10 labelled images
     assert estimate_seconds(plan[0], plan, short, datalist) is None
-    assert f"{len(plan)} steps of unknown time" in describe_plan(plan, short, datalist)
+    assert f"{len(plan)} steps of unknown time" in describe_plan(plan, short)
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, short, runner=stub(fail_at=plan[1].name))
     assert estimate_seconds(plan[1], plan, short, datalist) == 15.0  # 8 s for 8 iterations
-    text = describe_plan(plan, short, datalist)
+    text = describe_plan(plan, short)
     assert "pretrain/miram/seed_0: finished" in text
     assert "pretrain/mae/seed_1: about 0.2 min" in text
 
@@ -54,6 +54,24 @@ def test_cost_is_read_from_the_histories(short, stub) -> None:
     found = training_seconds(plan, short, "miram", "pathology", 1.0)
     assert found == {"pretraining_seconds": 8.0, "finetuning_seconds": 8.0}
     assert training_seconds(plan, short, "scratch", "pathology", 1.0)["pretraining_seconds"] == 0
+
+
+def test_a_probe_has_no_epochs_but_a_time(short, stub) -> None:
+    short = replace(short, methods=("miram", "scratch"), mode="linear_probe")
+    plan = make_plan(short)
+
+    def run(step, settings, lane):
+        stub()(step, settings, lane)
+        if step.stage == "finetune":
+            (settings.output_dir / step.name / "history.csv").write_text("C,val_loss\n0.1,0.6\n")
+
+    run_plan(plan, short, runner=run)
+    found = training_seconds(plan, short, "miram", "pathology", 1.0)
+    assert found["pretraining_seconds"] == 8.0
+    assert 0 <= found["finetuning_seconds"] < 5
+    (short.output_dir / plan[2].name / "finished.json").unlink()
+    assert plan[2].mode == "linear_probe"
+    assert "time unknown" not in describe_plan(plan, short)
 
 
 def test_operations_are_those_of_a_step_times_images_and_epochs(settings, repository) -> None:
@@ -70,7 +88,7 @@ def test_operations_are_those_of_a_step_times_images_and_epochs(settings, reposi
     methods = ("miram", "mae", "barlow_twins", "scratch")
     plan = make_plan(replace(settings, methods=methods, overrides=overrides))
     datalist = check_data(settings)
-    found = {method: pretraining_flops(plan, method, datalist) for method in methods}
+    found = {method: pretraining_flops(plan, method, {"": datalist}) for method in methods}
     encoder = ViTEncoder(1, (32, 32), (8, 8), hidden_size=48, mlp_dim=96, num_layers=2, num_heads=2)
     loss_function = MultiScaleReconstructionLoss((32, 32), (8, 8), [1])
     cost = training_step_cost(MIRAM(encoder, own["decoders"]), loss_function, (1, 64, 64), mask_ratio=0.75)

@@ -99,6 +99,44 @@ def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) 
         make_plan(replace(settings, overrides={"pretrain": {key: value}}))
 
 
+def test_a_probe_shares_the_pretraining_of_fine_tuning(settings) -> None:
+    probed = replace(settings, mode="linear_probe")
+    tuned, plan = make_plan(settings), make_plan(probed)
+    assert [step.name for step in plan if step.stage == "pretrain"] == [
+        step.name for step in tuned if step.stage == "pretrain"
+    ]
+    assert identity(plan[0], probed) == identity(tuned[0], settings)
+    probe = step_of(plan, "linear_probe/mae/pathology/fraction_0.5/seed_1")
+    assert [path.stem for path in probe.configs] == ["finetune", "linear_probe"]
+    judged = step_of(plan, "evaluate_linear_probe/mae/pathology/fraction_0.5/seed_1")
+    assert judged.after == probe
+    assert not {step.name for step in plan if step.stage != "pretrain"} & {step.name for step in tuned}
+
+
+def test_a_backbone_of_ones_own_is_not_pretrained(settings, tmp_path: Path) -> None:
+    path = tmp_path / "own.pt"
+    path.write_bytes(b"weights")
+    given = replace(settings, methods=(), backbones={"own": path})
+    plan = make_plan(given)
+    assert {step.stage for step in plan} == {"finetune", "evaluate"}
+    tuned = step_of(plan, "finetune/own/pathology/fraction_1/seed_0")
+    assert effective_config(tuned)["pretrained"] == str(path.resolve())
+    before = identity(tuned, given)
+    path.write_bytes(b"others")
+    assert identity(tuned, given) != before
+
+
+def test_the_cnn_has_its_own_network_and_the_images_of_the_encoders(settings, repository: Path) -> None:
+    small = replace(settings, methods=("miram", "scratch", "cnn"), overlays=[repository / "configs/demo.yaml"])
+    plan = make_plan(replace(small, overrides={"finetune": {"max_epochs": 7}, "cnn": {"weight_decay": 0.2}}))
+    cnn, scratch = (step_of(plan, f"finetune/{name}/pathology/fraction_1/seed_0") for name in ("cnn", "scratch"))
+    one, other = effective_config(cnn), effective_config(scratch)
+    changed = {key for key in one if one[key] != other[key]}
+    assert changed == {"network_def", "base_learning_rate", "weight_decay", "output_dir"}
+    judged = effective_config(step_of(plan, "evaluate/cnn/pathology/fraction_1/seed_0"))
+    assert judged["classifier"]["_target_"] == "studies.comparison.cnn.load_trained_cnn"
+
+
 def test_a_misspelt_option_is_refused(settings) -> None:
     with pytest.raises(InputError, match="'max_epoch' is not an option of finetune"):
         make_plan(replace(settings, overrides={"finetune": {"max_epoch": 2}}))

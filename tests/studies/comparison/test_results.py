@@ -32,6 +32,8 @@ def made_up(stub):
             logits = random.normal(size=24) + SIGNAL[step.method] * (labels - 0.5)
             names = {"image": [f"i{n}" for n in range(24)], "patient": range(24), "lesion": range(24)}
             table = pd.DataFrame({**names, "label_MALIGNANT": labels, "prob_MALIGNANT": 1 / (1 + np.exp(-logits))})
+            if step.fold:
+                table = table[table["patient"] % settings.folds == int(step.fold.split("_")[1]) - 1]
             table.to_csv(settings.output_dir / step.name / "predictions.csv", index=False)
 
     return run
@@ -63,6 +65,21 @@ def test_means_are_those_of_the_seeds(compared, metric, score) -> None:
     assert (row["seeds"], row["patients"], row["units"], row["finetuning_seconds"]) == (2, 24, 24, 8.0)
 
 
+def test_predictions_of_the_folds_make_one_table(settings, stub, compared) -> None:
+    settings = replace(settings, methods=("miram", "scratch"), label_fractions=(1.0,), folds=3)
+    plan = make_plan(settings)
+    run_plan(plan, settings, runner=made_up(stub))
+    table = comparison_table(plan, settings, bootstrap=Bootstrap(n_resamples=200))
+    for method, reference in (("miram", ""), ("miram", "scratch"), ("scratch", "")):
+        pooled, whole = (row_of(each, method, reference, "AUC") for each in (table, compared[1]))
+        columns = ["value", "low", "high", "units", "patients", "seeds"]
+        assert pooled[columns].tolist() == pytest.approx(whole[columns].tolist(), nan_ok=True)
+    assert table["pretraining_flops"].max() < compared[1]["pretraining_flops"].max()  # fewer patients
+    paths = write_comparison(table, settings, check_data(settings))
+    assert paths[1].name == "comparison_3_folds.md"
+    assert "3-fold cross-validation over the patients of small, per lesion." in paths[1].read_text()
+
+
 def test_differences_are_paired_and_judged(compared) -> None:
     _, table = compared
     gain = row_of(table, "miram", "scratch", "AUC")
@@ -80,7 +97,7 @@ def test_differences_are_paired_and_judged(compared) -> None:
 
 def test_files_say_whether_it_is_a_demonstration(compared) -> None:
     settings, table = compared
-    paths = write_comparison(table, settings.output_dir, check_data(settings), provenance={"commit": "abc"})
+    paths = write_comparison(table, settings, check_data(settings), provenance={"commit": "abc"})
     assert [path.name for path in paths] == [f"comparison.{suffix}" for suffix in ("csv", "md", "png", "json")]
     assert describe_file(paths[3])["provenance"] == {"commit": "abc"}
     assert len(pd.read_csv(paths[0])) == len(table)
@@ -92,5 +109,9 @@ def test_files_say_whether_it_is_a_demonstration(compared) -> None:
     assert "| +0.000 (no interval) |" in text  # MIRAM less MAE: every resample gives 0
     assert "No interval: every resample gives the same value" in text
     assert paths[2].read_bytes().startswith(b"\x89PNG")
-    write_comparison(table, settings.output_dir, {"name": "real", "generated": False})
+    probed = replace(settings, mode="linear_probe", folds=5)
+    real = write_comparison(table, probed, {"name": "real", "generated": False})
+    assert real[0].name == "comparison_linear_probe_5_folds.csv"
+    assert "patients of real, linear probe, per lesion" in real[1].read_text()
+    write_comparison(table, settings, {"name": "real", "generated": False})
     assert "demonstration" not in paths[1].read_text()

@@ -30,7 +30,13 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, floor"),
+        ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, cnn, floor"),
+        ({"methods": ("cnn",), "mode": "linear_probe"}, "the cnn has no pretrained features"),
+        ({"backbones": {"mae": Path("configs/mae.yaml")}}, "give the backbone another name"),
+        ({"backbones": {"../own": Path("configs/mae.yaml")}}, "give the backbone another name"),
+        ({"backbones": {"own": Path("absent.pt")}}, "own: there is no absent.pt"),
+        ({"mode": "knn"}, "'knn' is not one of finetune, linear_probe, attentive_probe"),
+        ({"overrides": {"finetune": {"mode": "linear_probe"}}}, "'mode' is set by the comparison"),
         ({"seeds": (0, 0)}, "each only once"),
         ({"tasks": ()}, "at least one"),
         ({"overrides": {"evaluate": {"split": "validation"}}}, "'split' is set by the comparison"),

@@ -1,0 +1,105 @@
+"""A table of boxes, several an image: from a CSV, or a COCO file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from miram.errors import InputError
+from miram.prepare.coco import read_coco
+from miram.prepare.label_table import BOX, BOX_NAMES, LabelTable, read_table
+from miram.prepare.labels import SEPARATOR, ImageRow, Labels, LesionRow, match_rows, row_reader
+from miram.prepare.prepared import ReportRow
+from miram.prepare.regions import Box
+
+_SIDES = {"l": "LEFT", "left": "LEFT", "r": "RIGHT", "right": "RIGHT"}
+
+
+def read_boxes(path: str | os.PathLike[str], sources: Sequence[str], separator: str = SEPARATOR) -> Labels:
+    """
+    Read a table of boxes and find each row's image.
+
+    Args:
+        path: a CSV with the columns `image`, `x`, `y`, `width` and `height` (:class:`miram.prepare.regions.Box`),
+            optionally `patient`, `lesion`, `split`, `laterality` and `view`; all else is as
+            :func:`miram.prepare.labels.read_labels` says, but an image may have several rows. A row whose four cells of
+            the box are empty says that the image shows no lesion. A name that ends in `.json` is a COCO file
+            (:func:`miram.prepare.coco.read_coco`).
+        sources: relative paths of the images.
+        separator: between the classes of a cell.
+
+    Raises:
+        InputError: as for a table of labels, or if rows of one image disagree in patient or split, or no box has its
+            place in pixels.
+    """
+    table = read_coco(path) if Path(path).suffix.lower() == ".json" else read_table(path, BOX_NAMES)
+    found, missing = match_rows(table, sources)
+    read = row_reader(table, separator)
+    lesions: dict[str, list[LesionRow]] = {}
+    kept, repeated = _without_repeats(table, found)
+    for number, source, cells in kept:
+        lesions.setdefault(source, []).append(_lesion_row(table, number, cells, read(number, cells)))
+    _check_pixels(table, [row.box for rows in lesions.values() for row in rows if row.box])
+    images = {source: _image_row(table, source, [row.row for row in rows]) for source, rows in lesions.items()}
+    return Labels(images, table.columns, missing, [*table.remarks, *_remarks(lesions)], lesions, repeated)
+
+
+def _without_repeats(
+    table: LabelTable, rows: Sequence[tuple[int, str, dict[str, str]]]
+) -> tuple[list[tuple[int, str, dict[str, str]]], list[ReportRow]]:
+    """The rows that say something new, and a report row for each one that repeats another in every cell."""
+    first: dict[tuple[str, ...], int] = {}
+    kept, repeated = [], []
+    for number, source, cells in rows:
+        same = first.setdefault((source, *(value for name, value in cells.items() if name != "image")), number)
+        if same == number:
+            kept.append((number, source, cells))
+        else:
+            repeated.append(ReportRow(table.row_name(number), "skipped", f"repeats {table.unit} {same}"))
+    return kept, repeated
+
+
+def _lesion_row(table: LabelTable, number: int, cells: Mapping[str, str], row: ImageRow) -> LesionRow:
+    box = Box((cells["x"], cells["y"], cells["width"], cells["height"]))
+    return LesionRow(
+        table.row_name(number),
+        row,
+        box if any(box.cells) else None,
+        _laterality(table, number, cells),
+        cells.get("view", "").upper() or None,
+    )
+
+
+def _laterality(table: LabelTable, number: int, cells: Mapping[str, str]) -> str | None:
+    cell = cells.get("laterality", "")
+    if cell and cell.lower() not in _SIDES:
+        raise InputError(f"{table.place(number)}: laterality is {cell!r}; give LEFT or RIGHT, or leave it empty")
+    return _SIDES.get(cell.lower())
+
+
+def _check_pixels(table: LabelTable, boxes: Sequence[Box]) -> None:
+    """Refuse a table whose boxes are given as shares of the image."""
+    numbers = [box.numbers for box in boxes]
+    if numbers and all(0 <= value <= 1 for values in numbers for value in values):
+        raise InputError(
+            f"{table.path}: {', '.join(BOX)} of all boxes are between 0 and 1, as shares of the image are; multiply "
+            "them by its width and height: they are pixels of the file"
+        )
+
+
+def _image_row(table: LabelTable, source: str, rows: Sequence[ImageRow]) -> ImageRow:
+    """What the rows of one image say of it."""
+    said: dict[str, str | None] = {}
+    for name in ("patient", "split"):
+        values = sorted({value for row in rows if (value := getattr(row, name)) is not None})
+        if len(values) > 1:
+            raise InputError(f"{table.path}: rows of {source} have {name} {values[0]!r} and {values[1]!r}; give one")
+        said[name] = values[0] if values else None
+    return ImageRow(said["patient"], None, said["split"])
+
+
+def _remarks(lesions: Mapping[str, Sequence[LesionRow]]) -> list[str]:
+    unnamed = sum(row.box is not None and row.row.lesion is None for rows in lesions.values() for row in rows)
+    text = f"{unnamed} boxes have no name in a column lesion: each counts as a lesion of its own, also in two views"
+    return [text] if unnamed else []

@@ -1,0 +1,29 @@
+import monai.data
+import pytest
+import torch
+
+from miram.engines.devices import best_device, best_precision, is_cuda, start_run
+
+
+@pytest.mark.parametrize(("gpu", "bfloat16", "expected"), [(True, True, "bfloat16"), (True, False, "float16")])
+def test_the_precision_is_what_the_gpu_computes_in(monkeypatch, gpu, bfloat16, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    assert best_device() == torch.device("cuda")
+    assert best_precision("cuda:1") == expected
+
+
+def test_a_cpu_computes_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert best_device() == torch.device("cpu")
+    assert best_precision("cpu") == "float32"
+    assert not is_cuda(torch.device("cpu"))
+
+
+def test_a_run_starts_with_its_seed_and_metadata_as_asked():
+    start_run("cpu", seed=3, track_meta=True)
+    first = torch.rand(1)
+    assert monai.data.get_track_meta()
+    start_run("cpu", seed=3)
+    assert torch.equal(torch.rand(1), first)
+    assert not monai.data.get_track_meta()
