@@ -24,6 +24,7 @@ from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16, write_volume
 from miram.weights.backbone import backbone_from_encoder, save_backbone
 from miram.weights.classifier import load_classifier
+from studies.comparison.cnn import load_trained_cnn
 
 from ..causes import cause_of
 
@@ -176,6 +177,14 @@ def test_variants_run(overlays, overrides, classes, run, tmp_path, backbone):
         before = torch.load(backbone, weights_only=True)["state_dict"]
         after = network.encoder.state_dict()
         assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_a_cnn_is_trained_and_loaded_by_its_own_function(run, tmp_path):
+    table = run("cnn", pretrained="none", **SIZES, patch_size=[8, 8], image_size=[32, 32], max_epochs=2)
+    assert table[["val_auc", "val_ap", "val_loss"]].notna().all().all()
+    trained = load_trained_cnn(tmp_path / "run/model.pt", "pathology")
+    assert trained.network(torch.zeros(1, 1, 32, 32)).shape == (1, 1)
+    assert trained.preprocessing["field_of_view"] == [64, 64]
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ def _classify(
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
         return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
     make = functools.partial(make, mode=settings.mode)
-    overrides = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
-    overrides |= _start(settings, method, seed) | settings.overrides.get("finetune", {})
+    overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
+    overrides |= {**_start(settings, method, seed), **settings.overrides.get("finetune", {})}
     configs = _configs(settings, "finetune")
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
     if method == "cnn":
