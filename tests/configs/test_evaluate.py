@@ -103,7 +103,7 @@ def test_without_a_validation_split_nothing_is_fitted_and_the_report_says_so(wor
             {"task": "mass_margins", "model": "$@runs_dir + '/finetune_pathology/model.pt'"},
             "model of the task 'pathology'",
         ),
-        ({"split": "tests"}, "split 'tests' is none of"),
+        ({"split": "tests"}, "split 'tests' is not one of"),
         ({"dataset_dir": "nowhere"}, "there is no nowhere/datalist.json"),
         ({"threshold_rule": "luck"}, "threshold rule is 'luck'"),
     ],

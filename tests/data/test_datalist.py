@@ -60,7 +60,7 @@ def test_what_is_written_is_read_with_unknown_keys(tmp_path: Path) -> None:
         (datalist(training=[{"image": "a.png"}]), "item 0 of 'training' has no text under 'patient'"),
         (datalist(training=["a.png"]), "item 0 of 'training'"),
         ({"training": []}, "'validation' is missing"),
-        ([], "is no data list"),
+        ([], "is not a data list"),
     ],
 )
 def test_broken_lists_are_neither_written_nor_read(tmp_path: Path, broken: Any, message: str) -> None:
@@ -76,7 +76,7 @@ def test_missing_and_damaged_lists_name_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no .*scripts/prepare_folder\.py"):
         read_datalist(tmp_path / "datalist.json")
     (tmp_path / "datalist.json").write_text("{")
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         read_datalist(tmp_path / "datalist.json")
 
 

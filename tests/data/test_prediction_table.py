@@ -35,7 +35,7 @@ def test_a_row_an_image_with_relative_paths_and_empty_unknown_labels(folder):
 @pytest.mark.parametrize("shape", [(3, 1), (4, 2), (4,)])
 def test_predictions_that_do_not_belong_to_the_labels_are_refused(folder, shape):
     task = find_task(read_datalist(folder / "datalist.json"), "pathology")
-    with pytest.raises(InputError, match="do not belong to the 4 images and 1 classes"):
+    with pytest.raises(InputError, match="do not match the 4 images and 1 classes"):
         prediction_table(load_split(folder, "test"), np.full(shape, 0.5), task, folder)
 
 

@@ -67,7 +67,7 @@ def test_an_absent_task_lists_those_that_are_there():
 
 
 def test_a_task_of_one_class_is_refused():
-    with pytest.raises(InputError, match=r"'scanner' has the one class \['A'\]"):
+    with pytest.raises(InputError, match=r"'scanner' has only one class, \['A'\]"):
         find_task(DATALIST, "scanner")
 
 
@@ -95,7 +95,7 @@ def test_targets(name, expected):
 def test_a_label_that_is_no_class_is_named_with_its_image():
     task = Task("pathology", "binary", ["BENIGN", "MALIGNANT"])
     assert task.classes == ("BENIGN", "MALIGNANT")  # a list, as model.pt holds it
-    with pytest.raises(InputError, match=r"d\.png: pathology \['MALIGN'\] is no class"):
+    with pytest.raises(InputError, match=r"d\.png: pathology \['MALIGN'\] is not a class"):
         targets([{"image": "d.png", "pathology": "MALIGN"}], task)
 
 

@@ -88,7 +88,7 @@ def test_labels_that_are_all_unknown_leave_one_half(folder):
     calibration.fit([item | {"pathology": None} for item in items], logits, task, folder)
     assert calibration.thresholds_at("image", ["MALIGNANT"]) == {"MALIGNANT": 0.5}
     assert (calibration.scale, calibration.bias) == ([0.5], [-1.0])
-    assert calibration.note == "from the model file; no validation label is known, so that none could be fitted"
+    assert calibration.note == "from the model file; no validation label is known, so nothing could be fitted"
     assert calibration.threshold_note.startswith("0.5: no validation label is known")
 
 

@@ -45,7 +45,7 @@ def test_items_are_those_of_the_task_and_must_have_labels(trained, tmp_path):
     with pytest.raises(InputError, match=r"test split .* is empty.*--split validation"):
         items_of_task(trained, folder, "test")
     assert items_of_task(trained, folder, "test", required=False) == []
-    with pytest.raises(InputError, match=r"split 'all' is none of"):
+    with pytest.raises(InputError, match=r"split 'all' is not one of"):
         items_of_task(trained, folder, "all")
     other = save_model(tmp_path / "other.pt", make_classifier(3), "density", "multiclass", ["a", "b", "c"])
     with pytest.raises(InputError, match=r"classes of 'density' are 1, 2, 3, 4 .* but a, b, c"):

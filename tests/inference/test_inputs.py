@@ -63,7 +63,7 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder):
     found = find_inputs(folder, largest_crop=200, workers=0)
     assert found.names == ["sub/b.dcm", r"\xe4.png"]
     assert LoadImage(reader=CropReader((60, 60)), image_only=True)(found.items[1]["image"]).shape == (60, 50)
-    assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has one value")
+    assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has the same value")
     assert output_names(found.names) == ["sub__b", "_xe4"]
 
 
@@ -72,8 +72,8 @@ def test_a_name_that_itk_does_not_open_costs_its_file_alone(folder):
         (folder / old).rename(folder / os.fsdecode(new))
     found = find_mammograms(folder, workers=0)
     assert found.names == ["a.png", "full.png"]
-    assert found.problems[r"\xe4.dcm"].endswith("not UTF-8, which itk does not open; rename the file")
-    assert found.problems[r"\xf6.mha"].endswith("not UTF-8, which itk does not open; rename the file")
+    assert found.problems[r"\xe4.dcm"].endswith("not UTF-8, which itk cannot open; rename the file")
+    assert found.problems[r"\xf6.mha"].endswith("not UTF-8, which itk cannot open; rename the file")
 
 
 def test_volumes_for_a_network_of_volumes(folder):
@@ -123,7 +123,7 @@ def test_what_a_header_could_not_be_used_for_is_logged(tmp_path, caplog):
     path = write_dicom(tmp_path / "a.dcm", picture(), WindowCenter=100, WindowWidth=0)
     CropReader((64, 64)).read(path)
     LoadMammogramd("image")({"image": path})
-    messages = [f"{path}: window of the header cannot be used and is left out"] * 2
+    messages = [f"{path}: window of the header cannot be used and is ignored"] * 2
     assert [record.message for record in caplog.records] == messages
 
 

@@ -140,9 +140,9 @@ def test_resamples_without_a_class_are_dropped_and_counted():
 @pytest.mark.parametrize(
     ("value", "resampled", "groups", "message"),
     [
-        (0.5, np.arange(100.0), {"positive patients": 9}, "9 positive patients, 10 are needed"),
+        (0.5, np.arange(100.0), {"positive patients": 9}, "9 positive patients, but 10 are needed"),
         (0.5, np.where(np.arange(100) < 6, np.nan, np.arange(100)), {}, "6 of 100 resamples lack a class"),
-        (1.0, np.ones(100), {}, "every resample gives the same value"),
+        (1.0, np.ones(100), {}, "every resample has the same value"),
         (np.nan, np.full(100, np.nan), {"positive patients": 0}, "no positive patients"),
     ],
 )

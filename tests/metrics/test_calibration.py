@@ -141,7 +141,7 @@ def test_few_or_separable_labels_leave_what_was_expected_nearly_as_it_was():
     ("logits", "labels", "activation", "message"),
     [
         ([[3.0], [np.inf]], [[1.0], [0.0]], "sigmoid", "finite"),
-        ([[3.0], [1.0]], [[1.0]], "sigmoid", "one shape"),
+        ([[3.0], [1.0]], [[1.0]], "sigmoid", "the same shape"),
         ([[3.0], [1.0]], [[1.0], [0.0]], "tanh", "sigmoid, softmax"),
     ],
 )

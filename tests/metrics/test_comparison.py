@@ -26,7 +26,7 @@ def test_a_method_against_itself_differs_by_exactly_nothing():
     method = make_method("one", [0])
     difference = run(method, method)[KEY]
     assert difference.value == 0
-    assert difference.reason.startswith("every resample gives the same value")
+    assert difference.reason.startswith("every resample has the same value")
 
 
 def test_the_difference_is_that_of_the_values_and_changes_sign_with_the_order():
@@ -121,7 +121,7 @@ def test_the_paired_interval_covers_a_true_difference_of_nothing():
 )
 def test_tables_that_do_not_belong_together_are_refused(change, message):
     table = make_table("binary")[0]
-    with pytest.raises(InputError, match=f"one, seed 0 and of two, seed 0 do not belong together: their {message}"):
+    with pytest.raises(InputError, match=f"one, seed 0 and of two, seed 0 do not match: their {message}"):
         run(Method("one", [table]), Method("two", [change(table)]))
 
 

@@ -19,7 +19,7 @@ def test_images_of_unknown_label_are_no_neighbours():
     targets = np.array([[1.0], [np.nan], [0.0]])
     assert knn_probabilities(features, targets, np.eye(3)[1:2], neighbors=20).shape == (1, 1)
     assert not np.isnan(knn_probabilities(features, targets, np.eye(3)[1:2])).any()
-    with pytest.raises(InputError, match="no training image"):
+    with pytest.raises(InputError, match="needs a training image"):
         knn_probabilities(features, np.full((3, 1), np.nan), features)
 
 

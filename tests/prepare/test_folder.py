@@ -380,7 +380,7 @@ def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -
     assert rows["implant.dcm"]["breast_implant_present"] == "YES"
     assert rows["inverse.dcm"]["presentation_lut_shape"] == "INVERSE"
     assert rows["window.dcm"]["status"] == "crop"
-    assert "window of the header cannot be used and is left out" in rows["window.dcm"]["reason"]
+    assert "window of the header cannot be used and is ignored" in rows["window.dcm"]["reason"]
 
 
 def test_what_headers_say_may_be_left_out(headers: Path) -> None:

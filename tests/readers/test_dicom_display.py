@@ -44,7 +44,7 @@ def test_a_window_that_cannot_be_used_is_left_out_and_said(
 ) -> None:
     result = with_raw(with_raw(dataset(picture(12), 12), "WindowCenter", "DS", center), "WindowWidth", "DS", width)
     image = read_dicom(save(tmp_path / "a.dcm", with_raw(result, "VOILUTFunction", "CS", function)), LIMIT)
-    assert image.remarks == ("window of the header cannot be used and is left out",)
+    assert image.remarks == ("window of the header cannot be used and is ignored",)
     assert image.scaling == "12 bit x 65535/4095"
 
 
@@ -75,15 +75,15 @@ def test_a_damaged_table_gives_way_to_the_window(tmp_path: Path, elements: dict[
     damaged = table(4096, 12, **elements)
     image = read_dicom(write_dicom(tmp_path / "b.dcm", picture(12), 12, VOILUTSequence=[damaged], **window), LIMIT)
     np.testing.assert_array_equal(image.pixels, expected.pixels)
-    assert image.remarks == ("VOILUTSequence of the header cannot be used and is left out",)
+    assert image.remarks == ("VOILUTSequence of the header cannot be used and is ignored",)
 
 
 def test_a_damaged_modality_table_and_a_rescale_to_nothing_are_left_out(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", picture(12), 12, ModalityLUTSequence=[table(4096, 12, LUTData=None)])
-    assert read_dicom(path, LIMIT).remarks == ("ModalityLUTSequence of the header cannot be used and is left out",)
+    assert read_dicom(path, LIMIT).remarks == ("ModalityLUTSequence of the header cannot be used and is ignored",)
     path = write_dicom(tmp_path / "b.dcm", picture(12), 12, RescaleSlope=0, RescaleIntercept=0)
     (remark,) = read_dicom(path, LIMIT).remarks
-    assert remark == "RescaleSlope or RescaleIntercept of the header cannot be used and is left out"
+    assert remark == "RescaleSlope or RescaleIntercept of the header cannot be used and is ignored"
 
 
 def test_a_negative_rescale_turns_the_window_once(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_compressed_data_set_without_a_preamble_is_refused(tmp_path: Path) -> 
     result["PixelData"].is_undefined_length = True
     del result.file_meta
     result.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
-    with pytest.raises(InputError, match=r"a\.dcm is compressed and does not say how"):
+    with pytest.raises(InputError, match=r"a\.dcm is compressed but does not say how"):
         read_dicom(tmp_path / "a.dcm", LIMIT)
 
 

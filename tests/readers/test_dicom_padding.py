@@ -83,4 +83,4 @@ def test_padding_that_would_take_the_whole_image_is_left_out_and_said(tmp_path: 
     path = write_dicom(tmp_path / "a.dcm", picture(12), 12, PixelPaddingValue=0, PixelPaddingRangeLimit=4095)
     image = read_dicom(path, LIMIT)
     assert image.pixels.max() == 65535
-    assert image.remarks == ("all pixels are padding by the header's PixelPaddingValue, which is left out",)
+    assert image.remarks == ("all pixels would be padding by the header's PixelPaddingValue, which is ignored",)

@@ -52,7 +52,7 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
 def test_complex_values_and_unknown_intensity_are_refused() -> None:
     with pytest.raises(InputError, match="complex64"):
         to_uint16("a.nii", np.zeros(3, np.complex64))
-    with pytest.raises(InputError, match="'log' is none of stored, percentiles"):
+    with pytest.raises(InputError, match="'log' is not one of stored, percentiles"):
         to_uint16("a.nii", np.zeros(3), "log")
 
 

@@ -83,7 +83,7 @@ def test_time_series_and_claims_are_refused(tmp_path: Path) -> None:
 
 def test_colored_itk_images_are_refused(tmp_path: Path) -> None:
     itk.imwrite(itk.image_from_array(np.zeros((4, 4, 3), np.uint8), is_vector=True), str(tmp_path / "a.mha"))
-    with pytest.raises(InputError, match="several values a pixel"):
+    with pytest.raises(InputError, match="several values per pixel"):
         read_itk(tmp_path / "a.mha", LIMIT)
 
 

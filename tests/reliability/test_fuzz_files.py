@@ -225,7 +225,7 @@ def test_pixels_are_not_taken_from_outside_the_folder(tmp_path: Path, name: str,
         f"data file: {data}\n",
     }
     (tmp_path / "in" / name).write_text(headers[name])
-    with pytest.raises(InputError, match=rf"{name} names pixels outside"):
+    with pytest.raises(InputError, match=rf"{name} refers to pixels elsewhere"):
         read_image(tmp_path / "in" / name)
 
 

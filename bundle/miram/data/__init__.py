@@ -1,1 +1,1 @@
-"""Images from disk: readers, crops, the prepared folder and what makes one."""
+"""The data list of a prepared folder: items, tasks, labels and leakage."""

@@ -1,4 +1,4 @@
-"""The data list of a prepared folder: written, checked, split by patient, and read for training."""
+"""The data list of a prepared folder: writing, checking, splitting by patient, and reading for training."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DEMONSTRATION = "A demonstration on generated data: no real patient is behind th
 
 def write_datalist(path: str | os.PathLike[str], datalist: dict[str, Any]) -> None:
     """
-    Check a data list and write it as JSON, whole or not at all.
+    Check a data list and write it as JSON, completely or not at all.
 
     Args:
         path: `datalist.json` in the prepared folder.
-        datalist: "training", "validation" and "test" (lists of items, each with "image" and "patient") and anything
-            else that JSON holds ("name", "modality", "source", "licence", "generated", "label_names").
+        datalist: "training", "validation" and "test" (lists of items, each with "image" and "patient") and any other
+            JSON content ("name", "modality", "source", "licence", "generated", "label_names").
 
     Raises:
         InputError: if a patient or an image is in two splits, or a path leaves the folder.
@@ -43,7 +43,7 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
     Read and check a data list; unknown keys are kept.
 
     Raises:
-        InputError: if the file is missing, no JSON, or breaks the contract (see :func:`write_datalist`).
+        InputError: if the file is missing, not JSON, or breaks the contract (see :func:`write_datalist`).
     """
     path = Path(path)
     if not path.is_file():
@@ -51,7 +51,7 @@ def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         datalist = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}); {REMEDY}") from error
+        raise InputError(f"{path} is not JSON ({error}); {REMEDY}") from error
     _check(path, datalist)
     return datalist
 
@@ -69,7 +69,7 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
         InputError: if the split is unknown, or empty though required, or one of its files is missing.
     """
     if split not in SPLITS:
-        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     folder = Path(dataset_dir)
     items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
     if not items and required:
@@ -84,22 +84,22 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
 
 
 def test_items(dataset_dir: str | os.PathLike[str], allowed: bool) -> list[Item]:
-    """The items of the test split where a run may learn from them, else none."""
+    """The items of the test split if a run may learn from them, otherwise none."""
     return load_split(dataset_dir, "test") if allowed else []
 
 
 def as_samples(items: Sequence[Item], key: str = "image") -> list[dict[str, Any]]:
-    """What a data set loads of each item: the path of its image under `key`, and its "index" in the split."""
+    """The samples that a data set loads: each image's path under `key`, and its "index" in the split."""
     return [{key: item["image"], "index": index} for index, item in enumerate(items)]
 
 
 def read_prepared(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """How the crops of a prepared folder were made; empty where its data list does not say."""
+    """How the crops of a prepared folder were made; empty if its data list does not say."""
     return dict(read_datalist(Path(dataset_dir) / FILE_NAME).get("prepared", {}))
 
 
 def remedy_of_empty(split: str) -> str:
-    """What fills an empty split."""
+    """How to fill an empty split."""
     if split == "test":
         return (
             "prepare the folder again with --test_fraction 0.2, or with a column split in its table of labels; of "
@@ -110,7 +110,7 @@ def remedy_of_empty(split: str) -> str:
 
 def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    What a checkpoint should tell of the data it was made from: name, source, whether generated, and a hash of the list.
+    What a checkpoint should record about its data: name, source, whether generated, and a hash of the data list.
 
     Raises:
         InputError: if the data list is missing or breaks the contract.
@@ -122,16 +122,16 @@ def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def says_generated(datalist: Mapping[str, Any]) -> bool:
-    """Whether a data list says of itself that its images are generated: figures from them are a demonstration."""
+    """Whether a data list says that its images are generated, so that results are only a demonstration."""
     if isinstance(datalist.get("generated"), bool):
         return bool(datalist["generated"])
-    # Lists without the key are older, or a user's own.
+    # Lists without the key are older, or made by a user.
     return any("generated" in str(datalist.get(key, "")).lower() for key in ("name", "source"))
 
 
 def check_fraction(name: str, value: float) -> None:
     """
-    Check a share of the patients that is held out.
+    Check the share of patients to hold out.
 
     Raises:
         InputError: if it is outside [0, 1).
@@ -146,17 +146,18 @@ def split_by_patient(
     """
     Hold out whole patients.
 
-    The number of patients held out is the fraction's nearest, but at least one, and one stays for training. Patients
-    are shuffled, ordered by stratum, and taken at even steps: every stratum gives its share to within one patient.
+    The number of patients held out is the fraction rounded, but at least one, and at least one stays for training.
+    Patients are shuffled, sorted by stratum, and taken at even steps, so every stratum contributes its share to within
+    one patient.
 
     Args:
-        items: each with "patient"; their order decides the result together with `seed`, the ids' spelling does not.
+        items: each with "patient"; the result depends on their order and `seed`, not on the spelling of the ids.
         fraction: share of the patients, 0 (none) or more and below 1.
-        seed: of the draw.
-        stratify_key: a key of the items; a patient's stratum is the set of values that the patient's items have.
+        seed: for the shuffling.
+        stratify_key: a key of the items; a patient's stratum is the set of values of the patient's items.
 
     Returns:
-        the items for training and those held out, each in the given order. One patient alone is all training.
+        the items for training and those held out, each in the given order. A single patient is used for training.
 
     Raises:
         InputError: if the fraction is outside [0, 1).
@@ -174,7 +175,7 @@ def split_by_patient(
 
 
 def _strata(items: Sequence[Item], stratify_key: str | None) -> dict[str, list[str]]:
-    """Each patient in order of appearance, with the sorted values that the patient's items have."""
+    """Each patient in order of appearance, with the sorted values of the patient's items."""
     strata: dict[str, set[str]] = {}
     for item in items:
         values = strata.setdefault(item["patient"], set())
@@ -185,7 +186,7 @@ def _strata(items: Sequence[Item], stratify_key: str | None) -> dict[str, list[s
 
 def _check(path: Path, datalist: Any) -> None:
     if not isinstance(datalist, dict):
-        raise InputError(f"{path} is no data list (a JSON object); {REMEDY}")
+        raise InputError(f"{path} is not a data list (a JSON object); {REMEDY}")
     for split in SPLITS:
         _check_split(path, datalist, split)
     _check_label_names(path, datalist)
@@ -196,7 +197,7 @@ def _check(path: Path, datalist: Any) -> None:
 def _check_split(path: Path, datalist: dict[str, Any], split: str) -> None:
     items = datalist.get(split)
     if not isinstance(items, list):
-        raise InputError(f"{path}: {split!r} is missing or no list; {REMEDY}")
+        raise InputError(f"{path}: {split!r} is missing or not a list; {REMEDY}")
     for number, item in enumerate(items):
         for key in ("image", "patient"):
             if not isinstance(item, dict) or not isinstance(item.get(key), str):
@@ -209,7 +210,7 @@ def _check_label_names(path: Path, datalist: dict[str, Any]) -> None:
     names = datalist.get("label_names", {})
     lists = list(names.values()) if isinstance(names, dict) else [None]
     if not all(isinstance(one, list) and all(isinstance(name, str | int | float) for name in one) for one in lists):
-        raise InputError(f"{path}: 'label_names' does not give a list of classes for each task; {REMEDY}")
+        raise InputError(f"{path}: 'label_names' does not hold a list of classes for each task; {REMEDY}")
 
 
 def _check_disjoint(path: Path, datalist: dict[str, Any], key: str) -> None:
@@ -229,8 +230,8 @@ def _check_path(path: Path, value: Any) -> None:
         path_inside(path.parent, value)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (TypeError, ValueError, OSError, RuntimeError) as error:  # no text, a null byte, a loop of links
-        raise InputError(f"{path}: {value!r} is no path of a file; {REMEDY}") from error
+    except (TypeError, ValueError, OSError, RuntimeError) as error:  # not a text, a null byte, a loop of links
+        raise InputError(f"{path}: {value!r} is not a file path; {REMEDY}") from error
 
 
 def _path_keys(item: Item) -> list[str]:

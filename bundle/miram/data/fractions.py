@@ -1,4 +1,4 @@
-"""A share of the training patients: stratified, seeded, and each smaller share inside the larger ones."""
+"""A share of the training patients: stratified, seeded, and nested, so that larger shares contain smaller ones."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ def take_fraction(items: Sequence[Item], task: Task, fraction: float, seed: int 
     """
     Keep the items of a share of the patients, to learn from fewer labels.
 
-    The patients are put into one order, of which a share is the beginning: so 10 % lie inside 30 %. In front stand, for
-    each class from the rarest on, a patient who has it; behind them the strata (sets of classes) take turns.
+    The patients are put into one fixed order, and a share is its beginning: so the first 10 % are part of the first
+    30 %. The order starts with one patient for each class, rarest class first. After them the strata (sets of classes)
+    alternate.
 
     Args:
         items: of the training split, with known labels.
-        task: whose classes are the strata.
-        fraction: share of the patients, above 0 and at most 1; their number is the nearest, but at least one.
-        seed: of the order.
+        task: its classes define the strata.
+        fraction: share of the patients, above 0 and at most 1; their number is rounded, but at least one.
+        seed: for the order.
 
     Returns:
         the items of the chosen patients, in the given order.
 
     Raises:
-        InputError: if the fraction is out of range, or leaves no patient of a class that the items have.
+        InputError: if the fraction is out of range, or leaves a class of the items without a patient.
     """
     if not 0 < fraction <= 1:
         raise InputError(f"label_fraction is {fraction}; give a share above 0 and at most 1")
@@ -58,13 +59,13 @@ def _classes_of_patients(items: Sequence[Item], task: Task) -> dict[str, frozens
 
 
 def _patient_order(classes: dict[str, frozenset[str]], seed: int) -> list[str]:
-    """All patients, so that each beginning of the list is as like the whole as it can be."""
+    """All patients, ordered so that each beginning of the list resembles the whole as closely as possible."""
     names = list(classes)
     shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
     strata: dict[frozenset[str], list[str]] = {}
     for patient in shuffled:
         strata.setdefault(classes[patient], []).append(patient)
-    # the i-th of n patients of a stratum belongs at (i + 1/2) / n of the way
+    # the i-th of n patients of a stratum is placed at (i + 1/2) / n of the list
     place = {patient: (i + 0.5) / len(group) for group in strata.values() for i, patient in enumerate(group)}
     order = sorted(shuffled, key=place.__getitem__)
     front = _cover(order, classes)
@@ -72,7 +73,7 @@ def _patient_order(classes: dict[str, frozenset[str]], seed: int) -> list[str]:
 
 
 def _cover(order: Sequence[str], classes: dict[str, frozenset[str]]) -> list[str]:
-    """The first patient of each class, from the rarest class on, less those whose class is there already."""
+    """The first patient of each class, rarest class first, skipping classes that are already covered."""
     counts = {name: sum(name in had for had in classes.values()) for name in set().union(*classes.values())}
     front: list[str] = []
     covered: set[str] = set()

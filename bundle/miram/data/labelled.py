@@ -1,4 +1,4 @@
-"""What a classifier learns from: the items of a split whose label is known, checked and counted."""
+"""The labelled items of a split, from which a classifier learns, checked and counted."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def load_labelled(
     allow_leakage: str | Sequence[str] | None = None,
 ) -> list[Item]:
     """
-    The items of a split whose label is known, and a line in the log that counts them and the others.
+    The items of a split whose label is known; the number of these and of the others is logged.
 
     Args:
         dataset_dir: a prepared folder.
         split: "training" or "validation".
         task: the task.
         label_fraction: share of the patients to keep, see :func:`miram.data.fractions.take_fraction`.
-        seed: of that share.
-        allow_leakage: what :func:`miram.data.leakage.check_leakage` lets pass in a training split.
+        seed: for that share.
+        allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
 
     Raises:
-        InputError: if the training split leaks into another, fewer than two classes are left, or the share leaves a
+        InputError: if the training split leaks into another, fewer than two classes remain, or the share leaves a
             class without a patient.
     """
     items = load_split(dataset_dir, split)
@@ -66,17 +66,17 @@ def load_labelled(
 
 def check_classes(items: Sequence[Item], task: Task, split: str, unknown: int = 0) -> None:
     """
-    Check that a split has something to tell apart.
+    Check that a split has enough classes to learn from.
 
     Args:
         items: with known labels.
         task: the task.
         split: named in the message.
-        unknown: how many items were left out since their label is unknown, for the message.
+        unknown: how many items were left out because their label is unknown, for the message.
 
     Raises:
         InputError: if a binary or multi-class task has fewer than two classes, or no class of a multi-label task has
-            both items with and items without it.
+            both positive and negative items.
     """
     table = targets(items, task)
     both = (table == 1).any(axis=0) & (table == 0).any(axis=0)
@@ -88,7 +88,7 @@ def check_classes(items: Sequence[Item], task: Task, split: str, unknown: int = 
 
 
 def targets_as_samples(items: Sequence[Item], task: Task) -> list[dict[str, Any]]:
-    """One dictionary an item: "image", its path, and "label", its targets (K,) in float32."""
+    """One dictionary per item: "image", its path, and "label", its targets (K,) in float32."""
     labels = targets(items, task).astype(np.float32)
     return [{"image": item["image"], "label": label} for item, label in zip(items, labels, strict=True)]
 

@@ -1,4 +1,4 @@
-"""What a data list must not have in two splits: a patient, an image file, or an image that looks the same."""
+"""Leakage between splits: the same patient, image file, or an image that looks the same."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def check_leakage(
     """
     Refuse a data list with a patient in two splits, or with images in two splits that look the same.
 
-    Images are compared by their perceptual hashes. The prepare scripts write one of each source image into the data
-    list; where an item has none, all crops are hashed once, and the hashes kept in `.prepare/hashes.json`.
+    Images are compared by their perceptual hashes. The prepare scripts write the hash of each source image into the
+    data list; if an item has none, all crops are hashed once, and the hashes are kept in `.prepare/hashes.json`.
 
     Args:
         dataset_dir: a prepared folder.
-        allow: "images" lets images that look the same pass, with a warning. A patient in two splits never passes.
-        radius: bits of 255 in which the hashes of images that look the same may differ; docs/reliability.md says how it
-            was chosen.
+        allow: "images" accepts images that look the same, with a warning. A patient in two splits is never accepted.
+        radius: how many of 255 bits may differ between the hashes of images that look the same; docs/reliability.md
+            says how it was chosen.
 
     Returns:
-        "allowed", and under "similar_images" how many pairs there are: for the provenance.
+        "allowed", and the number of pairs under "similar_images", for the provenance.
 
     Raises:
-        InputError: if something is in two splits that is not allowed, or `allow` names something else.
+        InputError: if splits share something that is not allowed, or `allow` names anything but images.
     """
     allowed = _parse(allow)
     path = Path(dataset_dir) / FILE_NAME
-    pairs = _alike(Path(dataset_dir), read_datalist(path), radius)  # which refuses shared patients and image files
+    pairs = _alike(Path(dataset_dir), read_datalist(path), radius)  # refuses shared patients and image files
     if pairs and "images" not in allowed:
         (split, one), (other_split, other) = pairs[0]
         raise InputError(
@@ -100,7 +100,7 @@ def _parse(allow: str | Sequence[str] | None) -> list[str]:
 
 
 def _alike(folder: Path, datalist: dict[str, Any], radius: int) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """Pairs of (split, image) of two splits that look the same."""
+    """Pairs of (split, image) from two splits that look the same."""
     items = {split: datalist[split] for split in SPLITS if datalist[split]}
     if len(items) < 2:
         return []  # nothing to compare
@@ -115,7 +115,7 @@ def _alike(folder: Path, datalist: dict[str, Any], radius: int) -> list[tuple[tu
 
 
 def _by_hash(items: Sequence[Item], hashes: dict[str, str]) -> dict[str, str]:
-    """Each hash once, with the first image that has it: the crops of one source share theirs."""
+    """Each hash once, with the first image that has it: crops of the same source have the same hash."""
     result: dict[str, str] = {}
     for item in items:
         result.setdefault(hashes[item["image"]], item["image"])
@@ -123,7 +123,7 @@ def _by_hash(items: Sequence[Item], hashes: dict[str, str]) -> dict[str, str]:
 
 
 def _given_hashes(path: Path, items: dict[str, list[Item]]) -> dict[str, str]:
-    """The data list's own hashes; none unless every item has one, since hashes of sources and crops do not compare."""
+    """The data list's own hashes; none unless every item has one, since hashes of sources and crops do not match."""
     hashes = {item["image"]: item.get("hash") for split in items.values() for item in split}
     if not all(hashes.values()):
         return {}
@@ -134,7 +134,7 @@ def _given_hashes(path: Path, items: dict[str, list[Item]]) -> dict[str, str]:
 
 
 def _computed_hashes(folder: Path, items: dict[str, list[Item]]) -> dict[str, str]:
-    """The hashes of the crops, those of unchanged files from an earlier run."""
+    """The hashes of the crops; for unchanged files, those from an earlier run."""
     images = list(dict.fromkeys(item["image"] for split in items.values() for item in split))
     states = {image: _state(folder, image) for image in images}
     known = {image: value for image, (*state, value) in _read_cache(folder).items() if state == states.get(image)}
@@ -162,7 +162,7 @@ def _read_cache(folder: Path) -> dict[str, list[Any]]:
         content = json.loads((folder / CACHE).read_text(encoding="utf-8"))
         return {image: [size, modified, value] for image, (size, modified, value) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # none, or of another version: the crops are hashed again
+        return {}  # missing, or from another version: the crops are hashed again
 
 
 def _write_cache(folder: Path, content: dict[str, list[Any]]) -> None:

@@ -12,15 +12,15 @@ def perceptual_hash(pixels: np.ndarray, side: int = 64, frequencies: int = 16) -
     """
     Hash what an image shows: which of its low frequencies are above their median.
 
-    That is pHash (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010) with 255 instead of
-    64 bits, since mammograms are alike.
+    This is pHash (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010) with 255 instead of
+    64 bits, since mammograms resemble each other.
 
-    Square roots are taken, so that tissue counts and not only what is brightest. The mean is left out.
+    Square roots are taken, so that all tissue counts and not only the brightest parts. The mean is excluded.
 
     Args:
-        pixels: (H, W), or (H, W, D) of which the mean along the last axis is hashed; 0..65535.
-        side: of the small copy, in pixels.
-        frequencies: along each axis.
+        pixels: (H, W), or (H, W, D), of which the mean along the last axis is hashed; 0..65535.
+        side: side of the small copy, in pixels.
+        frequencies: number of frequencies along each axis.
 
     Returns:
         64 hexadecimal digits.
@@ -38,8 +38,8 @@ def near_pairs(first: list[str], second: list[str], radius: int, block: int = 40
     Args:
         first: hashes.
         second: hashes.
-        radius: bits.
-        block: hashes of each side that are compared at once.
+        radius: in bits.
+        block: how many hashes of each list are compared at once.
 
     Returns:
         (index into `first`, index into `second`), in order.

@@ -1,4 +1,4 @@
-"""The table of predictions: one row an image, as `predictions.csv` holds it and the metrics read it."""
+"""The table of predictions: one row per image, as stored in `predictions.csv` and read by the metrics."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def prediction_table(
 
     Args:
         items: of a split, with absolute image paths (:func:`miram.data.datalist.load_split`).
-        probabilities: (N, K), a row an item; K is 1 for a binary task.
-        task: what is predicted; gives the labels.
+        probabilities: (N, K), one row per item; K is 1 for a binary task.
+        task: what is predicted; defines the labels.
         dataset_dir: image paths are written relative to it.
 
     Returns:
         `image`, `patient`, `lesion`, `label_<class>` (empty where unknown) and `prob_<class>`.
 
     Raises:
-        InputError: if there are not as many probabilities as items, or as classes, or one is not a number.
+        InputError: if the shape of the probabilities does not match items and classes, or one is not a number.
     """
     classes = task.scored
     if probabilities.shape != (len(items), len(classes)):
         raise InputError(
-            f"the predictions {probabilities.shape} do not belong to the {len(items)} images and {len(classes)} "
+            f"the predictions {probabilities.shape} do not match the {len(items)} images and {len(classes)} "
             f"classes of the task {task.name!r}"
         )
     wrong = ~np.isfinite(probabilities).all(axis=1)
@@ -62,13 +62,13 @@ def wrongness(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     How far each prediction is from its label.
 
     Args:
-        table: what :func:`prediction_table` gives.
+        table: made by :func:`prediction_table`.
         task: of the table.
 
     Returns:
-        a row an image with a known label, the most wrong first, on the table's index: `error` from 0 to 1, which is the
-        largest distance of a class's probability from its label; in a multi-class task one minus the probability of the
-        labelled class; and `column`, the class it is of.
+        one row per image with a known label, the most wrong first, with the table's index: `error`, from 0 to 1, is the
+        largest difference between a class's probability and its label, or in a multi-class task one minus the
+        probability of the labelled class; `column` is the index of that class.
     """
     classes = task.scored
     labels = table[[f"label_{name}" for name in classes]].to_numpy(dtype=float, na_value=np.nan)

@@ -1,4 +1,4 @@
-"""The former address of :func:`miram.readers.formats.read_image`, kept for code that imports it from here."""
+"""The former location of :func:`miram.readers.formats.read_image`, kept for code that imports it from here."""
 
 from miram.readers.formats import read_image
 

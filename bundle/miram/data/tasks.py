@@ -1,4 +1,4 @@
-"""Classification tasks by name, from the data list: what the classes are, and each item's target."""
+"""Classification tasks by name, from the data list: their classes, and each item's target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from miram.errors import InputError
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 
-# A task with a name of its own on another key of the items.
+# Tasks whose name differs from the items' key.
 _KEYS = {"pathology3": "pathology"}
-# Three published classes of pathology, of which the binary task makes two: malignant or not.
+# The three published classes of pathology; the binary task has two: malignant or not.
 _PATHOLOGY = {"BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT"}
 _SYNONYMS = {"BENIGN_WITHOUT_CALLBACK": "BENIGN"}
 
@@ -25,12 +25,12 @@ _SYNONYMS = {"BENIGN_WITHOUT_CALLBACK": "BENIGN"}
 @dataclass(frozen=True)
 class Task:
     """
-    What is predicted of an image.
+    What is predicted for an image.
 
     Args:
-        name: as the user says it: "pathology", or any key of the data list's `label_names`.
+        name: the name that users give: "pathology", or any key of the data list's `label_names`.
         type: "binary" (one of two classes), "multiclass" (one of several) or "multilabel" (any number of them).
-        classes: their names; of a binary task (negative, positive).
+        classes: their names; (negative, positive) for a binary task.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Task:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Let a list, as files hold it, stand for the classes."""
+        """Convert a list of classes, as stored in files, to a tuple."""
         object.__setattr__(self, "classes", tuple(self.classes))
 
     @property
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """The classes that have a logit, K of them: of a binary task the positive one."""
+        """The K classes that have a logit; for a binary task only the positive one."""
         return self.classes[-1:] if self.type == "binary" else self.classes
 
 
@@ -56,15 +56,16 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
     """
     Find a task by its name.
 
-    Two classes make a binary task, whose positive class is the last; more make a multi-class one; and a label that is a
-    list of classes a multi-label one. CBIS-DDSM's `pathology` is malignant or not, `pathology3` has all its classes.
+    Two classes make a binary task, whose positive class is the last; more make a multi-class task; and labels that are
+    lists of classes make a multi-label task. CBIS-DDSM's `pathology` is malignant or not; `pathology3` has all three
+    classes.
 
     Args:
-        datalist: as :func:`miram.data.datalist.read_datalist` gives it.
+        datalist: as returned by :func:`miram.data.datalist.read_datalist`.
         name: a key of its `label_names`, or "pathology3".
 
     Raises:
-        InputError: if the data list lacks the task (the message lists those it has), or the task has one class only.
+        InputError: if the data list lacks the task (the message lists those it has), or the task has only one class.
     """
     names = task_names(datalist)
     if name not in names:
@@ -76,8 +77,8 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
         classes = ("BENIGN", "MALIGNANT")
     if len(classes) < 2:
         raise InputError(
-            f"the task {name!r} has the one class {list(classes)}: nothing can be told apart. Give the labels of at "
-            "least two classes"
+            f"the task {name!r} has only one class, {list(classes)}, so there is nothing to distinguish. Give labels "
+            "of at least two classes"
         )
     return Task(name, _task_type(datalist, key, classes), classes)
 
@@ -102,11 +103,11 @@ def targets(items: Sequence[Item], task: Task) -> np.ndarray:
         task: the task.
 
     Returns:
-        (N, K) floats 1, 0 or NaN, K = `len(task.scored)`: a binary task has one column, its positive class; a
-        multi-class one is one-hot. The row of an unknown label is NaN.
+        (N, K) floats 1, 0 or NaN, K = `len(task.scored)`: a binary task has one column, for its positive class; a
+        multi-class task is one-hot. The row of an unknown label is NaN.
 
     Raises:
-        InputError: if a label is none of the task's classes.
+        InputError: if a label is not one of the task's classes.
     """
     table = np.full((len(items), len(task.classes)), np.nan)
     for row, item in enumerate(items):
@@ -118,10 +119,11 @@ def targets(items: Sequence[Item], task: Task) -> np.ndarray:
 
 def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
     """
-    The items that can have a label of the task, known or not.
+    The items to which the task applies, whether their label is known or not.
 
-    A calcification has no margins of a mass, and a crop of tissue no pathology of a lesion: that is not unknown. So an
-    item without a label is left out if it lacks the key, or no item of its kind (`abnormality`) has a label.
+    A calcification does not have the margins of a mass, and a crop of tissue does not have a lesion's pathology: such
+    labels are not unknown, they do not exist. So an item without a label is excluded if it lacks the key, or if no item
+    of its kind (`abnormality`) has a label.
     """
     with_key = [item for item in items if task.key in item]
     kinds = {item.get("abnormality") for item in with_key if item[task.key] is not None}
@@ -129,7 +131,7 @@ def applicable_items(items: Iterable[Item], task: Task) -> list[Item]:
 
 
 def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:
-    """How many items there are of each class (of a multi-label task an item may count several times)."""
+    """The number of items of each class (in a multi-label task an item may count several times)."""
     table = targets(items, task)
     positive = np.nansum(table, axis=0).astype(int).tolist()
     counts = dict(zip(task.scored, positive, strict=True))
@@ -137,7 +139,7 @@ def class_counts(items: Sequence[Item], task: Task) -> dict[str, int]:
 
 
 def unknown_count(items: Sequence[Item], task: Task) -> int:
-    """How many of the items have no known label."""
+    """The number of items without a known label."""
     return sum(item.get(task.key) is None for item in items)
 
 
@@ -161,7 +163,7 @@ def _values(item: Item, task: Task) -> set[str] | None:
     names = {name if name in task.classes else _SYNONYMS.get(name, name) for name in names}
     if not names <= set(task.classes):
         raise InputError(
-            f"{item['image']}: {task.key} {sorted(names - set(task.classes))} is no class of the task {task.name!r}, "
-            f"which has {', '.join(task.classes)}"
+            f"{item['image']}: {task.key} {sorted(names - set(task.classes))} is not a class of the task "
+            f"{task.name!r}, which has {', '.join(task.classes)}"
         )
     return names

@@ -1,6 +1,6 @@
 """
-A miniature CBIS-DDSM with generated mammograms, in the real one's formats.
+A miniature CBIS-DDSM with generated mammograms, in the formats of the real data set.
 
-Read in this order: `generate` (the whole of it), `patients` (who has what), `films` (which file and row holds it),
-`mammogram` (how it looks), `dicom_files` and `csv_files` (how it is written).
+Read in this order: `generate` (the whole process), `patients` (patients and their lesions), `films` (files and table
+rows), `mammogram` (pixels), `dicom_files` and `csv_files` (writing).
 """

@@ -1,4 +1,4 @@
-"""Where things are in a film: the breast's outline, the nipple, the pectoral muscle."""
+"""The geometry of a film: the breast's outline, the nipple, the pectoral muscle."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Anatomy:
     The geometry of one film, with the chest wall at the left edge.
 
     Args:
-        depth: (H, W) float32, pixels to the skin, negative in the air; the film's edge is no skin.
+        depth: (H, W) float32, distance to the skin in pixels, negative in the air; the film's edge is not skin.
         nipple: its row and column.
-        muscle: (H, W) float32, pixels to the muscle's edge, positive in the muscle; None in a CC view.
-        middle: row and column of the middle of the gland's base at the chest wall.
+        muscle: (H, W) float32, distance to the muscle's edge in pixels, positive in the muscle; None in a CC view.
+        middle: row and column of the centre of the gland's base at the chest wall.
     """
 
     depth: np.ndarray
@@ -29,11 +29,11 @@ class Anatomy:
 
     def place(self, position: tuple[float, float], radius: float) -> tuple[int, int]:
         """
-        The pixel where a lesion at a relative `position` lies, moved inwards until it has tissue around it.
+        The centre pixel of a lesion at a relative `position`, moved inwards until it is surrounded by tissue.
 
         Args:
             position: depth from the chest wall (0..1) and height (-1..1) relative to the breast.
-            radius: the lesion's, in pixels.
+            radius: of the lesion, in pixels.
         """
         rows, columns = self.depth.shape
         room = self.depth[::8, ::8]
@@ -65,7 +65,7 @@ def draw_anatomy(shape: tuple[int, int], view: str, rng: np.random.Generator) ->
 
 
 def _outline(rows: int, center: float, width: float, oblique: bool, rng: np.random.Generator) -> np.ndarray:
-    """(H,) the column of the skin in each row, 0 or less where the row is in the air."""
+    """(H,) the column of the skin in each row, 0 or less if the row is in the air."""
     row = np.arange(rows, dtype=np.float32)
     above = (rng.uniform(1.0, 1.2) if oblique else rng.uniform(0.4, 0.46)) * rows
     below = min(rng.uniform(0.31, 0.36) if oblique else rng.uniform(0.4, 0.46), 0.97 - center / rows) * rows
@@ -80,13 +80,13 @@ def _outline(rows: int, center: float, width: float, oblique: bool, rng: np.rand
 
 
 def _depth(shape: tuple[int, int], edge: np.ndarray, nipple: tuple[float, float], step: int = 4) -> np.ndarray:
-    """Signed distance to the skin, computed on every fourth pixel: it is smooth."""
+    """Signed distance to the skin, computed on every fourth pixel only, since it is smooth."""
     rows, columns = -(-shape[0] // step) + 1, -(-shape[1] // step) + 1
     row, column = np.mgrid[:rows, :columns] * step
     inside = column < edge[np.minimum(row, shape[0] - 1)]
     bump = 0.012 * shape[0]
     inside |= (row - nipple[0]) ** 2 + ((column - nipple[1]) / 1.2) ** 2 < bump**2
-    inside = np.pad(inside, ((12, 12), (200, 0)), mode="edge")  # the film's edges are no skin
+    inside = np.pad(inside, ((12, 12), (200, 0)), mode="edge")  # the film's edges are not skin
     signed = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
     signed = ndimage.gaussian_filter(signed[12:-12, 200:], 1.2) * step
     tall, wide = (rows - 1) * step + 1, (columns - 1) * step + 1

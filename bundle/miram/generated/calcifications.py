@@ -1,4 +1,4 @@
-"""Microcalcifications that show their type and distribution in their pixels."""
+"""Microcalcifications whose pixels show their type and distribution."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from miram.generated.noise import power_law_field
 @dataclass(frozen=True)
 class Grain:
     """
-    How the grains of one calcification type look; pairs are smallest and largest.
+    The appearance of the grains of one calcification type; pairs are smallest and largest values.
 
     Args:
         count: grains in a lesion.
         radius: in pixels.
         level: brightness.
         long: length over width.
-        irregular: deviation of the outline relative to the radius.
+        irregular: standard deviation of the outline relative to the radius.
         hollow: radius of the lucent centre relative to the grain's.
         blur: softness of the outline, in pixels.
     """
@@ -38,7 +38,7 @@ class Grain:
 
 
 def grain_of(calc_type: str) -> Grain:
-    """The grains of a calcification type; VASCULAR and FINE_LINEAR_BRANCHING are lines and add a few grains only."""
+    """The grains of a calcification type; VASCULAR and FINE_LINEAR_BRANCHING are lines with only a few grains."""
     grains = {
         "PUNCTATE": Grain((10, 22), (0.7, 1.0), (0.28, 0.4)),
         "AMORPHOUS": Grain((40, 80), (0.9, 1.8), (0.06, 0.14), blur=0.8),
@@ -66,13 +66,13 @@ def draw_calcification(
     rng: np.random.Generator,
 ) -> Lesion:
     """
-    Draw calcifications on a faint cloud that makes up for their brightness: the mean contrast is `contrast` for all.
+    Draw calcifications on a faint cloud that compensates for their brightness, so that the mean is always `contrast`.
 
     Args:
         types: atoms of the calcification type.
         distributions: atoms of the calcification distribution.
-        radius: of the disc of the same area as the mask, in pixels.
-        contrast: mean within the mask.
+        radius: of a disc with the same area as the mask, in pixels.
+        contrast: mean contrast within the mask.
         direction: towards the nipple, radians from the columns' axis towards the rows'.
         rng: the source of randomness.
     """
@@ -99,7 +99,7 @@ def draw_calcification(
 
 
 def _scatter(distributions: Sequence[str], count: int, rng: np.random.Generator) -> np.ndarray:
-    """(K, 2) places in a unit disc whose first axis points to the nipple."""
+    """(K, 2) positions in a unit disc whose first axis points to the nipple."""
     spread = np.clip(0.42 * rng.standard_normal((count, 2)), -0.95, 0.95)
     even = np.sqrt(rng.random(count))[:, None] * _unit(rng.uniform(0, 2 * np.pi, count))
     line = np.stack([rng.uniform(-1, 1, count), 0.06 * rng.standard_normal(count)], axis=1)
@@ -115,7 +115,7 @@ def _unit(angle: np.ndarray) -> np.ndarray:
 
 
 def _turn(places: np.ndarray, direction: float) -> np.ndarray:
-    """From (along, across) the direction to (row, column)."""
+    """Convert (along, across) relative to the direction to (row, column)."""
     along, across = places[:, 0], places[:, 1]
     return np.stack(
         [
@@ -172,6 +172,6 @@ def _lines(
 
 
 def _broken(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(K,) of 0..1 that breaks a line into pieces of a few pixels."""
+    """(K,) factors 0..1 that break a line into pieces of a few pixels."""
     pieces = np.repeat(rng.random(count // 8 + 1), 8)[:count]
     return np.clip(1.6 * pieces, 0, 1)

@@ -1,4 +1,4 @@
-"""The four tables, as TCIA has them: column names, order, line ends and stray newlines."""
+"""The four tables as TCIA publishes them: column names, order, line endings and stray newlines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_tables(csv_dir: str | os.PathLike[str], rows: Sequence[Row]) -> None:
 
 
 def table_record(row: Row) -> dict[str, str | int]:
-    """One row by column name: newlines end the mask paths of masses and the crop paths of calcifications."""
+    """One row by column name; mask paths of masses and crop paths of calcifications end with a newline."""
     mass = row.finding.kind == "mass"
     values = (
         row.patient,

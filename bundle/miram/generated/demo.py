@@ -1,4 +1,4 @@
-"""The demo's data: a miniature CBIS-DDSM, generated and then prepared by the same code as the real one."""
+"""The demo's data: a miniature CBIS-DDSM, generated, and then prepared by the same code as the real data."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def prepare_demo(
     test_fraction: float = 0.3,
 ) -> None:
     """
-    Generate and prepare the demo's data; what is there already is kept.
+    Generate and prepare the demo's data; existing files are kept.
 
     Args:
         output_dir: the prepared folder to make; the DICOM files and tables go to `cbis_ddsm` beside it.
         patients: how many patients.
-        seed: another seed, other patients.
+        seed: different seeds generate different patients.
         crop_size: side of the crops in pixels.
         crops: "lesion", "tissue" or "both".
-        workers: processes; None is one per core, 0 is this process.
-        mass_fraction: share of the patients with masses, whose pathology shows at the demo's 64 pixels in shape and
-            margins; most calcifications are too small for them.
+        workers: number of processes; None is one per core, 0 is this process.
+        mass_fraction: share of the patients with masses. At the demo's 64 pixels, a mass's pathology shows in its shape
+            and margins; most calcifications are too small.
         test_fraction: share of the patients in the test tables: enough of both classes for intervals above chance.
     """
     source = Path(output_dir).parent / "cbis_ddsm"

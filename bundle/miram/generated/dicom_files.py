@@ -1,4 +1,4 @@
-"""Films, crops and masks as the DICOM files of CBIS-DDSM: MG Secondary Capture, Implicit VR Little Endian."""
+"""Writing films, crops and masks as DICOM files like CBIS-DDSM's: MG Secondary Capture, Implicit VR Little Endian."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from miram.generated.mammogram import Mammogram
 
 
 def film_paths(film: Film, dicom_dir: Path) -> list[Path]:
-    """Every file that :func:`write_film` writes; a film in a mass and a calcification table is there twice."""
+    """All files that :func:`write_film` writes; a film in both a mass and a calcification table is written twice."""
     paths = [path for row in film.rows for path in _row_paths(row, dicom_dir)]
     return list(dict.fromkeys(paths))
 
@@ -24,9 +24,9 @@ def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
     Write a film, and the crop and mask of each of its findings.
 
     Args:
-        film: where everything goes.
+        film: identifiers and file names.
         mammogram: its pixels and masks.
-        dicom_dir: `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm` lie below it.
+        dicom_dir: files go to `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm` below it.
     """
     written: set[Path] = set()
     for row, mask in zip(film.rows, mammogram.masks, strict=True):
@@ -35,7 +35,7 @@ def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
             _write(image_path, mammogram.pixels, row.image, row, "full mammogram images")
             written.add(image_path)
         _write(crop_path, _crop(mammogram.pixels, mask), row.crop, row, "cropped images")
-        # Where both share a series, the header calls both cropped images: descriptions are not to be trusted.
+        # If both share a series, the header calls both cropped images: descriptions cannot be trusted.
         description = "cropped images" if row.mask == row.crop else "ROI mask images"
         _write(mask_path, _stored_mask(mask, row.mask_loss), row.mask, row, description)
 
@@ -49,13 +49,13 @@ def _row_paths(row: Row, dicom_dir: Path) -> tuple[Path, Path, Path]:
 
 
 def _crop(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask's bounding box."""
+    """The pixels in the mask's bounding box."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _stored_mask(mask: np.ndarray, loss: float) -> np.ndarray:
-    """0 and 255; without the film's last rows and columns where `loss` is not 0."""
+    """The mask as 0 and 255; without the film's last rows and columns if `loss` is not 0."""
     rows, columns = (size - int(np.ceil(loss * size)) for size in mask.shape)
     return mask[:rows, :columns].astype(np.uint8) * np.uint8(255)
 

@@ -12,12 +12,12 @@ def draw_curves(shape: tuple[int, int], points: np.ndarray, weights: np.ndarray 
 
     Args:
         shape: (H, W) of the picture.
-        points: (K, 2) rows and columns, about half a pixel apart along a stroke; those outside are left out.
-        weights: (K,) brightness of a stroke at its points, or one for all.
+        points: (K, 2) rows and columns, about half a pixel apart along a stroke; points outside are ignored.
+        weights: (K,) brightness of a stroke at its points, or one value for all.
         width: standard deviation of the stroke's profile, in pixels.
 
     Returns:
-        (H, W) float32, about `weights` on the middle of a stroke.
+        (H, W) float32, about `weights` at the centre of a stroke.
     """
     weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(points))
     corner = np.floor(points).astype(int)
@@ -28,7 +28,7 @@ def draw_curves(shape: tuple[int, int], points: np.ndarray, weights: np.ndarray 
         share = np.abs(1 - row - part[:, 0]) * np.abs(1 - column - part[:, 1]) * weights
         inside = np.all((place >= 0) & (place < shape), axis=1)
         canvas += np.bincount(place[inside] @ (shape[1], 1), share[inside], minlength=canvas.size)
-    peak = np.sqrt(2 * np.pi * (width**2 + 0.25)) / 2  # two points a pixel, spread over its neighbours
+    peak = np.sqrt(2 * np.pi * (width**2 + 0.25)) / 2  # two points per pixel, spread over its neighbours
     return ndimage.gaussian_filter(canvas.reshape(shape).astype(np.float32), width, truncate=3) * np.float32(peak)
 
 
@@ -45,14 +45,14 @@ def winding_curves(
 
     Args:
         start: (K, 2) first points.
-        heading: (K,) first directions, radians from the columns' axis towards the rows'.
+        heading: (K,) initial directions, radians from the columns' axis towards the rows'.
         lengths: (K,) in pixels.
-        brightness: (K,) on the middle of a curve.
-        bend: deviation of the direction along a curve, radians.
+        brightness: (K,) at the centre of a curve.
+        bend: deviation of the direction along a curve, in radians.
         rng: the source of randomness.
 
     Returns:
-        (N, 2) points half a pixel apart, (N,) their brightness.
+        (N, 2) points half a pixel apart, and (N,) their brightness.
     """
     count = max(2, int(2 * lengths.max()))
     knots = np.cumsum(rng.standard_normal((len(start), 8)), axis=1) / np.sqrt(8)

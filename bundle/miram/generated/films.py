@@ -1,4 +1,4 @@
-"""Which film and which table row holds which finding, under which identifiers, with the quirks of CBIS-DDSM."""
+"""The films and table rows of each finding, their identifiers, and the quirks of CBIS-DDSM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Series:
 
     Args:
         folder: the first part of the path in the table.
-        patient_id: the PatientID in the header, and so the folder on disk.
+        patient_id: the PatientID in the header, which is also the folder on disk.
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
     """
@@ -41,7 +41,7 @@ class Series:
 @dataclass(frozen=True)
 class Row:
     """
-    One row of a table, and the files it stands for.
+    One row of a table, and the files that it refers to.
 
     Args:
         patient: as in the table.
@@ -54,11 +54,11 @@ class Row:
         margin: atoms of the mass margins or calcification distribution as written.
         image: the full mammogram's series.
         crop: the cropped image's series.
-        mask: the mask's series, mostly that of the crop.
-        crop_name: the crop's file name as the table says.
-        mask_name: the mask's.
+        mask: the mask's series, usually that of the crop.
+        crop_name: the crop's file name in the table.
+        mask_name: the mask's file name in the table.
         crop_file: the crop's file name on disk.
-        mask_file: the mask's.
+        mask_file: the mask's file name on disk.
         mask_loss: rows and columns that the mask lacks, as a share of the film's.
     """
 
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Film:
-    """One drawn film: patient number, density, (H, W), the view, and a row for each of its findings."""
+    """One film: patient number, density, (H, W), the view, and a row for each of its findings."""
 
     number: int
     density: int
@@ -94,22 +94,22 @@ class Film:
 @dataclass(frozen=True)
 class Quirks:
     """
-    How often the tables and files are irregular; each quirk occurs at least once where a row allows it and it is not 0.
+    How often the tables and files are irregular. A quirk whose rate is not 0 occurs at least once if any row allows it.
 
-    The rates are CBIS-DDSM's where they can be counted there from the tables and the IDC's index.
+    The rates are those of CBIS-DDSM if they can be counted from its tables and the IDC's index.
 
     Args:
         density_zero: rows with density 0.
         subtlety_zero: rows with subtlety 0.
         repeated_atom: rows that name an atom twice.
-        other_order: rows of several atoms, in the opposite order to the first view's.
-        centered: rows with LUCENT_CENTER that write LUCENT_CENTERED.
-        separate_series: rows whose crop and mask are series of their own.
-        swapped: rows whose crop and mask files have the other's name (a guess: "often").
+        other_order: rows with several atoms that list them in the opposite order to the first view.
+        centered: rows with LUCENT_CENTER that are written as LUCENT_CENTERED.
+        separate_series: rows whose crop and mask are separate series.
+        swapped: rows whose crop and mask files have each other's names (a guess: "often").
         small_mask: rows whose mask lacks the film's last rows and columns.
-        mask_loss: the share of rows and columns that those lack (a guess).
-        other_image_id: test calcification rows whose film has another PatientID than the table.
-        other_lesion_id: test calcification rows whose crop and mask have one.
+        mask_loss: the share of rows and columns that such masks lack (a guess).
+        other_image_id: test calcification rows whose film has a different PatientID from the table's.
+        other_lesion_id: test calcification rows whose crop and mask have a different PatientID.
     """
 
     density_zero: float = 0.001
@@ -131,7 +131,7 @@ def plan_films(cases: Sequence[Case], seed: int, quirks: Quirks) -> list[Film]:
 
     Args:
         cases: the patients.
-        seed: the data set's; identifiers follow from it and the number of patients.
+        seed: of the data set; identifiers follow from it and the number of patients.
         quirks: how often rows are irregular.
     """
     key = f"{seed}/{len(cases)}"
@@ -150,12 +150,12 @@ def plan_films(cases: Sequence[Case], seed: int, quirks: Quirks) -> list[Film]:
 
 
 def generated_uid(name: str) -> str:
-    """A DICOM identifier under the root 2.25 (UUIDs, PS3.5 annex B.2), the same for the same name."""
+    """A DICOM identifier under the root 2.25 (UUIDs, PS3.5 annex B.2); the same name always gets the same one."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, f'miram/synthetic/{name}').int}"
 
 
 def table_name(kind: Kind, split: Split) -> str:
-    """The table's file name, as TCIA has it."""
+    """The table's file name, as on TCIA."""
     return f"{kind}_case_description_{split}_set.csv"
 
 
@@ -188,7 +188,7 @@ def _row(key: str, case: Case, view: View, finding: Finding) -> Row:
 
 
 def _irregular(rows: list[Row], quirks: Quirks, rng: np.random.Generator) -> list[Row]:
-    """The rows with quirks; drawn for the whole set at once, so that a small set has each of them too."""
+    """The rows with quirks, which are drawn for the whole set at once, so that a small set also has each of them."""
     films = dict.fromkeys(row.image.series for row in rows if _is_calc_test(row))  # rows of one film share its header
     renamed = _chosen(list(films), quirks.other_image_id, rng)
     rows = [_rename_image(row) if row.image.series in renamed else row for row in rows]

@@ -1,4 +1,4 @@
-"""Generate a miniature CBIS-DDSM: plan it, draw it, write it, once."""
+"""Generate a miniature CBIS-DDSM: plan, draw and write it; a finished one is kept."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from miram.generated.patients import CaseSettings, draw_cases
 from miram.jobs import run_jobs
 from miram.prepare.origin import GENERATED_MARKER
 
-FORMAT_VERSION = 2  # raised when the same arguments give other files
+FORMAT_VERSION = 2  # raised when the same arguments generate different files
 
 
 @dataclass(frozen=True)
 class GeneratedData:
     """
-    What :func:`generate_cbis_ddsm` made.
+    The result of :func:`generate_cbis_ddsm`.
 
     Args:
-        dicom_dir: the DICOM files.
-        csv_dir: the four tables.
-        patients: how many.
-        films: full mammograms drawn.
-        rows: rows by the table's file name.
-        new_films: films written by this call; 0 if the data was there already.
+        dicom_dir: the folder of the DICOM files.
+        csv_dir: the folder of the four tables.
+        patients: number of patients.
+        films: number of full mammograms.
+        rows: number of rows by the table's file name.
+        new_films: films written by this call; 0 if the data already existed.
     """
 
     dicom_dir: Path
@@ -58,14 +58,14 @@ def generate_cbis_ddsm(
     """
     Generate patients in the formats of CBIS-DDSM, with its irregularities: `dicom/` and the four tables in `csv/`.
 
-    The files depend on the arguments only, not on `workers`. A finished folder of the same arguments is left as it
-    is, an unfinished one is completed.
+    The files depend only on the arguments other than `workers`. A finished folder with the same arguments is left
+    alone, and an unfinished one is completed.
 
     Args:
         output_dir: the folder to make.
         patients: how many, at least 5.
-        seed: another seed, other patients.
-        workers: processes; None is one per core, 0 is this process.
+        seed: different seeds generate different patients.
+        workers: number of processes; None is one per core, 0 is this process.
         cases: how patients and lesions are drawn.
         films: how films look.
         quirks: how often tables and files are irregular.
@@ -74,7 +74,7 @@ def generate_cbis_ddsm(
         InputError: if an argument is out of range, or the folder holds something else.
     """
     if patients < 5:
-        raise InputError(f"patients is {patients}; four tables and a patient in two of them need at least 5")
+        raise InputError(f"patients is {patients}; give at least 5, for four tables and a patient in two of them")
     if seed < 0:
         raise InputError(f"seed is {seed}; give 0 or a positive number")
     cases, films, quirks = cases or CaseSettings(), films or FilmSettings(), quirks or Quirks()
@@ -117,7 +117,7 @@ def _draw_and_write(film: Film, dicom_dir: Path, seed: int, settings: FilmSettin
 
 
 def _claim(output_dir: Path, arguments: dict) -> bool:
-    """Whether the folder is finished already; refuse a folder of other arguments or other content."""
+    """Whether the folder is already finished; refuse a folder with other arguments or other content."""
     marker = _marker(output_dir)
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))

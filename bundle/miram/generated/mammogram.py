@@ -1,4 +1,4 @@
-"""A whole film: the breast, its lesions, the film's grain, the label."""
+"""A whole film: the breast, its lesions, the film's grain, and the label."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FilmSettings:
 
     Args:
         tissue: brightness of the tissues.
-        mass_contrast: mean contrast of masses of subtlety 1 and 5, as parts of the film's range.
+        mass_contrast: mean contrast of masses with subtlety 1 and 5, as fractions of the film's range.
         calc_contrast: the same for calcifications with the tissue around them.
-        largest_radius: of a lesion in pixels, so that it fits a crop with its surroundings.
-        blur: deviation of the film's and the scanner's blur, in pixels.
-        grain: deviation of the film's noise.
+        largest_radius: of a lesion in pixels, so that it fits into a crop with its surroundings.
+        blur: standard deviation of the blur of film and scanner, in pixels.
+        grain: standard deviation of the film's noise.
         air: smallest and largest gray level of the air.
         label_fraction: share of films with a burned-in label.
     """
@@ -62,8 +62,8 @@ def draw_mammogram(
     Draw one view with its findings.
 
     Args:
-        view: which breast and view, and what is to be seen.
-        density: breast density, 1..4; another value is drawn as 2.
+        view: the breast, the view and its findings.
+        density: breast density, 1..4; any other value is drawn as 2.
         size: (H, W).
         rng: the source of randomness.
         settings: how the film is made.
@@ -97,7 +97,7 @@ def _draw_lesion(
 
 
 def _add(image: np.ndarray, lesion: Lesion, center: tuple[int, int], anatomy: Anatomy) -> np.ndarray:
-    """Add a lesion to the image in place, inside the breast only; return its mask on the whole image."""
+    """Add a lesion to the image in place, only inside the breast; return its mask on the whole image."""
     half = len(lesion.mask) // 2
     begin = [max(0, half - place) for place in center]
     end = [min(len(lesion.mask), half + size - place) for place, size in zip(center, image.shape, strict=True)]
@@ -113,7 +113,7 @@ def _add(image: np.ndarray, lesion: Lesion, center: tuple[int, int], anatomy: An
 
 
 def _develop(image: np.ndarray, settings: FilmSettings, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, the gray level of the air, the film's grain."""
+    """Apply exposure, the gray level of the air, and the film's grain."""
     air, gain = rng.uniform(*settings.air), rng.uniform(0.8, 1.2)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * (0.25 + np.sqrt(np.maximum(image, 0)))
     image = ndimage.gaussian_filter(image + settings.grain * noise, settings.blur, truncate=3)

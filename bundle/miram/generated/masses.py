@@ -1,4 +1,4 @@
-"""Masses that show their margins and shape in their pixels."""
+"""Masses whose pixels show their margins and shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Lesion:
     A lesion to add to a film.
 
     Args:
-        contrast: (S, S) float32, S odd; what the lesion adds, mean `contrast` within its mask.
+        contrast: (S, S) float32, S odd; what the lesion adds to the film, with the requested mean within its mask.
         mask: (S, S) bool, the outline a reader would draw.
     """
 
@@ -28,7 +28,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Polar coordinates around the middle of a square of odd side."""
+    """Polar coordinates around the centre of a square with an odd side."""
 
     side: int
     distance: np.ndarray
@@ -36,7 +36,7 @@ class _Canvas:
 
 
 def canvas_around(reach: float) -> _Canvas:
-    """A square canvas that reaches `reach` pixels from its middle."""
+    """A square canvas that extends `reach` pixels from its centre."""
     half = int(np.ceil(reach))
     row, column = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
     return _Canvas(2 * half + 1, np.hypot(row, column), np.arctan2(row, column))
@@ -48,14 +48,14 @@ def draw_mass(
     """
     Draw a mass.
 
-    Each margin takes its sector of the edge. The mean contrast within the mask and the mask's area do not depend on
-    shape and margins: these are to be read from the edge's fine detail only.
+    Each margin has its own sector of the edge. The mean contrast within the mask and the mask's area do not depend on
+    shape and margins, which show only in the edge's fine detail.
 
     Args:
         shapes: atoms of the mass shape.
         margins: atoms of the mass margins.
-        radius: of the disc of the same area, in pixels.
-        contrast: mean within the mask.
+        radius: of a disc with the same area, in pixels.
+        contrast: mean contrast within the mask.
         rng: the source of randomness.
     """
     canvas = canvas_around(2.3 * radius)
@@ -79,7 +79,7 @@ def draw_mass(
 
 
 def _edge(shapes: Sequence[str], angle: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """The distance of the outline from the middle in each direction, of the area of a disc of `radius`."""
+    """The distance of the outline from the centre in each direction; the area is that of a disc with `radius`."""
     turn = rng.uniform(0, 2 * np.pi)
     first = shapes[0]
     long = {"ROUND": 1.05, "LYMPH_NODE": 1.4, "ASYMMETRIC_BREAST_TISSUE": 1.4}.get(first, rng.uniform(1.3, 1.6))
@@ -93,13 +93,13 @@ def _edge(shapes: Sequence[str], angle: np.ndarray, radius: float, rng: np.rando
 
 
 def sector_of(angle: np.ndarray, count: int, turn: float) -> np.ndarray:
-    """Which of `count` equal sectors, 0 to `count` - 1, each direction (radians) lies in; `turn` (0..1) turns them."""
+    """The sector (0 to `count` - 1) of each direction (radians), of `count` equal ones; `turn` (0..1) rotates them."""
     part = (angle / (2 * np.pi) + turn) % 1
     return np.minimum((part * count).astype(int), count - 1)  # just below 0 the remainder is rounded to 1
 
 
 def _lobes(angle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Many small lobes, cusps between them, relative to the radius."""
+    """Many small lobes with cusps between them, relative to the radius."""
     count, phase = int(rng.integers(10, 17)), rng.uniform(0, np.pi)
     uneven = 0.9 * np.sin(2 * angle + 3 * phase) + 0.6 * np.sin(3 * angle + 5 * phase)
     height = rng.uniform(0.09, 0.13) * (1 + 0.4 * np.sin(angle + 7 * phase))
@@ -107,7 +107,7 @@ def _lobes(angle: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _edge_quality(margins: Sequence[str], which: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """How soft the edge is, and how far clouds move it, in pixels, in each sector."""
+    """How soft the edge is, and how far clouds displace it, in pixels, in each sector."""
     quality = {
         "CIRCUMSCRIBED": (1.0, 0.0),
         "MICROLOBULATED": (0.8, 0.0),
@@ -122,7 +122,7 @@ def _edge_quality(margins: Sequence[str], which: np.ndarray, radius: float) -> t
 def _vary_by_shape(
     body: np.ndarray, shapes: Sequence[str], canvas: _Canvas, edge: np.ndarray, cloud: np.ndarray
 ) -> np.ndarray:
-    """A lymph node has a fatty hilum, asymmetries are patchy, a distortion has next to no body."""
+    """A lymph node has a fatty hilum, asymmetries are patchy, a distortion has almost no body."""
     if "LYMPH_NODE" in shapes:
         hilum = np.hypot(canvas.distance * np.cos(canvas.angle) - 0.45 * edge, canvas.distance * np.sin(canvas.angle))
         body = body * (1 - 0.9 * np.exp(-((hilum / (0.3 * edge)) ** 2)))
@@ -151,7 +151,7 @@ def _spicules(
     edge: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Thin lines that radiate from a spiculated edge, or from the middle of a distortion."""
+    """Thin lines that radiate from a spiculated edge, or from the centre of a distortion."""
     distorted = "ARCHITECTURAL_DISTORTION" in shapes
     if not distorted and "SPICULATED" not in margins:
         return np.zeros(canvas.distance.shape, dtype=np.float32)

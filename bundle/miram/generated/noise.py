@@ -1,4 +1,4 @@
-"""Random fields with a given spectrum, the raw material of tissue."""
+"""Random fields with a given spectrum, from which tissue is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def power_law_field(
     stretch: tuple[float, float] = (1.0, 1.0),
 ) -> np.ndarray:
     """
-    A Gaussian random field whose amplitude falls as 1 / frequency ** `exponent`, of mean 0 and deviation 1.
+    A Gaussian random field whose amplitude falls as 1 / frequency ** `exponent`, with mean 0 and standard deviation 1.
 
     Mammographic texture follows such a law, with an exponent of about 1.5 in amplitude (3 in power; Burgess, Jacobson
     and Judy, Med. Phys. 28, 2001).
@@ -24,8 +24,8 @@ def power_law_field(
         shape: (H, W).
         exponent: of the amplitude.
         rng: the source of randomness.
-        finest: the wavelength, in pixels, below which structures fade out (at it, to 0.6 of the law).
-        coarsest: the longest wavelength that still grows, in pixels.
+        finest: wavelength in pixels below which structures fade out (at this wavelength, to 0.6 of the law).
+        coarsest: the longest wavelength, in pixels, up to which the amplitude grows.
         stretch: how many times longer structures are along rows and columns.
 
     Returns:
@@ -57,7 +57,7 @@ def ridges(field: np.ndarray, width: float) -> np.ndarray:
 
 
 def enlarge(coarse: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Enlarge a smooth (h, w) map to `shape` by linear interpolation, corner to corner."""
+    """Enlarge a smooth (h, w) map to `shape` by linear interpolation with aligned corners."""
     rows = np.linspace(0, coarse.shape[0] - 1, shape[0], dtype=np.float32)
     columns = np.linspace(0, coarse.shape[1] - 1, shape[1], dtype=np.float32)
     low = np.minimum(rows.astype(int), coarse.shape[0] - 2)

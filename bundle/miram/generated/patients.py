@@ -1,4 +1,4 @@
-"""Imaginary patients: who has which lesions in which views, and what the tables say about them. No pixels yet."""
+"""Imaginary patients: their lesions and views, and what the tables say about them, without pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from miram.generated.statistics import NOT_AVAILABLE, PATHOLOGIES, Counts, KindS
 Kind = Literal["mass", "calc"]
 Split = Literal["train", "test"]
 Groups = tuple[tuple[Kind, Split], ...]
-"""The tables that a patient is in."""
+"""The tables that list a patient."""
 
 Key = TypeVar("Key", int, str)
 
@@ -21,11 +21,11 @@ Key = TypeVar("Key", int, str)
 @dataclass(frozen=True)
 class Finding:
     """
-    One lesion as one view shows it: one row of a table.
+    One lesion in one view: one row of a table.
 
     `shape` is the mass shape or calcification type, `margin` the mass margins or calcification distribution, both as
-    tuples of atoms. `position` is the lesion's place in the breast, shared by its views: (depth from the chest wall,
-    height), both within (-1, 1), and `radius` its size relative to the image's height.
+    tuples of atoms. `position` is the lesion's position in the breast, shared by its views: (depth from the chest wall,
+    height), both within (-1, 1). `radius` is its size relative to the image's height.
     """
 
     kind: Kind
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class View:
-    """One full mammogram with the findings in it; the same film may be listed as mass and as calcification case."""
+    """One full mammogram with its findings; the same film may be listed as a mass and as a calcification case."""
 
     side: Literal["LEFT", "RIGHT"]
     view: Literal["CC", "MLO"]
@@ -71,19 +71,19 @@ class CaseSettings:
     How patients are drawn.
 
     Args:
-        height: smallest and largest height of an ordinary film, in pixels; its width is about 0.7 of it.
+        height: smallest and largest height of an ordinary film, in pixels; the width is about 0.7 of the height.
         large_height: the same for the few large films.
         large_fraction: share of patients with large films, at least one patient.
         both_breasts: share of patients with lesions in both breasts.
-        single_view: share of breasts with one view only.
-        more_lesions: chance of each further lesion of the same kind in a breast.
+        single_view: share of breasts with only one view.
+        more_lesions: probability of each further lesion of the same kind in a breast.
         radius: smallest and largest radius of a lesion relative to the film's height.
         margin_disagreement: share of lesions whose second view has other margins.
         pathology_disagreement: share of lesions whose second view has another pathology.
         mass_fraction: share of patients with masses among those with one kind of lesion.
         test_fraction: share of patients in the test tables.
         both_kinds: share of patients with masses and calcifications in the same split.
-        leak_fraction: share of patients in a training and a test table, at least one patient.
+        leak_fraction: share of patients in both a training and a test table, at least one patient.
         statistics: how often labels occur.
     """
 
@@ -105,11 +105,11 @@ class CaseSettings:
 
 def draw_cases(patients: int, seed: int, settings: CaseSettings) -> list[Case]:
     """
-    Draw the patients of a data set; every table gets at least one, one leaks, and one has large films.
+    Draw the patients of a data set: at least one per table, at least one who leaks, and at least one with large films.
 
     Args:
         patients: how many, at least 5.
-        seed: the data set's seed.
+        seed: of the data set.
         settings: how patients are drawn.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
@@ -124,12 +124,12 @@ def draw_cases(patients: int, seed: int, settings: CaseSettings) -> list[Case]:
 
 
 def at_least_one(fraction: float, count: int) -> int:
-    """`fraction` of `count`, but at least one where the fraction is not 0."""
+    """`fraction` of `count`, but at least one if the fraction is not 0."""
     return min(count, max(1, round(fraction * count))) if fraction > 0 and count else 0
 
 
 def _draw_groups(patients: int, settings: CaseSettings, rng: np.random.Generator) -> list[Groups]:
-    """The tables each patient is in: shares are kept exactly, the order is shuffled."""
+    """The tables that list each patient: shares are exact, the order is shuffled."""
     leaks = at_least_one(settings.leak_fraction, patients)
     both = round(settings.both_kinds * patients)
     single = patients - leaks - both

@@ -9,7 +9,7 @@ PATHOLOGIES = ("BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT")
 NOT_AVAILABLE = "N/A"
 
 Counts = Mapping[str, tuple[int, int, int]]
-"""label atom -> rows that are benign, benign without callback, malignant."""
+"""Label atom -> number of rows that are benign, benign without callback, malignant."""
 
 
 def _mass_shapes() -> Counts:
@@ -70,7 +70,7 @@ def _calc_distributions() -> Counts:
 @dataclass(frozen=True)
 class KindStatistics:
     """
-    What the tables of one kind of abnormality say, as counts of rows.
+    Label statistics of one kind of abnormality, as counts of table rows.
 
     Args:
         pathology: rows that are benign, benign without callback, malignant.
@@ -137,8 +137,8 @@ class Statistics:
     """
     The label statistics of both kinds of abnormality; the defaults are the counts over all 3,568 rows of CBIS-DDSM.
 
-    Pathology is drawn first, then each label given the pathology, independently. The area under the ROC curve of
-    malignancy from the true labels, the ceiling of any classifier, follows from the counts: 0.90 for masses, 0.83
+    Pathology is drawn first, then each label independently, given the pathology. The area under the ROC curve for
+    malignancy from the true labels, the upper limit for any classifier, follows from the counts: 0.90 for masses, 0.83
     for calcifications.
     """
 

@@ -1,4 +1,4 @@
-"""Fat, gland, strands, vessels, muscle, skin: a breast without lesions."""
+"""A breast without lesions: fat, gland, strands, vessels, muscle, skin."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from miram.generated.anatomy import Anatomy
 from miram.generated.drawing import draw_curves, winding_curves
 from miram.generated.noise import power_law_field, ridges
 
-STREAKS = (1.0, 1.8)  # the gland's structures run towards the nipple, along the columns
+STREAKS = (1.0, 1.8)  # the gland's structures are elongated towards the nipple, along the columns
 
 
 @dataclass(frozen=True)
 class TissueSettings:
     """
-    How bright each kind of tissue is, as a part of the film's range.
+    The brightness of each kind of tissue, as a fraction of the film's range.
 
     Args:
         fat: uniform fat of full thickness.
         gland: the densest gland, on top of fat.
-        texture: deviation of the fat's cloudy texture.
+        texture: standard deviation of the fat's cloudy texture.
         strands: connective tissue strands and ducts.
         vessels: blood vessels.
         muscle: the pectoral muscle.
@@ -44,7 +44,7 @@ def draw_tissue(
     anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings | None = None
 ) -> np.ndarray:
     """
-    Draw the breast, air = 0.
+    Draw the breast, with air = 0.
 
     Args:
         anatomy: the film's geometry.
@@ -71,7 +71,7 @@ def draw_tissue(
 
 
 def _gland(anatomy: Anatomy, density: int, cloud: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) share of gland: a patchy cone from the nipple to the chest wall, larger the denser the breast."""
+    """(H, W) share of gland: a patchy cone from the nipple to the chest wall, larger for denser breasts."""
     rows, columns = anatomy.depth.shape
     row = np.arange(rows, dtype=np.float32)[:, None]
     column = np.arange(columns, dtype=np.float32)[None, :]
@@ -86,7 +86,7 @@ def _gland(anatomy: Anatomy, density: int, cloud: np.ndarray, rng: np.random.Gen
 
 
 def _strands(anatomy: Anatomy, rng: np.random.Generator, counts: tuple[int, ...] = (150, 90, 40)) -> np.ndarray:
-    """(H, W) ducts and ligaments that run roughly towards the nipple, fine to coarse, and a faint mesh between them."""
+    """(H, W) ducts and ligaments roughly towards the nipple, fine to coarse, with a faint mesh between them."""
     shape = anatomy.depth.shape
     mesh = ridges(power_law_field(shape, 1.6, rng, finest=9, coarsest=80), 0.12)
     patchy = np.clip(0.2 + 0.6 * power_law_field(shape, 1.4, rng, finest=12, coarsest=100), 0, 1.6)
@@ -102,7 +102,7 @@ def _strands(anatomy: Anatomy, rng: np.random.Generator, counts: tuple[int, ...]
 
 
 def _vessels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) a few winding vessels from the chest wall outwards."""
+    """(H, W) a few winding vessels, from the chest wall outwards."""
     shape, count = anatomy.depth.shape, int(rng.integers(2, 5))
     start = np.stack([anatomy.middle[0] + rng.uniform(-0.35, 0.35, count) * shape[0], np.full(count, -60.0)], axis=1)
     heading, lengths = rng.uniform(-0.4, 0.4, count), rng.uniform(0.5, 1.1, count) * shape[1]
@@ -110,10 +110,10 @@ def _vessels(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_muscle(image: np.ndarray, muscle: np.ndarray, brightness: float, rng: np.random.Generator) -> np.ndarray:
-    """Lay the muscle over the tissue: brighter, with fibres along its edge."""
+    """Add the muscle over the tissue: brighter, with fibres along its edge."""
     share = scipy.special.expit(muscle / 4)
     fibres = power_law_field(image.shape, 1.3, rng, finest=4, coarsest=60, stretch=(5.0, 1.0))
-    shift = np.arange(len(image))[:, None] * 3 // 5  # the fibres run as the muscle's edge does
+    shift = np.arange(len(image))[:, None] * 3 // 5  # the fibres run parallel to the muscle's edge
     columns = (np.arange(image.shape[1])[None, :] + shift) % image.shape[1]
     thickness = np.clip(muscle / (0.3 * image.shape[1]), 0, 1)
     lift = brightness * (0.5 + 0.5 * thickness) + 0.012 * np.take_along_axis(fibres, columns, axis=1)
@@ -121,7 +121,7 @@ def _add_muscle(image: np.ndarray, muscle: np.ndarray, brightness: float, rng: n
 
 
 def _compress(image: np.ndarray, anatomy: Anatomy, settings: TissueSettings) -> np.ndarray:
-    """Thin the breast out towards its edge, add the skin, and cut the air away."""
+    """Thin the breast towards its edge, add the skin, and set the air to 0."""
     depth = np.maximum(anatomy.depth, 0)
     thickness = 1 - np.exp(-((depth / (settings.edge * len(image))) ** 0.7) * 1.6)
     skin = np.exp(-(((depth - 4) / 2.5) ** 2)) * settings.skin

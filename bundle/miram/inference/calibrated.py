@@ -1,4 +1,4 @@
-"""What is fitted on validation data after training: scale and bias of the logits, and the operating points."""
+"""Calibration on validation data after training: scale and bias of the logits, and the operating points."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 @dataclass
 class Calibration:
     """
-    How logits become probabilities, and probabilities calls.
+    How logits become probabilities, and probabilities become predicted classes ("called" classes).
 
     Args:
-        scale: what the logit of each class is multiplied by; empty where nothing was fitted, which counts as 1. One
-            number is that of all classes.
-        bias: what is then added to it; empty counts as 0.
+        scale: factor for the logit of each class; a single number is used for all classes. Empty if nothing was
+            fitted, which means 1.
+        bias: added to the scaled logits; empty means 0.
         note: where both come from.
-        thresholds: {level: {class: probability}} from which on a class is called; empty for multi-class tasks, which
-            call the most probable class, and where none were chosen, which counts as 0.5.
-        threshold_note: likewise.
+        thresholds: {level: {class: probability}} at or above which a class is called. Empty for multi-class tasks,
+            which call the most probable class, and if none were chosen, which means 0.5.
+        threshold_note: where the thresholds come from.
         model_sha256: of the model.pt that it belongs to.
     """
 
@@ -66,15 +66,15 @@ class Calibration:
         """
         Fit scale and bias, then choose the operating points, both on validation predictions.
 
-        The fit starts from what is in place, and keeps that of a class without a known label.
+        The fit starts from the current scale and bias, and keeps them for a class without a known label.
 
         Args:
             items: of the validation split.
-            logits: (N, K), a row an item.
+            logits: (N, K), one row per item.
             task: what is predicted.
             dataset_dir: the prepared folder.
             scaling: whether to fit scale and bias.
-            rule: of the operating points, see :func:`miram.metrics.classification.choose_threshold`.
+            rule: for the operating points, see :func:`miram.metrics.classification.choose_threshold`.
             target: of the rule.
         """
         if scaling:
@@ -83,19 +83,19 @@ class Calibration:
         self._choose_thresholds(prediction_table(items, found, task, dataset_dir), task, rule, target)
 
     def probabilities(self, logits: torch.Tensor, task: Task) -> torch.Tensor:
-        """Calibrated probabilities (N, K), in float32, of logits (N, K)."""
+        """Calibrated probabilities (N, K), in float32, from logits (N, K)."""
         logits = logits.float()
         if self.scale:
             logits = logits * logits.new_tensor(self.scale) + logits.new_tensor(self.bias)
         return probabilities(logits, task)
 
     def describe(self) -> str:
-        """Scale, bias and where they come from, for people."""
+        """Scale, bias and where they come from, as text."""
         scale, bias = (", ".join(f"{value:.3g}" for value in values) for values in (self.scale, self.bias))
         return f"logits x {scale or 1}, + {bias or 0} ({self.note})"
 
     def thresholds_at(self, level: str, classes: Sequence[str]) -> dict[str, float]:
-        """The operating point of each class at a level, 0.5 where none was chosen."""
+        """The operating point of each class at a level; 0.5 if none was chosen."""
         chosen = self.thresholds.get(level, {})
         return {name: chosen.get(name, 0.5) for name in classes}
 
@@ -105,7 +105,7 @@ class Calibration:
         if task.type == "multiclass":
             self.threshold_note = "the most probable class is called"
         elif not known.any():
-            self.threshold_note = "0.5: no validation label is known, so that none could be chosen"
+            self.threshold_note = "0.5: no validation label is known, so none could be chosen"
         else:
             self.thresholds = choose_thresholds(table, task.classes, task.type, rule, target)
             aim = "highest sensitivity + specificity" if rule == "youden" else f"{rule} of at least {target}"
@@ -122,25 +122,25 @@ class Calibration:
             self.scale, self.bias = scale.tolist(), bias.tolist()
             self.note = f"fitted on {known} validation images"
         else:
-            self.note += "; no validation label is known, so that none could be fitted"
+            self.note += "; no validation label is known, so nothing could be fitted"
         logger.info("probabilities: %s", self.describe())
 
 
 def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
-    """Write a calibration as JSON, whole or not at all."""
+    """Write a calibration as JSON, completely or not at all."""
     write_text(path, json.dumps(asdict(calibration), indent=1) + "\n")
 
 
 def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibration | None:
     """
-    Read what an evaluation fitted.
+    Read the calibration that an evaluation fitted.
 
     Args:
         path: a `calibration.json`.
-        model_sha256: of the model it is wanted for.
+        model_sha256: of the model that will use it.
 
     Returns:
-        the calibration, or None where there is no file, or it is of another model, which is logged.
+        the calibration, or None if there is no file, or if it belongs to another model, which is logged.
 
     Raises:
         InputError: if the file is damaged.
@@ -153,13 +153,13 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not a calibration ({error}); delete it, and evaluate the model again") from error
     if calibration.model_sha256 != model_sha256:
-        logger.warning("%s was fitted for another model and is left aside; evaluate this model again", path)
+        logger.warning("%s was fitted for another model and is ignored; evaluate this model again", path)
         return None
     return calibration
 
 
 def _from_json(content: Any) -> Calibration:
-    """A calibration from what is in its file, which may be an older one that holds a temperature."""
+    """A calibration from the content of its file, which may be an older one with a temperature."""
     if not isinstance(content, dict):
         raise TypeError("it is not a dictionary")
     scale, bias = read_scaling(content)
@@ -173,7 +173,7 @@ def _from_json(content: Any) -> Calibration:
 
 
 def calibration_of_model(content: Mapping[str, Any], model_sha256: str) -> Calibration:
-    """What a model.pt itself holds of a calibration (:func:`miram.weights.classifier.load_classifier`)."""
+    """The calibration stored in a model.pt itself (:func:`miram.weights.classifier.load_classifier`)."""
     calibration = Calibration(model_sha256=model_sha256)
     calibration.scale, calibration.bias = read_scaling(content)
     if calibration.scale:
@@ -187,14 +187,14 @@ def calibration_of_model(content: Mapping[str, Any], model_sha256: str) -> Calib
 
 def prior_correction(labels: np.ndarray, exclusive: bool, balance: str) -> np.ndarray:
     """
-    What to add to logits that were trained on balanced classes, so that they fit how often the classes really occur.
+    What to add to logits that were trained on balanced classes, so that they match the classes' real frequencies.
 
     Balancing counts the positives of a class more often than they occur, and a network learns the odds that it is
-    shown. The logarithm of that factor comes off again (Elkan 2001).
+    shown. The logarithm of that factor is subtracted again (Elkan 2001).
 
     Args:
         labels: (N, K) 1, 0 or NaN, of the training set.
-        exclusive: whether the classes exclude each other (multi-class).
+        exclusive: whether the classes are mutually exclusive (multi-class).
         balance: how they were balanced, see :func:`miram.losses.classification.make_classification_loss`.
 
     Returns:
@@ -213,5 +213,5 @@ def prior_correction(labels: np.ndarray, exclusive: bool, balance: str) -> np.nd
 
 
 def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The mean of values (N,) over the rows that each column of (N, K) chooses, 0 for none: (K,)."""
+    """The mean of values (N,) over the rows that each column of (N, K) selects, 0 if it selects none: (K,)."""
     return values @ chosen / np.maximum(chosen.sum(axis=0), 1)

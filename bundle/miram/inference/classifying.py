@@ -1,4 +1,4 @@
-"""A trained classifier at work: loaded and checked, with flips, and its logits made probabilities."""
+"""Using a trained classifier: loading, checks, test-time flips, and probabilities from its logits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TrainedClassifier:
     """
-    What a `model.pt` holds.
+    The content of a `model.pt`.
 
     Args:
         path: the file.
@@ -40,7 +40,7 @@ class TrainedClassifier:
         network: with the trained weights, in evaluation mode.
         task: what it predicts.
         preprocessing: how pixels become its input.
-        calibration: what the file itself holds of one.
+        calibration: the calibration stored in the file.
         provenance: where the weights come from.
     """
 
@@ -61,11 +61,11 @@ def load_trained(
 
     Args:
         path: the `model.pt` of a fine-tuning run.
-        task: the task it must be of; None takes any.
+        task: the task it must be for; None accepts any.
         make: builds the network from the file's "network_def".
 
     Raises:
-        InputError: if there is no such file, or it is damaged or of another task.
+        InputError: if there is no such file, or it is damaged or for another task.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,7 +76,7 @@ def load_trained(
     network, content = load_classifier(path, make)
     own = content["task"]
     if task is not None and own["name"] != task:
-        raise InputError(f"{path} is a model of the task {own['name']!r}, not {task!r}; give --task {own['name']}")
+        raise InputError(f"{path} is a model for the task {own['name']!r}, not {task!r}; give --task {own['name']}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TrainedClassifier(
         path=path,
@@ -113,27 +113,27 @@ def items_of_task(
     trained: TrainedClassifier, dataset_dir: str | os.PathLike[str], split: str, required: bool = True
 ) -> list[Item]:
     """
-    The items of a split that a model's task is about, checked to have the same classes.
+    The items of a split to which a model's task applies, after a check that the classes are the same.
 
     Args:
         trained: the model.
         dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
-        required: whether it is an error that there are none with a known label.
+        required: whether it is an error if none has a known label.
 
     Returns:
-        items with absolute paths; those without a known label are among them.
+        items with absolute paths, including those without a known label.
 
     Raises:
         InputError: if the folder lacks the task, its classes differ, or no label of the split is known.
     """
     if split not in SPLITS:
-        raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     datalist = check_data_of_task(dataset_dir, trained.task)
     if required and not datalist[split]:
         raise InputError(
             f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
-            "Or --split validation evaluates on the validation split, which flatters"
+            "Or use --split validation, whose figures are too good"
         )
     items = applicable_items(load_split(dataset_dir, split, required), trained.task)
     unknown = unknown_count(items, trained.task)
@@ -144,7 +144,7 @@ def items_of_task(
 
 
 def run_name(task: str, mode: str) -> str:
-    """What the folders of a model's evaluation and inference are called after: the mode is named unless it is usual."""
+    """The name for folders of a model's evaluation and inference; the mode is part of it unless it is "finetune"."""
     return task if mode == "finetune" else f"{mode}_{task}"
 
 
@@ -155,7 +155,7 @@ def run_unless_empty(evaluator: Evaluator, items: Sequence[Item]) -> None:
 
 
 def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | None) -> Calibration:
-    """The calibration that an evaluation of this model wrote to `path`, else the model's own."""
+    """The calibration that an evaluation of this model wrote to `path`, otherwise the model's own."""
     found = load_calibration(path, trained.sha256) if path else None
     calibration = found or trained.calibration
     logger.info("probabilities: %s", calibration.describe())
@@ -167,7 +167,7 @@ class FlipInferer(Inferer):
     Average the logits of an image and its mirror images, along each spatial axis alone and all of them together.
 
     Args:
-        flips: False gives the plain network.
+        flips: False uses the plain network.
     """
 
     def __init__(self, flips: bool = True) -> None:
@@ -184,7 +184,7 @@ class FlipInferer(Inferer):
 
 class Downsampled(MapTransform):
     """
-    Reduce a crop to the network's size as training does (:func:`miram.losses.reconstruction.downsample`).
+    Downsample a crop to the network's size as training does (:func:`miram.losses.reconstruction.downsample`).
 
     Args:
         keys: of images (C, *spatial).
@@ -196,7 +196,7 @@ class Downsampled(MapTransform):
         self.spatial_size = tuple(spatial_size)
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Reduce the images."""
+        """Downsample the images."""
         result = dict(data)
         for key in self.key_iterator(result):
             result[key] = downsample(result[key][None].float(), self.spatial_size)[0]
@@ -205,7 +205,7 @@ class Downsampled(MapTransform):
 
 def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) -> Compose:
     """
-    The transforms from a crop's file to the network's input, the same wherever a trained classifier is used.
+    The transforms from a crop's file to the network's input, shared by all uses of a trained classifier.
 
     Args:
         load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
@@ -224,12 +224,12 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
 class Probabilitiesd(MapTransform):
     """
-    Turn a sample's logits (K,) into probabilities (K,), with the calibration as it is when this is called.
+    Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call.
 
     Args:
         keys: of the logits.
-        task: what they are of.
-        calibration: makes probabilities of them.
+        task: of the logits.
+        calibration: turns them into probabilities.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:

@@ -1,4 +1,4 @@
-"""Images that a user brings to a trained classifier: found, checked, and read as the prepare step reads them."""
+"""A user's images for a trained classifier: found, checked, and read as the prepare step reads them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Inputs:
     """
-    What was found.
+    The images that were found.
 
     Args:
-        items: {"image": path} of each image that can be read.
-        names: for each item, its path relative to the folder that was given.
-        problems: by name, why a file was left out.
+        items: {"image": path} for each image that can be read.
+        names: for each item, its path relative to the given folder.
+        problems: by name, why a file was skipped.
     """
 
     items: list[dict[str, str]]
@@ -51,11 +51,11 @@ class Inputs:
 
 def stored_crop_size(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> list[int]:
     """
-    The size of a crop as the prepare scripts store it, in pixels: more than is seen, so that windows can be drawn.
+    The size of a crop as the prepare scripts store it, in pixels: larger than the field of view, to allow random crops.
 
     Args:
-        prepared: how the training crops were made, as far as that is known.
-        field_of_view: what the classifier sees of a crop.
+        prepared: how the training crops were made, as far as known.
+        field_of_view: the part of a crop that the classifier sees, in pixels.
     """
     return [prepared.get("crop_size") or round(1.25 * size) for size in field_of_view]
 
@@ -65,8 +65,8 @@ def largest_crop(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> i
     Pixels along the longest side above which an image is taken for a whole mammogram.
 
     Args:
-        prepared: how the training crops were made; of "whole" images there is no limit.
-        field_of_view: what the classifier sees of a crop.
+        prepared: how the training crops were made; "whole" images have no limit.
+        field_of_view: the part of a crop that the classifier sees, in pixels.
     """
     return 10**9 if prepared.get("crops") == "whole" else 4 * max(field_of_view)
 
@@ -80,21 +80,21 @@ def find_inputs(
     time_limit: float = 300.0,
 ) -> Inputs:
     """
-    Find the images of a file or a folder with its subfolders, and read each once to know that it can be.
+    Find the images in a file or a folder with its subfolders, and read each once to check that it is readable.
 
-    A file of a folder that is an image but cannot be used is left out and reported; alone it is an error. Links are
-    followed (:func:`miram.readers.search.search`), hidden files and folders left out.
+    An image in a folder that cannot be used is skipped and reported; a single file that cannot be used is an error.
+    Links are followed (:func:`miram.readers.search.search`); hidden files and folders are ignored.
 
     Args:
         source: the file or folder.
-        spatial_dims: what the network takes.
+        spatial_dims: number of axes that the network takes.
         largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
         intensity: see :func:`miram.readers.formats.read_image`.
         workers: see :func:`find_images`.
         time_limit: see :func:`find_images`.
 
     Raises:
-        InputError: if nothing was given or found, or nothing of it can be used.
+        InputError: if nothing was given or found, or no image can be used.
     """
     check = functools.partial(check_pixels, spatial_dims=spatial_dims, largest_crop=largest_crop)
     return find_images(source, check, intensity, workers, time_limit)
@@ -108,21 +108,21 @@ def find_images(
     time_limit: float = 300.0,
 ) -> Inputs:
     """
-    Find the images of a file or a folder with its subfolders that can be read and pass a check.
+    Find the images in a file or a folder with its subfolders that can be read and pass a check.
 
-    Those of a folder are first read in worker processes: a decoder that hangs or crashes costs its own file. A file
-    given alone is read in this process; there is no other that it could harm.
+    Images in a folder are first read in worker processes, so that a decoder that hangs or crashes affects only its own
+    file. A single file is read in this process, since it cannot affect others.
 
     Args:
         source: the file or folder.
-        check: called with each path and its pixels; raises `InputError` for what is to be left out. A function that a
-            new process can import, or a `functools.partial` of one.
+        check: called with each path and its pixels; raises `InputError` for images to skip. A function that a new
+            process can import, or a `functools.partial` of one.
         intensity: see :func:`miram.readers.formats.read_image`.
         workers: see :func:`miram.jobs.run_jobs`.
         time_limit: seconds that reading a file may take.
 
     Raises:
-        InputError: if nothing was given or found, or nothing of it can be used.
+        InputError: if nothing was given or found, or no image can be used.
     """
     if source is None:
         raise InputError(f"give --input: an image, or a folder of images ({format_names()})")
@@ -140,15 +140,15 @@ def find_images(
     if not used:
         raise InputError(next(iter(problems.values()), f"{root} holds no image"))
     for name, problem in problems.items():
-        logger.warning("left out %s: %s", name, problem)
+        logger.warning("skipped %s: %s", name, problem)
     return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
 
 
 def output_names(names: Sequence[str]) -> list[str]:
     """
-    What the files of each image are called: its path without the suffix, `_` for what file names should not hold.
+    The output file name of each image: its path without the suffix, with `_` for unsafe characters.
 
-    Where two would be called the same, a digest of the path tells them apart.
+    If two names would be the same, a digest of the path distinguishes them.
     """
     plain = [re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(name).as_posix().replace("/", "__")) for name in names]
     counts = Counter(plain)
@@ -160,32 +160,32 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims: int, largest_crop: int) -> None:
     """
-    Check that an image is something that a lesion classifier can judge.
+    Check that a lesion classifier can be applied to an image.
 
     Raises:
-        InputError: if it has other axes than the network takes, is of one value, or is as large as a whole mammogram.
+        InputError: if it has the wrong number of axes, is constant, or is as large as a whole mammogram.
     """
     if pixels.ndim != spatial_dims:
         kinds = {2: "a 2D image", 3: "a volume"}
-        raise InputError(f"{path} is {kinds[pixels.ndim]}, the model takes {kinds[spatial_dims]}")
+        raise InputError(f"{path} is {kinds[pixels.ndim]}, but the model takes {kinds[spatial_dims]}")
     if pixels.min() == pixels.max():
-        raise InputError(f"{path} is constant: every pixel has one value")
+        raise InputError(f"{path} is constant: every pixel has the same value")
     if max(pixels.shape) > largest_crop:
         size = " x ".join(map(str, pixels.shape))
         raise InputError(
-            f"{path} has {size} pixels, more than largest_crop={largest_crop}: it looks like a whole mammogram, and "
-            "this model judges crops of lesions. Cut the lesion out; a whole mammogram needs a risk map. If it is a "
-            "crop, raise --largest_crop"
+            f"{path} has {size} pixels, more than largest_crop={largest_crop}: it looks like a whole mammogram, but "
+            "this model classifies crops of lesions. Crop the lesion, or compute a risk map of the whole mammogram. If "
+            "it is a crop, raise --largest_crop"
         )
 
 
 def reduce_to(pixels: np.ndarray, largest: Sequence[int]) -> np.ndarray:
     """
-    Reduce an image that is larger than a prepared crop, keeping its proportions; a smaller one stays as it is.
+    Downsample an image that is larger than a prepared crop, keeping its proportions; a smaller one stays as it is.
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
-        largest: pixels, one number per axis.
+        largest: largest size in pixels, one number per axis.
 
     Returns:
         uint16 of at most `largest`.
@@ -199,7 +199,7 @@ class CropReader(ImageReader):
     Read any supported format for MONAI's `LoadImage`, as the prepare step reads it.
 
     Args:
-        largest: pixels, one number per axis; a larger image is reduced (:func:`reduce_to`).
+        largest: largest size in pixels, one number per axis; a larger image is downsampled (:func:`reduce_to`).
         intensity: see :func:`miram.readers.formats.read_image`.
     """
 
@@ -235,7 +235,7 @@ def _check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity
 
 
 def _candidates(root: Path) -> Found:
-    """The images below a folder, or the file alone."""
+    """The images below a folder, or the single file."""
     if root.is_file():
         return Found([root.name])
     found = search(root)

@@ -1,4 +1,4 @@
-"""Whole mammograms for a risk map: found, checked, and loaded with the grid that their file has."""
+"""Whole mammograms for a risk map: found, checked, and loaded with the grid of their file."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def find_mammograms(
     time_limit: float = 300.0,
 ) -> Inputs:
     """
-    Find the mammograms of a file or a folder with its subfolders, and read each once to know that it can be mapped.
+    Find the mammograms in a file or a folder with its subfolders, and read each once to check that it can be mapped.
 
-    A file of a folder that is an image but cannot be mapped is left out and reported; alone it is an error.
+    An image in a folder that cannot be mapped is skipped and reported; a single file that cannot be mapped is an error.
 
     Args:
         source: the file or folder.
@@ -46,7 +46,7 @@ def find_mammograms(
         time_limit: see :func:`miram.inference.inputs.find_images`.
 
     Raises:
-        InputError: if nothing was given or found, or nothing of it can be mapped.
+        InputError: if nothing was given or found, or no image can be mapped.
     """
     return find_images(source, check_mammogram, intensity, workers, time_limit)
 
@@ -56,7 +56,7 @@ def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     Check that an image can be mapped.
 
     Raises:
-        InputError: if it is a volume, is of one value, shows no breast, or lies on a grid that cannot be kept.
+        InputError: if it is a volume, is constant, shows no breast, or has a grid that cannot be kept.
     """
     check_pixels(path, pixels, spatial_dims=2, largest_crop=max(pixels.shape))
     if not breast_mask(pixels).any():
@@ -66,24 +66,24 @@ def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
 
 def whole_breast(pixels: np.ndarray, gap: float = 0.06, working_size: int = 512) -> np.ndarray:
     """
-    The breast, with the dark fat that :func:`miram.transforms.crops.breast_mask` leaves out.
+    A mask of the breast, including the dark fat that :func:`miram.transforms.crops.breast_mask` excludes.
 
-    That function is for choosing windows of tissue; here nothing of the breast should be left out. So bays and gaps of
+    That function is for choosing windows of tissue; here no part of the breast should be missed. So bays and gaps in
     its outline are closed (morphologically, on a small copy), also those that open to the edge of the image.
 
     Args:
         pixels: (H, W), high = bright.
-        gap: width of what is closed, as a share of the longer side.
-        working_size: the longer side of the small copy, at most.
+        gap: width of the gaps that are closed, as a share of the longer side.
+        working_size: largest length of the small copy's longer side.
 
     Returns:
-        bool, (H, W); nowhere True where no breast was found.
+        bool, (H, W); False everywhere if no breast was found.
     """
     mask = breast_mask(pixels)
     step = -(-max(mask.shape) // working_size)
     radius = max(1, round(gap * max(mask.shape) / step / 2))
     cells = mask
-    for axis in (0, 1):  # of the small copy: those that are wholly of the breast
+    for axis in (0, 1):  # a cell of the small copy counts only if all its pixels are breast
         cells = np.logical_and.reduceat(cells, np.arange(0, mask.shape[axis], step), axis=axis)
     if not cells.any():
         return mask
@@ -98,8 +98,8 @@ class LoadMammogramd(MapTransform):
     """
     Load whole images as the prepare steps read them, and keep the grid of the file.
 
-    MONAI's `LoadImage` is not used: what a reader of its user refuses (a color image, a damaged file) it gives to its
-    own readers, and one of them may make something else of it.
+    MONAI's `LoadImage` is not used: if our reader refuses a file (a color image, a damaged file), `LoadImage` tries its
+    own readers, and one of them may return something else.
 
     Args:
         keys: of paths.
@@ -115,8 +115,8 @@ class LoadMammogramd(MapTransform):
         Replace paths by images.
 
         Returns:
-            `MetaTensor`s (1, H, W), rows first, float32 0..65535, high = bright. Their meta hold "spatial_shape", the
-            file's axes, (W, H) or (W, H, 1), and "original_affine", which belongs to those axes (RAS, mm).
+            `MetaTensor`s (1, H, W), rows first, float32 0..65535, high = bright. Their meta data hold "spatial_shape",
+            the file's axes, (W, H) or (W, H, 1), and "original_affine" of those axes (RAS, mm).
 
         Raises:
             InputError: if an image cannot be read, or is a volume.
@@ -140,7 +140,7 @@ class LoadMammogramd(MapTransform):
 
 class ToSourceGridd(MapTransform):
     """
-    Bring maps from rows first to the axes of the file that :class:`LoadMammogramd` read.
+    Convert maps from rows first to the axes of the file that :class:`LoadMammogramd` read.
 
     Args:
         keys: of maps (1, H, W).
@@ -152,7 +152,7 @@ class ToSourceGridd(MapTransform):
         self.image = image
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give maps (W, H) for a file of two axes, and (1, W, H, 1) for one of three, as MONAI Label takes them."""
+        """Return maps (W, H) for a file with two axes, and (1, W, H, 1) for three, as MONAI Label expects."""
         result = dict(data)
         shape = tuple(int(length) for length in result[self.image].meta["spatial_shape"])
         for key in self.key_iterator(result):
@@ -165,8 +165,8 @@ def source_grid(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[tup
     """
     The axes of an image's file, as ITK orders them, and their affine.
 
-    NIfTI, MHA and NRRD keep their own. DICOM is one slice, with the spacing and position that ITK and the viewers built
-    on it give it; PNG, JPEG and TIFF have two axes and no millimetres.
+    NIfTI, MHA and NRRD keep their own grid. DICOM is one slice, with the spacing and position that ITK and viewers
+    built on it use; PNG, JPEG and TIFF have two axes and no spacing in millimetres.
 
     Args:
         path: the file.
@@ -176,19 +176,19 @@ def source_grid(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[tup
         (W, H) or (W, H, 1), and the RAS affine (4, 4).
 
     Raises:
-        InputError: if ITK cannot make out the file's geometry, such as sheared axes.
+        InputError: if ITK cannot read the file's geometry, for example because its axes are sheared.
     """
     suffix = next((suffix for suffix in READERS if Path(path).name.lower().endswith(suffix)), None)
-    if suffix is not None and READERS[suffix] not in (read_dicom, read_nifti, read_itk):  # those have a geometry
-        return (shape[1], shape[0]), np.diag([-1.0, -1.0, 1.0, 1.0])  # right and down count against RAS
+    if suffix is not None and READERS[suffix] not in (read_dicom, read_nifti, read_itk):  # formats without a geometry
+        return (shape[1], shape[0]), np.diag([-1.0, -1.0, 1.0, 1.0])  # image axes run opposite to RAS
     try:
         io = image_io(path)
     except RuntimeError as error:
-        raise InputError(f"{path} has a geometry that itk does not read ({reason(error)}); convert it") from error
+        raise InputError(f"{path} has a geometry that itk cannot read ({reason(error)}); convert it") from error
     axes = list(range(min(io.GetNumberOfDimensions(), 3)))
     affine = np.eye(4)
     for axis in axes:
         affine[axes, axis] = np.array(list(io.GetDirection(axis)))[axes] * io.GetSpacing(axis)
         affine[axis, 3] = io.GetOrigin(axis)
-    affine[:2] *= -1  # ITK counts towards left and back, RAS the other way
+    affine[:2] *= -1  # ITK's axes point left and back, RAS the other way
     return tuple(int(io.GetDimensions(axis)) for axis in axes), affine

@@ -1,4 +1,4 @@
-"""A lesion classifier slid over whole mammograms: one probability a window becomes a map."""
+"""A lesion classifier applied to sliding windows of whole mammograms: one probability per window becomes a map."""
 
 from __future__ import annotations
 
@@ -29,26 +29,25 @@ WindowFunction = Callable[[torch.Tensor], torch.Tensor]
 
 class RiskMapInferer(Inferer):
     """
-    Map whole images with a network that gives one answer a window.
+    Map whole images with a network that returns one answer per window.
 
-    The value at a point is that of the window around it, shifted inside the image where it would reach over an edge, as
-    crops are cut; between the windows' centres it is interpolated linearly. Outside the breast it is 0, and a window is
-    judged only if there is breast nearer to its centre than to any other's.
+    The value at a point is that of the window around it, shifted into the image if it would cross an edge, as crops
+    are. Between the windows' centres it is interpolated linearly. Outside the breast it is 0. A window is classified
+    only if some pixel of the breast is nearer to its centre than to any other's.
 
-    MONAI's `PatchInferer` and `SlidingWindowInferer` paste what the network gives into the window's place. One value a
-    window would fill the whole window, so that a lesion were spread over twice its window, and `PatchInferer` fails
-    where no window is left.
+    MONAI's `PatchInferer` and `SlidingWindowInferer` paste the network's output over the window. One value per window
+    would fill the whole window and spread a lesion over twice its size, and `PatchInferer` fails if no window is left.
 
     Args:
-        roi_size: of a window, in pixels of the image, two numbers.
-        overlap: share of a window that the next one covers again, at least.
-        sw_batch_size: windows that are judged at once; memory grows with it.
-        preprocessing: makes windows (B, 1, h, w) the network's input.
-        postprocessing: makes the network's output probabilities (B,).
+        roi_size: size of a window, in pixels of the image, two numbers.
+        overlap: smallest share of a window that the next one also covers.
+        sw_batch_size: windows that are classified at once; memory grows with it.
+        preprocessing: turns windows (B, 1, h, w) into the network's input.
+        postprocessing: turns the network's output into probabilities (B,).
         progress: whether to show a bar over the windows.
 
     Raises:
-        InputError: if `roi_size`, `overlap` or `sw_batch_size` make no windows.
+        InputError: if `roi_size`, `overlap` or `sw_batch_size` is out of range.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class RiskMapInferer(Inferer):
         progress: bool = True,
     ) -> None:
         if len(roi_size) != 2:
-            raise InputError(f"the model judges windows of {len(roi_size)} axes; a risk map needs a model of 2D images")
+            raise InputError(f"the model takes windows with {len(roi_size)} axes; risk maps need a model of 2D images")
         if not (_is_number(overlap) and 0 <= overlap < 1):
             raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
         if sw_batch_size < 1:
@@ -81,7 +80,7 @@ class RiskMapInferer(Inferer):
 
         Args:
             inputs: (B, 1, H, W), 0..65535.
-            network: gives logits for what `preprocessing` makes of windows.
+            network: returns logits for preprocessed windows.
 
         Returns:
             (B, 1, H, W), float32 from 0 to 1, on the CPU.
@@ -91,15 +90,15 @@ class RiskMapInferer(Inferer):
         """
         if inputs.ndim != 4 or inputs.shape[1] != 1:
             raise InputError(f"images of shape {tuple(inputs.shape[1:])} cannot be mapped; give gray 2D images")
-        images = convert_to_tensor(inputs, track_meta=False)  # metadata slow every operation down
+        images = convert_to_tensor(inputs, track_meta=False)  # metadata slows down every operation
         return torch.stack([self._map(image, lambda batch: network(batch, *args, **kwargs)) for image in images])
 
     def regions(self, probability: np.ndarray, count: int = 10) -> list[Region]:
-        """The highest places of a map (H, W) of this inferer's, see :func:`miram.inference.windows.highest_regions`."""
+        """The highest regions of a map (H, W) of this inferer, see :func:`miram.inference.windows.highest_regions`."""
         return highest_regions(probability, *self._axes(probability.shape), count)
 
     def _axes(self, shape: Sequence[int]) -> tuple[WindowAxis, WindowAxis]:
-        """Of the rows and of the columns of an image."""
+        """The window axes of an image's rows and columns."""
         rows, columns = (WindowAxis.of(*sizes) for sizes in zip(shape, self.roi_size, self.stride, strict=True))
         return rows, columns
 
@@ -134,7 +133,7 @@ class RiskMapInferer(Inferer):
 
 class ToNetworkSize:
     """
-    Bring windows to the network's size: reduced as in training, or enlarged where the source is too coarse for it.
+    Resize windows to the network's size: downsampled as in training, or enlarged if the source is too coarse.
 
     Args:
         image_size: pixels along each axis of the network's input.
@@ -156,8 +155,8 @@ class ClassProbability:
     The probability of one class.
 
     Args:
-        task: what the logits are of.
-        calibration: makes probabilities of them.
+        task: of the logits.
+        calibration: turns them into probabilities.
         name: the class.
     """
 
@@ -173,12 +172,12 @@ class ClassProbability:
 
 def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:
     """
-    The pixels of a source that show as much tissue as a training crop did.
+    The window size in the source image that shows as much tissue as a training crop.
 
     Args:
-        field_of_view: what the classifier saw of a crop, in pixels.
+        field_of_view: the part of a crop that the classifier saw in training, in pixels.
         zoom: pixels of the training images per pixel of the source, along an axis: 0.5 for a source twice as fine.
-        crops: how the training crops were made, if that is known; of "whole" images the scale differed.
+        crops: how the training crops were made, if known; "whole" images differed in scale.
 
     Raises:
         InputError: if `zoom` is not positive.
@@ -187,18 +186,18 @@ def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None 
         raise InputError(f"zoom is {zoom}; give a positive number: 0.5 for a source twice as fine as training's")
     if crops == "whole":
         logger.warning(
-            "the classifier was trained on whole images, each reduced to one size (--crops whole): their pixels had no "
-            "size in common; give the --zoom that shows lesions as large as in training"
+            "the classifier was trained on whole images, all resized to one size (--crops whole), so their pixel sizes "
+            "differed; give the --zoom that shows lesions as large as in training"
         )
     return tuple(max(1, round(length / zoom)) for length in field_of_view)
 
 
 def mapped_class(task: Task, name: str | None = None) -> str:
     """
-    The class whose probability is mapped: that of a binary task, or the one that is named.
+    The class whose probability is mapped: the positive class of a binary task, or the named one.
 
     Raises:
-        InputError: if the name is none of the task's classes, or is missing where there are several.
+        InputError: if the name is not one of the task's classes, or is missing although there are several.
     """
     if name is None and len(task.scored) == 1:
         return task.scored[0]
@@ -210,17 +209,17 @@ def mapped_class(task: Task, name: str | None = None) -> str:
 
 def operating_point(calibration: Calibration, name: str, threshold: float | None = None) -> float:
     """
-    The probability from which on a point is labelled: the one given, else the class's operating point, else 0.5.
+    The probability at or above which a point is labelled: the given one, or the class's operating point, or 0.5.
 
     Raises:
-        InputError: if it is not above 0, up to 1.
+        InputError: if it is not above 0 and at most 1.
     """
     point = calibration.thresholds_at("image", [name])[name] if threshold is None else threshold
     if not (_is_number(point) and 0 < point <= 1):
-        raise InputError(f"the threshold is {point}; give --threshold a probability above 0, up to 1")
+        raise InputError(f"the threshold is {point}; give --threshold a probability above 0 and at most 1")
     return float(point)
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is one: what is no number on the command line arrives as text."""
+    """Whether a value is a number: other values on the command line arrive as text."""
     return isinstance(value, int | float)

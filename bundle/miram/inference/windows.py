@@ -1,4 +1,4 @@
-"""Overlapping windows along the axes of an image, and what is highest in a map that was made of them."""
+"""Overlapping windows along the axes of an image, and the highest regions of a map that was made from them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy import ndimage
 @dataclass(frozen=True)
 class WindowAxis:
     """
-    Where windows lie along one axis of an image.
+    The positions of windows along one axis of an image.
 
     Args:
         length: of the image, in pixels.
         width: of a window, in pixels.
-        stride: pixels between the centres of two windows, at most.
-        starts: first pixel of each window in the padded image, rising.
-        padding: pixels of air before and behind an image that is smaller than a window.
+        stride: largest distance between the centres of two windows, in pixels.
+        starts: first pixel of each window in the padded image, ascending.
+        padding: pixels of air before and after an image that is smaller than a window.
     """
 
     length: int
@@ -38,7 +38,7 @@ class WindowAxis:
 
     @property
     def centers(self) -> np.ndarray:
-        """The middle of each window, in pixels of the image, from 0 in the middle of the first."""
+        """The centre of each window, in pixels of the image; 0 is the centre of the first pixel."""
         return self.starts - self.padding[0] + (self.width - 1) / 2
 
     def window(self, index: int) -> slice:
@@ -47,12 +47,12 @@ class WindowAxis:
 
     @property
     def cells(self) -> np.ndarray:
-        """For each window, the first of the pixels that are nearer to its centre than to any other's."""
+        """For each window, the first of the pixels that are nearer to its centre than to that of any other window."""
         middles = (self.centers[:-1] + self.centers[1:]) / 2
         return np.concatenate([[0], np.ceil(middles).astype(int)])
 
     def cell(self, index: int) -> slice:
-        """The pixels that are nearer to a window's centre than to any other's."""
+        """The pixels that are nearer to a window's centre than to that of any other window."""
         ends = [*self.cells[1:], self.length]
         return slice(int(self.cells[index]), int(ends[index]))
 
@@ -70,10 +70,10 @@ class WindowAxis:
 @dataclass(frozen=True)
 class Region:
     """
-    A place where a map is higher than all around.
+    A local maximum of a map.
 
     Args:
-        probability: there.
+        probability: the map's value there.
         row: in pixels of the source, from 0 at the top.
         column: from 0 at the left.
     """
@@ -85,19 +85,19 @@ class Region:
 
 def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAxis, count: int = 10) -> list[Region]:
     """
-    The highest places of a map, each the highest of its window.
+    The highest points of a map, each the highest within its window.
 
-    They are sought among the windows' centres, not among the pixels: beyond the outer centres a map is level, and every
-    pixel there would be the highest around it.
+    Only the windows' centres are considered, not all pixels: beyond the outer centres a map is flat, and every pixel
+    there would be a local maximum.
 
     Args:
         probability: (H, W), 0 outside the breast.
-        rows: the windows that it was made of.
-        columns: likewise.
-        count: at most so many.
+        rows: the windows along the rows' axis from which the map was made.
+        columns: the same for the columns.
+        count: the largest number of regions.
 
     Returns:
-        the highest first, each at its window's centre, or the nearest pixel of the breast to it.
+        the highest first, each at its window's centre, or at the pixel of the breast nearest to it.
     """
     values = np.zeros((len(rows.starts), len(columns.starts)), np.float32)
     places = {}
@@ -109,7 +109,7 @@ def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAx
     peaks = (values > 0) & (values == ndimage.maximum_filter(values, size=around))
     labels, number = ndimage.label(peaks, np.ones((3, 3)))
     found = []
-    for index in range(1, number + 1):  # several windows of one value are one region
+    for index in range(1, number + 1):  # neighbouring windows with the same value are one region
         windows = np.argwhere(labels == index)
         row, column = windows[np.square(windows - windows.mean(axis=0)).sum(axis=1).argmin()].tolist()
         found.append(Region(float(values[row, column]), *places[row, column]))
@@ -119,7 +119,7 @@ def highest_regions(probability: np.ndarray, rows: WindowAxis, columns: WindowAx
 def _nearest_positive(
     probability: np.ndarray, rows: WindowAxis, columns: WindowAxis, row: int, column: int
 ) -> tuple[int, int] | None:
-    """The pixel of the breast that is nearest to a window's centre, of those that are nearer to no other centre."""
+    """The pixel of the breast nearest to a window's centre, among those that are not nearer to another centre."""
     center = rows.centers[row], columns.centers[column]
     middle = int(center[0]), int(center[1])
     if probability[middle] > 0:

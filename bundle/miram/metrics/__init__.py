@@ -1,1 +1,1 @@
-"""What a result is: metrics with intervals over patients, calibration, levels and paired comparisons (numpy only)."""
+"""Metrics with intervals over patients, calibration, levels and paired comparisons (numpy only)."""

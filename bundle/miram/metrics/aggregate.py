@@ -17,20 +17,21 @@ def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max
     """
     Pool image predictions to a level.
 
-    - A lesion's probability is the mean over its views. An image without a lesion stands for a lesion of its own.
+    - A lesion's probability is the mean over its views. An image without a lesion id counts as its own lesion.
     - A patient's probability is by default the highest of the patient's lesions: a patient has a malignancy if any
       lesion is malignant. For multi-class tasks it is the mean, since the highest of each class would not sum to 1.
-    - A label is positive if any pooled label is. A multi-class group of several classes has no label (is unknown).
-    - A row whose label of a class is unknown adds nothing to that class, so that label and probability describe the
+    - A label is positive if any pooled label is. In multi-class tasks, a group with several classes has an unknown
+      label.
+    - A row whose label for a class is unknown does not count for that class, so that label and probability describe the
       same images; a group without any known label keeps its probability, with an unknown label.
 
     Args:
-        predictions: one row an image.
+        predictions: one row per image.
         level: "image" (unchanged), "lesion" or "patient".
         patient_rule: how a patient's lesions are pooled in binary and multi-label tasks: "max" or "mean".
 
     Returns:
-        one row a unit of the level, in order of first occurrence.
+        one row per unit of the level, in order of first occurrence.
     """
     if level not in get_args(Level):
         raise InputError(f"level is {level!r}; use one of {', '.join(get_args(Level))}")

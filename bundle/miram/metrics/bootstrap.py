@@ -26,14 +26,14 @@ class Bootstrap:
 
     Attributes:
         n_resamples: how many times the patients are drawn.
-        seed: of the draws; the same seed gives the same weights to every metric and every set of the same patients.
-        confidence: the interval's, from 0 to 1.
+        seed: for the resamples; with the same seed and patients, all metrics and sets use the same weights.
+        confidence: of the interval, from 0 to 1.
         method: "percentile", "basic" (the percentile interval reflected at the value) or "bca" (bias-corrected and
             accelerated, Efron 1987; the acceleration from leaving out one patient at a time). For an AUC of 0.92 and
-            25 of 75 patients positive, percentile held the truth in 90 % and bca in 93.5 % of 600 simulated sets.
-        min_patients: with fewer patients in a class that a metric needs, no interval is given.
-        max_unusable: largest share of resamples that may lack a class; above it no interval is given.
-        max_values: memory bound: the weights of at most so many images x resamples are held at once.
+            25 of 75 patients positive, percentile covered the truth in 90 % and bca in 93.5 % of 600 simulated sets.
+        min_patients: with fewer patients in a class that a metric needs, there is no interval.
+        max_unusable: largest share of resamples that may lack a class; above it there is no interval.
+        max_values: memory limit: the largest number of weights (images x resamples) held at once.
     """
 
     n_resamples: int = 2000
@@ -58,14 +58,14 @@ class Estimate:
     A number with its interval, or the reason why there is none.
 
     Attributes:
-        value: the metric on all samples; None if the labels do not define it.
+        value: the metric on all samples; None if it is undefined for the labels.
         low: lower end of the interval, or None.
         high: upper end of the interval, or None.
         n_units: the images, lesions or patients (by level) with a known label.
-        n_patients: the patients they are of.
-        n_resamples: resamples that the interval rests on.
-        n_dropped: resamples that were dropped, because a class was absent from them.
-        reason: why value or interval are None.
+        n_patients: the number of patients with them.
+        n_resamples: resamples on which the interval is based.
+        n_dropped: resamples that were dropped because they lacked a class.
+        reason: why the value or the interval is None.
     """
 
     value: float | None
@@ -84,7 +84,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Support:
-    """What a metric rests on: its units and patients, and the patients of each group that it cannot do without."""
+    """What a metric is based on: its units and patients, and the number of patients in each group that it needs."""
 
     n_units: int
     n_patients: int
@@ -93,11 +93,11 @@ class Support:
 
 def patient_weights(patients: np.ndarray, options: Bootstrap) -> Iterator[np.ndarray]:
     """
-    Draw as many patients as there are, with replacement, again and again.
+    Repeatedly draw as many patients as there are, with replacement.
 
     Args:
         patients: (n,) the patient of each image.
-        options: resamples, seed and memory bound (the draws do not depend on the bound).
+        options: resamples, seed and memory limit (the result does not depend on the limit).
 
     Yields:
         (R, n) blocks: how often each image's patient was drawn.
@@ -113,7 +113,7 @@ def patient_weights(patients: np.ndarray, options: Bootstrap) -> Iterator[np.nda
 
 
 def leave_one_out_weights(patients: np.ndarray, options: Bootstrap) -> Iterator[np.ndarray]:
-    """Blocks (R, n) of weights 1, and 0 for the images of one patient, for each patient in turn."""
+    """Blocks (R, n) of weights: for each patient in turn, 0 for that patient's images and 1 for all others."""
     names, codes = np.unique(patients, return_inverse=True)
     block = max(1, options.max_values // codes.size)
     for start in range(0, names.size, block):
@@ -147,7 +147,7 @@ def interval(
         left_out: for "bca": (P,) the statistic without each patient in turn.
 
     Returns:
-        its lower and upper end; NaN for "bca" where the value lies outside all resamples.
+        its lower and upper end; NaN for "bca" if the value lies outside all resamples.
     """
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     if method == "bca":
@@ -172,10 +172,10 @@ def estimate(
     Args:
         value: the statistic on all samples, NaN if undefined.
         resampled: (R,) the statistic on the resamples, NaN where a class is absent; those are dropped and counted.
-        support: what the statistic rests on.
+        support: what the statistic is based on.
         options: the interval's method, and when a set is too small for one.
         left_out: for the method "bca": (P,) the statistic without each patient in turn.
-        limits: values that the statistic cannot pass; the interval is cut to them.
+        limits: the smallest and largest possible value; the interval is clipped to them.
     """
     usable = resampled[np.isfinite(resampled)]
     reason = _why_no_interval(value, resampled, usable, support, options)
@@ -204,17 +204,17 @@ def _why_no_interval(
         return f"undefined: no {absent[0]}" if absent else "undefined on this set"
     for group, count in support.groups.items():
         if count < options.min_patients:
-            return f"too small for an interval: {count} {group}, {options.min_patients} are needed"
+            return f"too small for an interval: {count} {group}, but {options.min_patients} are needed"
     if resampled.size - usable.size > options.max_unusable * resampled.size:
         return f"too small for an interval: {resampled.size - usable.size} of {resampled.size} resamples lack a class"
     if np.ptp(usable) == 0:
-        return "every resample gives the same value: the bootstrap cannot tell how uncertain it is"
+        return "every resample has the same value, so the bootstrap cannot estimate the uncertainty"
     return None
 
 
 def _bca_tails(value: float, resampled: np.ndarray, tails: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """The quantiles to take instead of `tails`: shifted by the bias, stretched by the acceleration (Efron 1987)."""
-    # Half of the ties count as below, as in scipy.
+    # Half of the ties count as below the value, as in scipy.
     below = ((resampled < value).mean() + (resampled <= value).mean()) / 2
     bias = norm.ppf(below)
     deviation = left_out.mean() - left_out

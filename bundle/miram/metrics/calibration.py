@@ -22,7 +22,7 @@ Activation = Literal["sigmoid", "softmax"]
 
 
 def top_label(one_hot: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest of each row's probabilities (n, C), and 1 or 0 for whether its class is the labelled one."""
+    """The highest probability of each row (n, C), and 1 if its class is the labelled one, otherwise 0."""
     right = one_hot.argmax(axis=1) == probabilities.argmax(axis=1)
     return probabilities.max(axis=1), right.astype(float)
 
@@ -34,7 +34,7 @@ def bin_index(confidence: np.ndarray, n_bins: int = 10, binning: Binning = "equa
     Args:
         confidence: (n,) from 0 to 1.
         n_bins: how many bins.
-        binning: "equal_width" (0 to 1 cut evenly) or "equal_mass" (as many samples in each, ties apart).
+        binning: "equal_width" (0 to 1 divided evenly) or "equal_mass" (equal numbers of samples, except for ties).
     """
     if n_bins < 1 or binning not in get_args(Binning):
         raise InputError(f"n_bins is {n_bins}, binning {binning!r}; use at least 1 and one of {get_args(Binning)}")
@@ -51,18 +51,18 @@ def expected_calibration_error(
     binning: Binning = "equal_width",
 ) -> np.ndarray:
     """
-    Mean distance of confidence and frequency over bins, weighted by the samples in each (Guo et al. 2017).
+    Mean difference between confidence and frequency over bins, weighted by the samples in each (Guo et al. 2017).
 
     Args:
         confidence: (n,) from 0 to 1.
         outcome: (n,) 1 or 0.
-        weights: (R, n) weightings of the samples; None: one in which each counts once. The bins are those of the
-            unweighted samples.
+        weights: (R, n) weightings of the samples; None counts each sample once. The bins are those of the unweighted
+            samples.
         n_bins: how many bins.
         binning: "equal_width" or "equal_mass".
 
     Returns:
-        (R,) values from 0 to 1; NaN of no samples.
+        (R,) values from 0 to 1; NaN if there are no samples.
     """
     weights = np.ones((1, confidence.size)) if weights is None else weights
     in_bin = bin_index(confidence, n_bins, binning)[:, None] == np.arange(n_bins)
@@ -79,7 +79,7 @@ def squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         probabilities: the same shape.
 
     Returns:
-        (n,) from 0 to 1 for binary, from 0 to 2 for multi-class (summed over classes, as Brier 1950 has it).
+        (n,) from 0 to 1 for binary, from 0 to 2 for multi-class (summed over classes, as in Brier 1950).
     """
     squared = (labels - probabilities) ** 2
     return squared if squared.ndim == 1 else squared.sum(axis=1)
@@ -103,21 +103,21 @@ def fit_scaling(
     deviations: tuple[float, float] = (1.0, 2.0),
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Scale and bias that make logits probabilities, fitted on validation data by penalised maximum likelihood.
+    Scale and bias that calibrate logits, fitted on validation data by penalised maximum likelihood.
 
-    A class with a sigmoid has a scale and a bias of its own (Platt 1999). Classes that share a softmax share the scale
-    and have a bias each (vector scaling with one temperature, Guo et al. 2017). The bias undoes a shift of the prior,
-    which class weights and balanced sampling cause and a temperature alone cannot undo. The penalty is that of a normal
-    distribution around the values given; it decides where few labels are known, and fades where there are many. So
-    predictions that are all right, or no better than chance, have a finite fit, too.
+    A class with a sigmoid has its own scale and bias (Platt 1999). Classes that share a softmax share the scale and
+    have one bias each (vector scaling with one temperature, Guo et al. 2017). The bias corrects a shift of the prior,
+    which class weights and balanced sampling cause and a temperature alone cannot correct. The penalty is that of a
+    normal distribution around the given values; it dominates if few labels are known, and fades with many. So the fit
+    is finite even if all predictions are correct, or no better than chance.
 
     Args:
         logits: (n, K).
         labels: the same shape, 1 or 0 (one-hot for softmax), NaN where unknown (left out).
         activation: "sigmoid" (binary, multi-label) or "softmax" (multi-class).
-        scale: (K,) or one number, positive: what is expected of the scale, and kept where no label is known.
-        bias: likewise.
-        deviations: of the logarithm of the scale, and of the bias, from what is expected.
+        scale: (K,) or one number, positive: the expected scale, kept if no label is known.
+        bias: the same for the bias.
+        deviations: standard deviations, from the expected values, of the logarithm of the scale and of the bias.
 
     Returns:
         scale and bias, (K,) each: logits * scale + bias are calibrated logits.
@@ -128,7 +128,9 @@ def fit_scaling(
     if activation not in get_args(Activation):
         raise InputError(f"activation is {activation!r}; use one of {', '.join(get_args(Activation))}")
     if logits.shape != labels.shape or not np.isfinite(logits).all():
-        raise InputError(f"logits {logits.shape} and labels {labels.shape} must have one shape, and logits be finite")
+        raise InputError(
+            f"logits {logits.shape} and labels {labels.shape} must have the same shape, and logits must be finite"
+        )
     scale, bias = (np.broadcast_to(np.asarray(value, float), logits.shape[1:]) for value in (scale, bias))
     together = [range(logits.shape[1])] if activation == "softmax" else [[k] for k in range(logits.shape[1])]
     fitted = [
@@ -142,7 +144,7 @@ def fit_scaling(
 def _fit_jointly(
     logits: np.ndarray, labels: np.ndarray, activation: Activation, deviations: tuple[float, float]
 ) -> tuple[float, np.ndarray]:
-    """One factor and K summands of logits (n, K), expected to be 1 and 0."""
+    """One factor (expected to be 1) and K offsets (expected to be 0) for logits (n, K)."""
     known = ~np.isnan(labels).any(axis=1)
     logits, labels = logits[known], labels[known]
 

@@ -1,9 +1,9 @@
 """
-Values of one class without a bootstrap, its confusion, and the choice of an operating point.
+Metrics of one class without a bootstrap, the confusion matrix, and the choice of an operating point.
 
 Every function takes the labels (n,) of one class (1, 0 or NaN = unknown) and its scores (n,); unknown labels are left
-out. A value that the labels do not define (one class is absent) is NaN. The metrics are those of
-:mod:`miram.metrics.weighted`, in which each sample counts once.
+out. An undefined value (one class is absent) is NaN. The metrics are those of :mod:`miram.metrics.weighted`, with each
+sample counted once.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def _curve_counts(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
 
 def confusion_matrix(labels: np.ndarray, called: np.ndarray, n_classes: int = 2) -> np.ndarray:
     """
-    Count the pairs of label and call.
+    Count the pairs of label and predicted class.
 
     Args:
         labels: (n,) class indices, NaN where unknown (left out).
-        called: (n,) class indices.
+        called: (n,) predicted class indices.
         n_classes: the number of classes.
 
     Returns:
-        (n_classes, n_classes) integers, rows are labels, columns are calls.
+        (n_classes, n_classes) integers, rows are labels, columns are predictions.
     """
     labels, called = known(labels, called)
     if not labels.size:
@@ -69,19 +69,19 @@ def choose_threshold(
         labels: (n,) 1, 0 or NaN.
         scores: (n,).
         rule: "youden" (highest sensitivity + specificity), "specificity" (highest sensitivity with at least `target`
-            specificity) or "sensitivity" (highest specificity with at least `target` sensitivity). Among equals the
-            highest threshold, the most specific one, is taken.
+            specificity) or "sensitivity" (highest specificity with at least `target` sensitivity). Ties are resolved by
+            the highest threshold, which is the most specific.
         target: for the last two rules, from 0 to 1.
 
     Returns:
-        one of the scores, or the next number above the highest where nothing is to be called positive.
+        one of the scores, or the next number above the highest if nothing should be called positive.
 
     Raises:
-        InputError: if a class is absent, or rule and target do not fit.
+        InputError: if a class is absent, or the rule or its target is invalid.
     """
     labels, scores = known(labels, scores)
     if np.unique(labels).size < 2:
-        raise InputError("a threshold cannot be chosen where only one class is labelled; use more validation data")
+        raise InputError("a threshold cannot be chosen if only one class is labelled; use more validation data")
     if rule not in get_args(ThresholdRule):
         raise InputError(f"the threshold rule is {rule!r}; use one of {', '.join(get_args(ThresholdRule))}")
     if rule != "youden" and (target is None or not 0 <= target <= 1):
@@ -93,7 +93,7 @@ def choose_threshold(
 
 
 def _gain(specificity: np.ndarray, sensitivity: np.ndarray, rule: str, target: float) -> np.ndarray:
-    """What the rule maximises; -inf where its target is missed (by more than rounding)."""
+    """The quantity that the rule maximises; -inf where its target is missed (by more than rounding)."""
     if rule == "youden":
         return sensitivity + specificity
     held, wanted = (specificity, sensitivity) if rule == "specificity" else (sensitivity, specificity)

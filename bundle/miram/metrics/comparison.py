@@ -1,14 +1,15 @@
 """
 Comparisons of two methods on the same images: paired differences over patients and, with several seeds, over both.
 
-With several training seeds patients and seeds are drawn independently and crossed, as every seed predicts every patient
-(the pigeonhole bootstrap, Owen 2007, https://doi.org/10.1214/07-AOAS122). Of S seeds S - 1 are drawn with replacement,
+With several training seeds, patients and seeds are drawn independently and crossed, as each seed predicts every patient
+(the pigeonhole bootstrap, Owen 2007, https://doi.org/10.1214/07-AOAS122). Of S seeds, S - 1 are drawn with replacement,
 which makes the variance of their mean unbiased (Rao and Wu 1988, https://doi.org/10.1080/01621459.1988.10478591);
 drawing S would understate it by 1 / S, a third for three seeds.
 
-In simulation (AUC difference, 100 patients, 300 data sets) the 95 % interval of three seeds held the truth in 94 to
-98 % where training scatters less than the choice of patients (and was up to 1.4 times too wide), in 92 to 94 % where as
-much, and in 85 to 89 % where twice as much: then only more seeds help. Without resampling seeds it was 45 to 95 %.
+In simulation (AUC difference, 100 patients, 300 data sets) the 95 % interval of three seeds covered the truth in 94 to
+98 % if the training seed causes less variation than the choice of patients (the interval was up to 1.4 times too wide),
+in 92 to 94 % if it causes as much, and in 85 to 89 % if twice as much: then only more seeds help. Without resampling
+seeds the coverage was 45 to 95 %.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def compare(
     """
     The difference first - second of every metric, with a paired interval over patients and seeds.
 
-    The same patients and the same seeds are drawn for both: seed i of one and seed i of the other share what the seed
-    decides (the labelled subset, the order, the initial weights) and belong together.
+    The same patients and seeds are drawn for both methods: seed i of one and seed i of the other are a pair, since they
+    share what the seed determines (the labelled subset, the order, the initial weights).
 
     Args:
         first: a method.
-        second: another, with as many seeds, on the same images with the same labels.
+        second: another method, with the same number of seeds, on the same images with the same labels.
         classes: the names of the classes.
         task_type: "binary", "multiclass" or "multilabel".
         level: "image", "lesion" or "patient".
@@ -70,10 +71,10 @@ def compare(
         specificity: at which the sensitivity is read.
 
     Returns:
-        estimates by (metric, class), the class "" for the whole set; the value is the mean over seeds.
+        estimates by (metric, class), with class "" for the whole set; the value is the mean over seeds.
 
     Raises:
-        InputError: if images, patients, lesions or labels differ, or the number of seeds.
+        InputError: if images, patients, lesions, labels or the number of seeds differ.
     """
     if len(first.predictions) != len(second.predictions):
         raise InputError(
@@ -94,7 +95,7 @@ def average_over_seeds(
     bootstrap: Bootstrap | None = None,
     specificity: float = 0.9,
 ) -> dict[Key, Estimate]:
-    """The mean over seeds of one method's metrics, intervals over patients and seeds; arguments as for `compare`."""
+    """The mean over seeds of a method's metrics, with intervals over patients and seeds; arguments as for `compare`."""
     runs = _read(method, classes, task_type, level, specificity)
     _check_same_units(runs, [f"{method.name}, seed {i}" for i in range(len(runs))])
     return _estimate_mean([(run,) for run in runs], bootstrap or Bootstrap())
@@ -113,7 +114,7 @@ def check_margin(margin: float) -> None:
 
 def verdict(difference: Estimate, margin: float) -> str:
     """
-    What the interval of a difference (higher is better) says against a non-inferiority margin.
+    Compare the interval of a difference (higher is better) with a non-inferiority margin.
 
     Args:
         difference: first - second.
@@ -135,7 +136,7 @@ def verdict(difference: Estimate, margin: float) -> str:
 
 @dataclass(frozen=True)
 class _Run:
-    """One seed's predictions, per image and at the level that is compared."""
+    """One seed's predictions, per image and at the compared level."""
 
     images: Predictions
     units: Predictions
@@ -146,7 +147,8 @@ def _read(method: Method, classes: Sequence[str], task_type: TaskType, level: Le
     thresholds: Sequence[Any] = method.thresholds or [0.5] * len(method.predictions)
     if not method.predictions or len(thresholds) != len(method.predictions):
         raise InputError(
-            f"{method.name} has {len(method.predictions)} tables and {len(thresholds)} thresholds; one a seed"
+            f"{method.name} has {len(method.predictions)} tables and {len(thresholds)} thresholds; give one of each "
+            "per seed"
         )
     runs = []
     for frame, threshold in zip(method.predictions, thresholds, strict=True):
@@ -169,7 +171,7 @@ def _check_same_units(runs: Sequence[_Run], names: Sequence[str]) -> None:
             one, other = getattr(reference, field), getattr(run.images, field)
             if one.shape != other.shape or not pd.DataFrame(one).equals(pd.DataFrame(other)):
                 raise InputError(
-                    f"the predictions of {names[0]} and of {name} do not belong together: their {label} differ; "
+                    f"the predictions of {names[0]} and of {name} do not match: their {label} differ; "
                     "evaluate both on the same split of the same data list"
                 )
 
@@ -206,7 +208,7 @@ def _difference(parts: Sequence[Any]) -> Any:
 
 
 def _seed_weights(n_seeds: int, bootstrap: Bootstrap) -> np.ndarray:
-    """(R, S) shares of each seed in each resample: S - 1 of S are drawn, from a stream apart from the patients'."""
+    """(R, S) shares of each seed in each resample: S - 1 of S are drawn, independently of the patients."""
     if n_seeds == 1:
         return np.ones((bootstrap.n_resamples, 1))
     rng = np.random.default_rng([bootstrap.seed, n_seeds])

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves with pointwise bands over patients, for pictures."""
+"""ROC and precision-recall curves with pointwise bands over patients, for plots."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def roc_band(
     Args:
         labels: (n,) 1, 0 or NaN (left out).
         scores: (n,).
-        patients: (n,) whose each image is.
-        bootstrap: resamples, seed and confidence; None: its defaults.
+        patients: (n,) the patient of each image.
+        bootstrap: resamples, seed and confidence; None uses the defaults.
         n_points: how many false-positive rates from 0 to 1.
 
     Returns:
-        `false_positive_rate`, `sensitivity`, `low`, `high`; empty where a class is absent.
+        `false_positive_rate`, `sensitivity`, `low`, `high`; empty if a class is absent.
     """
     band = _band(labels, scores, patients, bootstrap or Bootstrap(), n_points, _sensitivity)
     return band.rename(columns={"x": "false_positive_rate", "y": "sensitivity"})
@@ -76,7 +76,7 @@ def _band(
 
 
 def _sensitivity(true_positives: np.ndarray, false_positives: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Sensitivity at false-positive rates: straight lines between thresholds, the upper end of a vertical step."""
+    """Sensitivity at false-positive rates: linear between thresholds, and the upper end of a vertical step."""
     rates = np.append(0, false_positives) / false_positives[-1]
     return np.interp(grid, rates, np.append(0, true_positives) / true_positives[-1])
 

@@ -1,4 +1,4 @@
-"""From a table of predictions to everything that `metrics.json` says about them."""
+"""From a table of predictions to the content of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ def evaluate_predictions(
             :func:`miram.metrics.predictions.read_predictions` describes.
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
         task_type: "binary", "multiclass" or "multilabel".
-        n_resamples: draws of the bootstrap.
-        seed: of the draws.
+        n_resamples: number of bootstrap resamples.
+        seed: for the resamples.
         threshold: operating point of binary and multi-label tasks: one number, or what :func:`choose_thresholds` chose
             on validation data. Multi-class tasks call the most probable class.
         specificity: at which the sensitivity is read from the ROC curve.
-        n_bins: of the calibration error.
-        binning: of the calibration error, "equal_width" or "equal_mass".
-        confidence: the intervals'.
-        method: the intervals': "percentile", "basic" or "bca" (that of the calibration error is always "basic").
-        min_patients: a metric that needs a class with fewer patients than that gets no interval.
-        levels: what to count as one unit.
+        n_bins: for the calibration error.
+        binning: for the calibration error, "equal_width" or "equal_mass".
+        confidence: of the intervals.
+        method: of the intervals: "percentile", "basic" or "bca" (always "basic" for the calibration error).
+        min_patients: a metric gets no interval if it needs a class with fewer patients than this.
+        levels: the units to evaluate.
 
     Returns:
         ready for JSON: `{"task_type", "classes", "settings", "bootstrap", "levels": {level: {"counts", "thresholds",
         "classes_not_scored", "confusion", "metrics": {metric: {"overall": E, "per_class": {class: E}}}}}}`, where E is
         :class:`miram.metrics.bootstrap.Estimate` as a dictionary. `per_class` is empty in binary tasks; macro means are
-        over the classes that are scored.
+        over the scored classes.
     """
     images = read_predictions(predictions, classes, task_type)
     bootstrap = Bootstrap(n_resamples, seed, confidence, method, min_patients)
@@ -114,8 +114,8 @@ def choose_thresholds(
         task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
         rule: see :func:`miram.metrics.classification.choose_threshold`.
         target: of the rule.
-        default: for a class that these predictions do not hold both labels of; a warning names it.
-        levels: those to be evaluated.
+        default: for a class without both labels in these predictions; a warning names it.
+        levels: the levels to be evaluated.
 
     Returns:
         {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`.
@@ -133,7 +133,7 @@ def choose_thresholds(
                 value = classification.choose_threshold(labels, units.probabilities[:, column], rule, target)
             else:
                 logger.warning(
-                    "validation has one label only of class %r per %s: its threshold is %s", name, level, default
+                    "validation has only one label of class %r per %s: its threshold is %s", name, level, default
                 )
                 value = default
             chosen[level][name] = value
@@ -141,7 +141,7 @@ def choose_thresholds(
 
 
 def thresholds_of(predictions: Predictions, threshold: Thresholds, level: Level) -> dict[str, float]:
-    """The operating point of each class at a level, from one number or from all of :func:`choose_thresholds`."""
+    """The operating point of each class at a level, from one number or the result of :func:`choose_thresholds`."""
     if predictions.task_type == "multiclass":
         return {}
     if not isinstance(threshold, Mapping):
@@ -161,11 +161,11 @@ def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap:
 
     Args:
         predictions: units of one level; those without any known label are left out.
-        options: what the metrics are told.
+        options: settings of the metrics.
         bootstrap: how intervals are made.
 
     Returns:
-        estimates by (metric, class), the class "" for the whole set.
+        estimates by (metric, class), with class "" for the whole set.
     """
     labelled = predictions.select(predictions.labelled)
     point = scores.values(labelled, options)
@@ -203,7 +203,7 @@ def counts(predictions: Predictions) -> dict[str, Any]:
 
 
 def confusion(predictions: Predictions, options: ScoreOptions) -> Any:
-    """Counts (rows: labels, columns: calls): one matrix for a multi-class task, else a 2 x 2 matrix for each class."""
+    """Counts (rows: labels, columns: predictions): one matrix for a multi-class task, otherwise 2 x 2 per class."""
     if predictions.task_type == "multiclass":
         labels = np.where(predictions.labelled, predictions.labels.argmax(axis=1), np.nan)
         called = predictions.probabilities.argmax(axis=1)
@@ -232,13 +232,13 @@ def method_of(key: Key, bootstrap: Bootstrap) -> Bootstrap:
     """
     The options, with the interval's method for this metric.
 
-    The calibration error of a resample is too high by about as much as that of the sample (both are means of absolute
-    values), so that the percentile interval lies too high; reflected at the value it has the bias taken out. It stays
-    approximate: in simulation (true error 0.08, 150 to 500 patients) it held the truth in 87 % of 300 sets.
+    The calibration error of a resample exceeds that of the sample about as much as that exceeds the true error (both
+    are means of absolute values), so the percentile interval is too high; reflecting it at the value removes the bias.
+    It stays approximate: in simulation (true error 0.08, 150 to 500 patients) it covered the truth in 87 % of 300 sets.
     """
     return replace(bootstrap, method="basic") if key[0] == "ece" else bootstrap
 
 
 def _limits(key: Key) -> tuple[float, float]:
-    """What the metric cannot pass: the multi-class Brier score reaches 2, everything else 1."""
+    """The range of a metric: the multi-class Brier score reaches 2, everything else 1."""
     return (0, 2) if key[0] == "brier" else (0, 1)

@@ -1,4 +1,4 @@
-"""How well neighbours in a representation share their labels: a probe that trains nothing."""
+"""How often neighbours in a representation share their labels: a probe without training."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ def knn_probabilities(
     features: np.ndarray, targets: np.ndarray, queries: np.ndarray, neighbors: int = 20
 ) -> np.ndarray:
     """
-    The share of each class among the nearest neighbours by the cosine, nearer ones weighing more (1 / distance).
+    The share of each class among the nearest neighbours by cosine distance, weighted by 1 / distance.
 
     Args:
         features: (N, D) of the training images.
-        targets: (N, K) 1, 0 or NaN; an image with an unknown label is no neighbour.
+        targets: (N, K) 1, 0 or NaN; images with an unknown label are not used as neighbours.
         queries: (M, D) of other images.
         neighbors: how many; all of them if there are fewer.
 
     Returns:
-        (M, K), from 0 to 1; of a multi-class task a row sums to 1.
+        (M, K), from 0 to 1; in a multi-class task each row sums to 1.
 
     Raises:
         InputError: if no training image has a known label.
     """
     known = ~np.isnan(targets).any(axis=1)
     if not known.any():
-        raise InputError("the k-NN probe has no training image with a known label; choose another task")
+        raise InputError("the k-NN probe needs a training image with a known label; choose another task")
     regressor = KNeighborsRegressor(min(neighbors, int(known.sum())), weights="distance", metric="cosine")
     predicted = regressor.fit(features[known], targets[known]).predict(queries)
     return np.clip(predicted.reshape(len(queries), targets.shape[1]), 0, 1)
@@ -53,7 +53,7 @@ def knn_scores(
         neighbors: how many.
 
     Returns:
-        "knn_auc" and "knn_ap", means over the classes that the held-out images define them of; NaN if there is none.
+        "knn_auc" and "knn_ap", means over the classes for which the held-out images define them; NaN if none.
     """
     predicted = knn_probabilities(features, targets, held_out_features, neighbors)
     columns = range(targets.shape[1])

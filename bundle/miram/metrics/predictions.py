@@ -1,4 +1,4 @@
-"""The table of predictions that every metric starts from, checked once and held as arrays."""
+"""The table of predictions from which all metrics are computed, checked once and stored as arrays."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Predictions:
     Attributes:
         task_type: "binary", "multiclass" or "multilabel".
         classes: the names of the C columns.
-        units: (n,) text, what a row is: the image's, lesion's or patient's id.
-        patients: (n,) text, whose it is.
-        lesions: (n,) text; an image without a lesion id stands for a lesion of its own.
+        units: (n,) text, the id of the image, lesion or patient of each row.
+        patients: (n,) text, the patient of each row.
+        lesions: (n,) text; an image without a lesion id counts as its own lesion.
         labels: (n, C), 1 or 0, NaN where unknown.
         probabilities: (n, C), from 0 to 1.
     """
@@ -57,7 +57,7 @@ class Predictions:
 
 def read_predictions(frame: pd.DataFrame, classes: Sequence[str], task_type: TaskType) -> Predictions:
     """
-    Check a table of predictions, one row an image, and turn it into arrays.
+    Check a table of predictions, one row per image, and turn it into arrays.
 
     Columns: `image` (unique), `patient`, `lesion` (may be missing or empty), `prob_<class>`, and either `label_<class>`
     (0, 1 or empty) or, for binary and multi-class tasks, `label` (the class's index from 0, or empty). Other columns
@@ -77,7 +77,7 @@ def read_predictions(frame: pd.DataFrame, classes: Sequence[str], task_type: Tas
     images = _identifiers(frame, "image")
     duplicated = pd.Series(images).duplicated().to_numpy()
     if duplicated.any():
-        raise InputError(f"the image {images[duplicated][0]!r} has several predictions; keep one row an image")
+        raise InputError(f"the image {images[duplicated][0]!r} has several predictions; keep one row per image")
     labels = _labels(frame, scored, classes, task_type, images)
     predictions = Predictions(
         task_type=task_type,
@@ -89,7 +89,7 @@ def read_predictions(frame: pd.DataFrame, classes: Sequence[str], task_type: Tas
         probabilities=_probabilities(frame, scored, task_type, images),
     )
     if not predictions.known.any():
-        raise InputError(f"none of the {len(images)} predictions has a known label; nothing can be measured")
+        raise InputError(f"none of the {len(images)} predictions has a known label, so no metric can be computed")
     return predictions
 
 
@@ -135,7 +135,7 @@ def _probabilities(frame: pd.DataFrame, scored: Sequence[str], task_type: str, i
         raise InputError(
             f"the probabilities of image {images[wrong][0]!r} are {values[wrong][0]}; they must lie in 0 to 1"
         )
-    # Wide enough for probabilities that were written with three decimals.
+    # The tolerance allows for probabilities that were written with three decimals.
     unnormalised = np.abs(values.sum(axis=1) - 1) > 1e-3 * values.shape[1]
     if task_type == "multiclass" and unnormalised.any():
         raise InputError(

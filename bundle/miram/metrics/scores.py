@@ -1,4 +1,4 @@
-"""All metrics of one set of predictions: their values, the same under many weightings, and what they rest on."""
+"""All metrics of one set of predictions: their values, values under many weightings, and the data they are based on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Key = tuple[str, str]  # (metric, class), the class OVERALL for the whole set
 @dataclass(frozen=True)
 class ScoreOptions:
     """
-    What the metrics are told.
+    Settings of the metrics.
 
     Attributes:
         thresholds: the operating point of each class in binary and multi-label tasks, chosen on validation data.
         specificity: at which the sensitivity is read from the ROC curve.
-        n_bins: of the calibration error.
-        binning: of the calibration error, "equal_width" or "equal_mass".
+        n_bins: for the calibration error.
+        binning: for the calibration error, "equal_width" or "equal_mass".
     """
 
     thresholds: Mapping[str, float]
@@ -38,11 +38,11 @@ def values(predictions: Predictions, options: ScoreOptions) -> dict[Key, float]:
     """
     Every metric on all samples.
 
-    Ranking metrics are one-vs-rest in multi-class tasks. The overall value of a metric per class is its mean over the
-    classes that define it (macro).
+    Ranking metrics are one-vs-rest in multi-class tasks. The overall value of a per-class metric is its mean over the
+    classes where it is defined (macro).
 
     Returns:
-        values by (metric, class), the class "" for the whole set; NaN where undefined.
+        values by (metric, class), with class "" for the whole set; NaN where undefined.
     """
     once = np.ones((1, len(predictions.units)))
     return {key: float(value[0]) for key, value in resampled(predictions, options, once).items()}
@@ -58,8 +58,8 @@ def resampled(
         predictions: n rows.
         options: as for :func:`values`.
         weights: (R, n).
-        point: what :func:`values` gave: a macro mean is over the classes that are defined there; None: over those that
-            are defined in all R.
+        point: the result of :func:`values`; a macro mean is over the classes that are defined there. None uses those
+            that are defined in all R.
 
     Returns:
         (R,) values by (metric, class); NaN for resamples that lack a class.
@@ -80,7 +80,7 @@ def resampled(
 
 
 def supports(predictions: Predictions, point: Mapping[Key, float]) -> dict[Key, Support]:
-    """What each metric of `point` rests on; a macro mean needs the groups of every class that is defined there."""
+    """What each metric of `point` is based on; a macro mean needs the groups of every class that is defined there."""
     per_class = {name: _class_support(predictions, column) for column, name in enumerate(predictions.classes)}
     units = int(predictions.labelled.sum())
     patients = _count_patients(predictions, predictions.labelled)
@@ -152,7 +152,7 @@ def _count_patients(predictions: Predictions, mask: np.ndarray) -> int:
 
 
 def _groups(metric: str, name: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """The patients that a metric of a class cannot do without: of both classes to rank them, of any to count errors."""
+    """The patients that a metric of a class needs: of both classes for ranking, of any class for counting errors."""
     needed = {
         "sensitivity": ["positive patients"],
         "specificity": ["negative patients"],

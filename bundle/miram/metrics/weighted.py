@@ -1,11 +1,11 @@
 """
-Metrics for many weightings of the same samples at once, which is what a bootstrap needs.
+Metrics for many weightings of the same samples at once, as a bootstrap needs them.
 
-A point estimate is one weighting, in which each sample counts once.
+A point estimate is one weighting in which each sample counts once.
 
 `weights` is (R, n): how often each of the n samples counts in each of R resamples. Scores are sorted once; a resample
-is then a cumulative sum. Each function gives (R,) values, equal to scikit-learn's with `sample_weight`, and NaN for
-the resamples that do not define it (a class is absent). Labels are 1 or 0; unknown ones are taken out before.
+is then a cumulative sum. Each function returns (R,) values, equal to scikit-learn's with `sample_weight`, and NaN for
+resamples in which it is undefined (a class is absent). Labels are 1 or 0; unknown ones must be removed before.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def curve_counts(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
         weights: (R, n).
 
     Returns:
-        true positives and false positives, (R, K) each for K distinct scores; the last column holds the totals. Of no
-        samples there is that column alone, of zeros.
+        true positives and false positives, (R, K) each for K distinct scores; the last column holds the totals. Without
+        samples there is only that column, with zeros.
     """
     if not scores.size:
         return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
@@ -52,7 +52,7 @@ def roc_auc(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def average_precision(positives: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Average precision from :func:`curve_counts`; like the AUC, undefined where either class is absent."""
+    """Average precision from :func:`curve_counts`; like the AUC, undefined if either class is absent."""
     called = positives + negatives
     precision = np.divide(positives, called, out=np.zeros_like(called), where=called > 0)
     gained = np.einsum("rk,rk->r", np.diff(positives, axis=1, prepend=0), precision)

@@ -1,1 +1,1 @@
-"""From an image file to 16-bit gray pixels, and what its header says."""
+"""From an image file to 16-bit gray pixels and the facts in its header."""

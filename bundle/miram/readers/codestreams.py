@@ -1,4 +1,4 @@
-"""What compressed files claim and hold, counted before a decoder takes memory for it."""
+"""The claimed and the real size of compressed data, checked before a decoder allocates memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ JPEG_START, JPEG2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 
 def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> int:
     """
-    How many bytes deflated data are, counted in small pieces and no further than a little above `limit`.
+    The size of deflated data when inflated, counted in small pieces and only until slightly above `limit`.
 
     Args:
-        stream: stands where the data begin; it may go on behind their end.
-        limit: bytes.
-        wbits: of zlib, which tells whether there is a header.
+        stream: positioned at the start of the data; it may continue after their end.
+        limit: in bytes.
+        wbits: of zlib, which says whether there is a header.
 
     Raises:
         zlib.error: if the data are damaged, or end before their checksum.
@@ -42,11 +42,11 @@ def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> 
 
 def check_inflated(path: str | os.PathLike[str], limit: int) -> None:
     """
-    Check that a deflated data set is not larger than it may be: pydicom inflates all of it.
+    Check that a deflated data set does not exceed a size limit: pydicom inflates all of it.
 
     Args:
-        path: a DICOM file; of another transfer syntax it passes.
-        limit: bytes.
+        path: a DICOM file; other transfer syntaxes pass the check.
+        limit: in bytes.
 
     Raises:
         InputError: if it is larger.
@@ -58,20 +58,20 @@ def check_inflated(path: str | os.PathLike[str], limit: int) -> None:
         stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
         size = inflated_size(stream, limit, -zlib.MAX_WBITS)
     if size > limit:
-        raise InputError(f"{path} inflates to more than {limit} bytes; raise max_pixels if it is so large")
+        raise InputError(f"{path} inflates to more than {limit} bytes; raise max_pixels if it is really that large")
 
 
 def check_codestream(path: str | os.PathLike[str], header: FileDataset) -> None:
     """
-    Check that a compressed image has the size that its DICOM header says: decoders go by the codestream's own.
+    Check that a compressed image has the size in its DICOM header: decoders use the size in the codestream.
 
     Raises:
-        InputError: if it has another, or cannot be told.
+        InputError: if the sizes differ, or the codestream's cannot be found.
     """
     if header.file_meta.TransferSyntaxUID == RLELossless:
-        return  # has no size of its own
+        return  # it does not contain a size
     stream = b"".join(fragment for fragment in pixel_fragments(header.PixelData) if fragment)
-    # JPEG 2000's start may stand in the data of a JPEG by chance: what a stream is, its first bytes say
+    # JPEG 2000's start marker may occur in JPEG data by chance, so the first bytes decide
     size = _jpeg_size(stream) if stream.startswith(JPEG_START) else _jpeg2000_size(stream)
     if size is None:
         raise InputError(f"{path} holds no complete image (no frame header); copy or export it again")
@@ -83,7 +83,7 @@ def check_codestream(path: str | os.PathLike[str], header: FileDataset) -> None:
 
 
 def _jpeg2000_size(stream: bytes) -> tuple[int, int] | None:
-    """(height, width) by the SIZ marker (ITU-T T.800, A.5.1), also in a JP2 file."""
+    """(height, width) from the SIZ marker (ITU-T T.800, A.5.1), also in a JP2 file."""
     start = stream.find(JPEG2000_START)
     if start < 0 or len(stream) < start + 24:
         return None
@@ -92,7 +92,7 @@ def _jpeg2000_size(stream: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
-    """(height, width) by the first frame header of a JPEG or JPEG-LS."""
+    """(height, width) from the first frame header of a JPEG or JPEG-LS."""
     place = len(JPEG_START)
     while place + 9 <= len(stream) and stream[place] == 0xFF:
         marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")

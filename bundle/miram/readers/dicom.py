@@ -31,12 +31,12 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     """
     Read a gray single-frame DICOM image.
 
-    Stored values go through the modality rescale and, where there is one, the first VOI LUT or window, since that is
-    what its maker meant to be seen; its output range becomes 0..65535. Without a window, unsigned values without
-    rescale keep their levels (`BitsStored` bits become 16), others are stretched between percentiles. MONOCHROME1 is
-    inverted; bits beyond `BitsStored` (old overlays) are masked off. Padding (`PixelPaddingValue`) becomes 0, and
-    does not count in percentiles. Optional elements that are empty count as absent; what cannot be used of a rescale,
-    a window or a padding value is left out, and `remarks` say so.
+    The modality rescale is applied to stored values, and then the first VOI LUT or window if there is one, since this
+    is how the manufacturer intended the image to look; its output range becomes 0..65535. Without a window, unsigned
+    values without rescale keep their levels (`BitsStored` bits become 16), and others are stretched between
+    percentiles. MONOCHROME1 is inverted; bits beyond `BitsStored` (old overlays) are masked off. Padding
+    (`PixelPaddingValue`) becomes 0, and does not count in percentiles. Optional elements that are empty count as
+    absent; a rescale, window or padding value that cannot be used is ignored, and `remarks` say so.
 
     Args:
         path: the file.
@@ -44,10 +44,10 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
         intensity: "stored", as above, or "percentiles", which ignores windows.
 
     Returns:
-        (H, W) pixels; `PixelSpacing`, else `ImagerPixelSpacing`; laterality and view where they are known.
+        (H, W) pixels; `PixelSpacing`, otherwise `ImagerPixelSpacing`; laterality and view if they are known.
 
     Raises:
-        InputError: if the file is no DICOM, truncated, multi-frame, colored, or cannot be decoded.
+        InputError: if the file is not DICOM, truncated, multi-frame, colored, or cannot be decoded.
     """
     check_intensity(intensity)
     with quiet_pydicom():
@@ -57,13 +57,13 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
             return _image(path, header, intensity)
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # Codecs and damaged headers raise whatever they like, and quote header values.
+        except Exception as error:  # codecs and damaged headers raise any kind of error, and quote header values
             raise InputError(f"{path} cannot be decoded ({type(error).__name__}); {_remedy(header)}") from None
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from warning and logging: it quotes header values, also a patient's."""
+    """Keep pydicom from warning and logging: it quotes header values, including patient data."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     with warnings.catch_warnings():
@@ -76,7 +76,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def _check(path: str | os.PathLike[str], header: FileDataset, max_pixels: int) -> None:
-    """Refuse what is no complete, single-frame image of a known pixel format, before anything is decoded."""
+    """Refuse anything but a complete, single-frame image in a known pixel format, before it is decoded."""
     if header.get("Rows") is None or header.get("Columns") is None:
         raise InputError(f"{path} holds no image (a DICOM file without Rows and Columns); remove it")
     complete(path, header)
@@ -116,10 +116,10 @@ def _check_length(path: str | os.PathLike[str], header: FileDataset) -> None:
 
 
 def _decode(header: FileDataset) -> np.ndarray:
-    """Stored values, (H, W) or (H, W, samples), by one named decoder, whatever others are installed."""
+    """Stored values, (H, W) or (H, W, samples), from one named decoder, whatever others are installed."""
     syntax = header.file_meta.TransferSyntaxUID
     plugin = "pydicom" if syntax == RLELossless else "gdcm"
-    # pydicom's own masking takes the stored bits to be the lowest; ours asks HighBit.
+    # pydicom's own masking assumes that the stored bits are the lowest; ours uses HighBit.
     values = stored_values(header, plugin if syntax.is_encapsulated else "")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -146,7 +146,7 @@ def _image(path: str | os.PathLike[str], header: FileDataset, intensity: str) ->
 
 
 def _levels(header: FileDataset) -> np.ndarray:
-    """The value of each pattern of the stored bits: 65,536 at most."""
+    """The value of each pattern of the stored bits: at most 65,536 values."""
     levels = np.arange(2**header.BitsStored)
     return np.where(levels < len(levels) // 2, levels, levels - len(levels)) if header.PixelRepresentation else levels
 
@@ -160,18 +160,18 @@ def _shown(
     intensity: str,
 ) -> tuple[np.ndarray, str, list[str]]:
     """
-    The pixels as they are meant to be seen, through a table of all levels.
+    The pixels as they are meant to be seen, looked up in a table of all levels.
 
     Args:
         path: named in errors.
         levels: see :func:`_levels`.
-        patterns: (H, W), indices of them.
+        patterns: (H, W), indices into `levels`.
         image: (H, W) bool, the pixels that are not padding; all by default.
         header: of the image.
         intensity: see :func:`read_dicom`.
 
     Returns:
-        (H, W) uint16, how they came about, and what of the header was left out.
+        (H, W) uint16, how the values were scaled, and which parts of the header were ignored.
     """
     values, remarks = rescaled(levels, header)
     shown = None
@@ -194,7 +194,7 @@ def _gray(path: str | os.PathLike[str], stored: np.ndarray) -> tuple[np.ndarray,
 
 
 def _bit_patterns(stored: np.ndarray, bits: int, high_bit: int) -> np.ndarray:
-    """The stored bits as unsigned numbers, without what lies above or below them."""
+    """The stored bits as unsigned numbers, without the bits above or below them."""
     unsigned = stored.view(f"u{stored.dtype.itemsize}")
     if bits == 8 * stored.dtype.itemsize:
         return unsigned
@@ -202,7 +202,7 @@ def _bit_patterns(stored: np.ndarray, bits: int, high_bit: int) -> np.ndarray:
 
 
 def _share_beyond(stored: np.ndarray, bits: int, high_bit: int) -> float:
-    """The share of values with bits outside of those stored; a sign that is repeated in the bits above is not one."""
+    """The share of values with bits set outside the stored ones; a sign repeated in the bits above does not count."""
     above = stored >> (high_bit + 1) if high_bit + 1 < 8 * stored.dtype.itemsize else np.zeros_like(stored)
     below = stored & (2 ** max(high_bit + 1 - bits, 0) - 1)
     is_sign = above == -1 if stored.dtype.kind == "i" else False

@@ -1,4 +1,4 @@
-"""From stored values to those that are meant to be seen, as far as the header's tables and windows can be used."""
+"""From stored values to those that are meant to be seen, if the header's tables and windows can be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from miram.readers.dicom_tags import items, numbers, text
 from miram.readers.pydicom_versions import apply_modality_lut, apply_voi_lut
 
-LEFT_OUT = "{} of the header cannot be used and is left out"
+LEFT_OUT = "{} of the header cannot be used and is ignored"
 
 
 def rescaled(levels: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]]:
@@ -19,7 +19,7 @@ def rescaled(levels: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]
     Apply the modality LUT or rescale.
 
     Returns:
-        the values, and what was left out.
+        the values, and remarks about what was ignored.
     """
     remarks = []
     if items(header, "ModalityLUTSequence"):
@@ -38,23 +38,23 @@ def rescaled(levels: np.ndarray, header: Dataset) -> tuple[np.ndarray, list[str]
 
 def windowed(values: np.ndarray, header: Dataset, patterns: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
     """
-    Apply the first VOI LUT or, where there is none that can be used, the first window.
+    Apply the first VOI LUT or, if none can be used, the first window.
 
     Args:
         values: of each level that can be stored, after :func:`rescaled`.
-        header: loses its windows.
-        patterns: the levels of the image's pixels, as indices of `values`.
+        header: its windows are removed.
+        patterns: the levels of the image's pixels, as indices into `values`.
 
     Returns:
-        the values as they are meant to be seen, None without a table or window; and what was left out: also a window
-        that shows all pixels of the image alike.
+        the values as they are meant to be seen, None without a table or window; and remarks about what was ignored,
+        including a window that makes all pixels of the image look the same.
     """
     remarks: list[str] = []
     window, table = _window(header), _table(header)
     for name, apply in (("VOILUTSequence", table), ("window", window)):
         try:
             shown = apply(values) if apply else None
-        except Exception:  # pydicom raises many kinds for what it cannot apply
+        except Exception:  # pydicom raises many kinds of errors for what it cannot apply
             shown = np.full(len(values), np.nan)
         if shown is None:
             continue
@@ -65,7 +65,7 @@ def windowed(values: np.ndarray, header: Dataset, patterns: np.ndarray) -> tuple
 
 
 def _tells_apart(shown: np.ndarray, patterns: np.ndarray) -> bool:
-    """Whether pixels of several levels are not all shown alike."""
+    """Whether different levels of the image's pixels are still different when shown."""
     low, high = patterns.min(), patterns.max()
     if low == high or shown[low] != shown[high]:
         return True
@@ -78,7 +78,7 @@ def _table(header: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
         return None
 
     def apply(values: np.ndarray) -> np.ndarray:
-        # pydicom counts the entries of a table of 8 bits in 8 bits; what comes out is stretched, so 16 do as well.
+        # pydicom counts the entries of an 8-bit table in 8 bits; 16 work as well, since the output is stretched.
         tables[0].LUTDescriptor = [*tables[0].LUTDescriptor[:2], 16]
         if not tables[0].LUTData:
             raise ValueError
@@ -93,7 +93,7 @@ def _window(header: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
     function, bits = text(header, "VOILUTFunction") or "LINEAR", header.BitsStored
     for name in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
         if name in header:
-            delattr(header, name)  # or the table's function would look at them, too
+            delattr(header, name)  # otherwise the table's function would use them too
 
     def apply(values: np.ndarray) -> np.ndarray:
         window = Dataset()

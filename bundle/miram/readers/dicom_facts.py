@@ -1,4 +1,4 @@
-"""What a DICOM header tells of an image besides its pixels: known terms only, and by what a patient is known."""
+"""Facts in a DICOM header besides the pixels: known terms only, and the identifiers of patient and study."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TERMS = {
     "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),
     "breast_implant_present": ("BreastImplantPresent", {"YES", "NO"}),
 }
-# Storage classes that say it themselves: digital X-ray, mammography, intra-oral.
+# Storage classes that imply the intent: digital X-ray, mammography, intra-oral.
 INTENTS = {
     f"1.2.840.10008.5.1.4.1.1.1.{number}{end}": intent
     for number in ("1", "2", "3")
@@ -58,32 +58,32 @@ INTENTS = {
 
 
 def spacing(header: Dataset) -> tuple[float, ...] | None:
-    """mm per pixel down and across, the first pair that can be used."""
+    """mm per pixel down and across, from the first usable pair."""
     pairs = (numbers(header, name) for name in ("PixelSpacing", "ImagerPixelSpacing"))
     usable = (pair for pair in pairs if len(pair) == 2 and all(isfinite(value) and value > 0 for value in pair))
     return next((tuple(pair) for pair in usable), None)
 
 
 def laterality(header: Dataset) -> str | None:
-    """LEFT or RIGHT, where the header says one of them."""
+    """LEFT or RIGHT, if the header says so."""
     said = (SIDES.get(text(header, name)) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
     return next((side for side in said if side), None)
 
 
 def view(header: Dataset) -> str | None:
-    """The view position, or what the view's code means: known terms only."""
+    """The view position, or the meaning of the view's code: known terms only."""
     position = text(header, "ViewPosition")
     codes = (VIEW_CODES.get(text(item, "CodeValue")) for item in items(header, "ViewCodeSequence"))
     return position if position in VIEWS else next((code for code in codes if code), None)
 
 
 def identity(header: Dataset, name: str) -> str | None:
-    """PatientID or StudyInstanceUID as it stands."""
+    """PatientID or StudyInstanceUID, unchanged."""
     return "\\".join(texts(header, name)) or None
 
 
 def terms(header: Dataset) -> dict[str, str]:
-    """What of the header may mislead a training, as columns of the report: known terms only, "" where it says none."""
+    """Header facts that may mislead training, as columns of the report: known terms only, "" if the header has none."""
     said = {column: (text(header, name), known) for column, (name, known) in TERMS.items()}
     found = {column: term if term in known else "" for column, (term, known) in said.items()}
     found["presentation_intent_type"] = found["presentation_intent_type"] or INTENTS.get(

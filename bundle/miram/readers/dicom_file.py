@@ -1,4 +1,4 @@
-"""Open a DICOM file: its transfer syntax, and the elements that are needed."""
+"""Opening a DICOM file: its transfer syntax, and the elements that are needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from miram.errors import InputError
 from miram.readers.codestreams import check_inflated
 from miram.readers.pydicom_versions import original_syntax
 
-# All that is read of a header: names, dates and the like never enter memory, but for those in functional groups.
+# The only elements that are read: names, dates and the like never enter memory, except those in functional groups.
 TAGS = (
     *("TransferSyntaxUID", "SOPClassUID", "PatientID", "StudyInstanceUID", "NumberOfFrames", "Rows", "Columns"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit"),
@@ -40,7 +40,7 @@ TAGS = (
     *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"  # pydicom 2 and 3 give its name to different ones
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"  # pydicom 2 and 3 use its name for different syntaxes
 READABLE = (
     *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
     *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEG_LOSSLESS, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless),
@@ -58,9 +58,9 @@ TRANSCODE = "transcode it, for example to Explicit VR Little Endian or JPEG 2000
 
 def read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
     """
-    Read the elements that are needed, pixel data included, still encoded.
+    Read the elements that are needed, including the pixel data, still encoded.
 
-    A data set without preamble and file meta information is read, too, if it begins as data sets do.
+    A data set without preamble and file meta information is also read, if it begins like a data set.
 
     Raises:
         InputError: if the file is not DICOM, damaged, or in a transfer syntax that cannot be decoded here.
@@ -69,7 +69,7 @@ def read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
         bare = _is_bare(path)
         if not bare:
             _check_syntax(path, read_file_meta_info(path).get("TransferSyntaxUID"))
-            check_inflated(path, 4 * max_pixels + 2**26)  # at most three bytes a pixel, and what else is in the header
+            check_inflated(path, 4 * max_pixels + 2**26)  # at most three bytes per pixel, and the rest of the header
         header = pydicom.dcmread(path, force=bare, specific_tags=list(TAGS))
         return _with_syntax(path, header)
     except (InputError, MemoryError):
@@ -85,7 +85,7 @@ def read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
 
 
 def _is_bare(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a data set alone: it begins with an element of group 8, and has no preamble."""
+    """Whether a file is a bare data set: it begins with an element of group 8, and has no preamble."""
     with open(path, "rb") as stream:
         start = stream.read(132)
     if start[128:] == b"DICM":
@@ -99,23 +99,23 @@ def _is_bare(path: str | os.PathLike[str]) -> bool:
 
 
 def _check_syntax(path: str | os.PathLike[str], syntax: str | None) -> None:
-    """Refuse by its name what no decoder here reads, before a data set is parsed that may be packed, too."""
+    """Refuse, by name, a syntax that no decoder here reads, before parsing a data set that may itself be compressed."""
     if not syntax or syntax in READABLE:
         return
     name = NEW_SYNTAXES.get(syntax, UID(syntax).name)
-    name = f"{name}, {syntax}" if name != syntax else f"{syntax}, a private or unknown one"
+    name = f"{name}, {syntax}" if name != syntax else f"{syntax}, private or unknown"
     raise InputError(f"{path} is in a transfer syntax that no decoder here reads ({name}); {TRANSCODE}")
 
 
 def _with_syntax(path: str | os.PathLike[str], header: FileDataset) -> FileDataset:
-    """The header with the transfer syntax that it was found to be in, where the file does not say it."""
+    """The header with the transfer syntax that was detected, if the file does not name it."""
     if header.file_meta.get("TransferSyntaxUID"):
         return header
     if "Rows" not in header and "SOPClassUID" not in header:
         raise InvalidDicomError
     if "PixelData" in header and header["PixelData"].is_undefined_length:
         raise InputError(
-            f"{path} is compressed and does not say how (it lacks the preamble or TransferSyntaxUID); export it again"
+            f"{path} is compressed but does not say how (it lacks the preamble or TransferSyntaxUID); export it again"
         )
     header.file_meta.TransferSyntaxUID = original_syntax(header)
     return header

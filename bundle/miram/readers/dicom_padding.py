@@ -1,4 +1,4 @@
-"""Pixels that are not of the image: padding by its stored values (DICOM PS3.3, C.7.5.1.1.2)."""
+"""Pixels that are not part of the image: padding, found by its stored values (DICOM PS3.3, C.7.5.1.1.2)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def find_padding(
     stored: np.ndarray, patterns: np.ndarray, levels: np.ndarray, header: FileDataset
 ) -> tuple[np.ndarray | None, list[str]]:
     """
-    Find the pixels that PixelPaddingValue, or the range up to PixelPaddingRangeLimit, names.
+    Find the pixels with PixelPaddingValue, or in the range up to PixelPaddingRangeLimit.
 
     Args:
-        stored: (H, W), all bits that are allocated.
-        patterns: (H, W), the stored bits alone, indices of `levels`.
+        stored: (H, W), all allocated bits.
+        patterns: (H, W), the stored bits alone, indices into `levels`.
         levels: the value of each pattern.
         header: of the image.
 
     Returns:
-        (H, W) bool, None where there is no padding; and what of the header was left out.
+        (H, W) bool, None if there is no padding; and remarks about what was ignored in the header.
     """
     first, last = numbers(header, "PixelPaddingValue")[:1], numbers(header, "PixelPaddingRangeLimit")[:1]
     remarks = [LEFT_OUT.format(name) for name, value in _named(first, last) if value and not isfinite(value[0])]
@@ -43,7 +43,7 @@ def find_padding(
     if _is_lossy(header):
         padding = _with_blurred(padding, np.maximum(low - levels, levels - high)[patterns], len(levels))
     if padding.all():
-        return None, [*remarks, "all pixels are padding by the header's PixelPaddingValue, which is left out"]
+        return None, [*remarks, "all pixels would be padding by the header's PixelPaddingValue, which is ignored"]
     return (padding if padding.any() else None), remarks
 
 
@@ -52,7 +52,7 @@ def _named(first: list[float], last: list[float]) -> tuple[tuple[str, list[float
 
 
 def _as_stored(value: int, dtype: np.dtype) -> int:
-    """A value as pixels hold it: some devices write signed padding as an unsigned number, and the other way round."""
+    """A value in the pixels' type: some devices write signed padding as an unsigned number, or the other way round."""
     bits = 8 * dtype.itemsize
     value &= 2**bits - 1
     return value - 2**bits if dtype.kind == "i" and value >= 2 ** (bits - 1) else value
@@ -64,10 +64,10 @@ def _is_lossy(header: FileDataset) -> bool:
 
 def _with_blurred(padding: np.ndarray, distance: np.ndarray, levels: int) -> np.ndarray:
     """
-    The padding with what lossy compression has moved away from its value.
+    The padding, extended by pixels that lossy compression has moved away from the padding value.
 
-    That is at most 1/64 of the range, and hangs together with pixels of the value, or within 1/128 at the image's edge:
-    a bright spot inside the breast is not padding.
+    These differ by at most 1/64 of the range and are connected to pixels of the exact value, or differ by at most 1/128
+    and are connected to the image's edge. So a bright spot inside the breast is not taken for padding.
     """
     edge = np.zeros_like(padding)
     edge[[0, -1]] = edge[:, [0, -1]] = True

@@ -1,4 +1,4 @@
-"""What the elements of a DICOM header say: devices leave optional ones empty, or misspell them."""
+"""Reading the elements of a DICOM header: devices may leave optional ones empty, or misspell them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from miram.errors import InputError
 
-# What enhanced objects say in functional groups; other objects say it outside, where the reader looks for it.
+# Elements that enhanced objects store in functional groups; other objects store them at the top level.
 GROUPED = (
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("ModalityLUTSequence", "PixelSpacing", "ImagerPixelSpacing", "FrameLaterality", "ImageLaterality", "Laterality"),
@@ -20,10 +20,10 @@ GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 
 
 def texts(header: Dataset, name: str) -> list[str]:
-    """An element's values as text without spaces around them; none where it is absent or empty."""
+    """An element's values as text without surrounding spaces; an empty list if it is absent or empty."""
     try:
         value = header.get(name)
-    except Exception:  # pydicom converts at the first look, and refuses what is not a number or a date
+    except Exception:  # pydicom converts at the first access, and fails for what is not a number or a date
         value = header.get_item(name).value
     if isinstance(value, bytes):
         value = value.decode("latin-1").split("\\")
@@ -33,25 +33,25 @@ def texts(header: Dataset, name: str) -> list[str]:
 
 
 def text(header: Dataset, name: str) -> str:
-    """An element's first value in capitals; "" where there is none."""
+    """An element's first value in capitals; "" if there is none."""
     return next(iter(texts(header, name)), "").upper()
 
 
 def numbers(header: Dataset, name: str) -> list[float]:
-    """An element's values, also with a decimal comma; not a number where a value is not one."""
+    """An element's values, also with a decimal comma; NaN for a value that is not a number."""
     return [_number(value) for value in texts(header, name)]
 
 
 def items(header: Dataset, name: str) -> list[Dataset]:
-    """The items of a sequence; none where it is absent, empty or damaged."""
+    """The items of a sequence; an empty list if it is absent, empty or damaged."""
     try:
         return [item for item in header.get(name) or [] if isinstance(item, Dataset) and len(item)]
-    except Exception:  # sequences are parsed at the first look
+    except Exception:  # sequences are parsed at the first access
         return []
 
 
 def adopt_groups(header: Dataset) -> None:
-    """Bring what an enhanced object says in the functional groups of its frame, or of all, to where others say it."""
+    """Copy elements from an enhanced object's functional groups (of its frame, or shared) to the top level."""
     for group in (item for name in GROUPS for item in items(header, name)[:1]):
         for macro in _macros(group):
             for name in GROUPED:
@@ -61,10 +61,10 @@ def adopt_groups(header: Dataset) -> None:
 
 def complete(path: str | os.PathLike[str], header: Dataset) -> None:
     """
-    Fill in what describes the pixels where it is left out or empty, and follows from the rest.
+    Fill in missing or empty elements that describe the pixels, if they follow from the others.
 
     Raises:
-        InputError: if it does not follow.
+        InputError: if they do not.
     """
     header.PhotometricInterpretation = text(header, "PhotometricInterpretation")
     for name in ("PhotometricInterpretation", "BitsAllocated"):
@@ -92,7 +92,7 @@ def _says(header: Dataset, name: str) -> bool:
 
 
 def _macros(group: Dataset) -> Iterator[Dataset]:
-    """A functional group and the data sets in it, also those within others."""
+    """A functional group and all data sets nested in it."""
     yield group
     for element in group:
         for item in element.value if element.VR == "SQ" else ():

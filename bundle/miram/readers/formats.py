@@ -25,7 +25,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), read_itk),
 }
 
-# The names of formats whose suffixes are others: messages, configs and docs list the formats as `format_names` does.
+# Names of formats that differ from their suffixes: messages, configs and docs list the formats as `format_names` does.
 NAMES = {
     **dict.fromkeys((".dcm", ".dicom", ".ima"), "DICOM"),
     **{".tif": "TIFF", ".jpg": "JPEG", ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mhd": "MHA", ".nhdr": "NRRD"},
@@ -33,18 +33,18 @@ NAMES = {
 
 
 def format_names(last: str = ", ") -> str:
-    """The formats that are read, in words; `last` joins the last one, such as " or "."""
+    """The names of the supported formats; `last` joins the last one, such as " or "."""
     *names, final = dict.fromkeys(NAMES.get(suffix, suffix[1:].upper()) for suffix in READERS)
     return ", ".join(names) + last + final
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, intensity: str = "stored") -> Image:
     """
-    Read an image, by its suffix; a file of another or no suffix is read as DICOM if it begins as one.
+    Read an image by its suffix; a file with another suffix or none is read as DICOM if it begins like DICOM.
 
     Args:
         path: in a format of `READERS`.
-        max_pixels: a larger image is refused by its header, before memory is taken for it.
+        max_pixels: a larger image is refused by its header, before memory is allocated.
         intensity: "stored" keeps the levels of unsigned 8 and 16 bit and applies a DICOM window; "percentiles"
             stretches every image between its percentiles 0.5 and 99.5.
 
@@ -52,8 +52,8 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, inte
         the image as 0..65535, high = bright.
 
     Raises:
-        InputError: if the file is missing, empty, damaged, in no supported format, colored, or too large, or may not be
-            read.
+        InputError: if the file is missing, empty, damaged, in an unsupported format, colored, too large, or not
+            permitted to be read.
     """
     path = Path(path)
     try:
@@ -65,7 +65,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = 400_000_000, inte
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an image: by a known suffix, or because it begins as DICOM does (but is no DICOMDIR)."""
+    """Whether a file is an image: it has a known suffix, or begins like DICOM (but is not a DICOMDIR)."""
     path = Path(path)
     if path.name.upper() == "DICOMDIR":
         return False
@@ -73,7 +73,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
 
 
 def without_suffix(path: str | os.PathLike[str]) -> Path:
-    """A path without the suffix of a supported format, `.nii.gz` whole; other dots are part of the name."""
+    """A path without the suffix of a supported format (all of `.nii.gz`); other dots are part of the name."""
     path, suffix = Path(path), _suffix(Path(path))
     return path.with_name(path.name[: -len(suffix)]) if suffix in READERS and path.name.lower() != suffix else path
 
@@ -103,4 +103,4 @@ def _may_be_dicom(path: Path) -> bool:
     try:
         return _has_preamble(path)
     except OSError:
-        return True  # it may not be read: whoever reads it is told so
+        return True  # not permitted to be read: reading it will report that

@@ -1,4 +1,4 @@
-"""What headers say that may mislead a training: told in the summary, and left out where it is asked for."""
+"""Header facts that may mislead training: reported in the summary, and excluded on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def notices(header: Mapping[str, str]) -> list[str]:
     Which of `NOTICES` apply.
 
     Args:
-        header: see :class:`miram.readers.image.Image`; of an image without a DICOM header it is empty.
+        header: see :class:`miram.readers.image.Image`; empty for an image without a DICOM header.
     """
     view = header.get("view", "")
     inverse = header.get("presentation_lut_shape") == "INVERSE"

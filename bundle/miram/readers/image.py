@@ -19,19 +19,19 @@ INTENSITIES = ("stored", "percentiles")
 @dataclass(frozen=True)
 class Image:
     """
-    One image, whatever its format was.
+    One image, of any format.
 
     Args:
         pixels: uint16, (H, W), or (H, W, D) for a volume, whose axes are the patient's left to right, back to front and
             feet to head (RAS); 0..65535, high = bright.
-        spacing: mm per pixel along each axis of `pixels`, where the header has it.
+        spacing: mm per pixel along each axis of `pixels`, if the header has it.
         laterality: "LEFT" or "RIGHT", from a DICOM header.
         view: "CC", "MLO" or another DICOM view position.
         scaling: how the stored values became 0..65535.
-        patient: the DICOM PatientID. It serves to keep a patient's images together and is never written anywhere.
-        study: the DICOM StudyInstanceUID, likewise.
-        header: what a DICOM header says that may mislead a training, see :data:`miram.readers.header_notices.NOTICES`.
-        remarks: what of the header could not be used and was left out.
+        patient: the DICOM PatientID. It only keeps a patient's images together and is never written anywhere.
+        study: the DICOM StudyInstanceUID, used the same way.
+        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.header_notices.NOTICES`.
+        remarks: what in the header could not be used and was ignored.
     """
 
     pixels: np.ndarray
@@ -47,7 +47,7 @@ class Image:
 
 def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:
     """
-    Refuse, before memory is taken, what a header claims to be larger than `max_pixels`, or empty.
+    Refuse, before memory is allocated, an image that is empty or larger than `max_pixels` by its header.
 
     Raises:
         InputError: if it is.
@@ -62,12 +62,12 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
 
 def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
     """
-    Refuse, before memory is taken, what claims more pixels than a file of its length can hold.
+    Refuse, before memory is allocated, a file that claims more pixels than its length can hold.
 
     Args:
         path: the file.
-        shape: what its header claims.
-        pixels_per_byte: the most that its coding can do, such as 1,032 bytes in each byte of deflated data.
+        shape: the shape that its header claims.
+        pixels_per_byte: the maximum for its coding, such as 1,032 bytes per byte of deflated data.
 
     Raises:
         InputError: if the file is too short.
@@ -82,10 +82,10 @@ def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per
 
 def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str = "stored") -> tuple[np.ndarray, str]:
     """
-    Bring stored values to 0..65535.
+    Convert stored values to 0..65535.
 
-    Unsigned 8 and 16 bit have a known range and keep their levels. Other types have none: they are
-    stretched between the image's percentiles 0.5 and 99.5, as all are with `intensity="percentiles"`.
+    Unsigned 8 and 16 bit have a known range and keep their levels. Other types do not: they are stretched between the
+    image's percentiles 0.5 and 99.5, as all types are with `intensity="percentiles"`.
 
     Args:
         path: named in errors.
@@ -93,16 +93,16 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
         intensity: "stored" or "percentiles".
 
     Returns:
-        uint16 values, and how they came about.
+        uint16 values, and how they were scaled.
 
     Raises:
-        InputError: if `values` are none, complex, or not finite.
+        InputError: if `values` are empty, complex, or not finite.
     """
     check_intensity(intensity)
     if values.size == 0:
         raise InputError(f"{path} holds no pixels; copy or export it again")
     if values.dtype.kind not in "buif":
-        raise InputError(f"{path} holds values of type {values.dtype}, which are no gray levels; convert it")
+        raise InputError(f"{path} holds values of type {values.dtype}, which are not gray levels; convert it")
     if intensity == "stored" and values.dtype == bool:
         return values.astype(np.uint16) * 65535, "1 bit x 65535"
     if intensity == "stored" and values.dtype == np.uint8:
@@ -122,17 +122,17 @@ def stretch_percentiles(
     """
     Stretch values between two of their percentiles to 0..65535, and clip the rest.
 
-    Where both percentiles are one value (nearly all of the image is background) its extremes take their place.
+    If both percentiles are the same value (nearly all of the image is background), the extremes replace them.
 
     Args:
         path: named in errors.
         values: any shape.
-        counted: bool, of the values that the percentiles are of, at least one; all by default.
+        counted: bool, the values from which percentiles are computed, at least one; all by default.
         lower: percentile that becomes 0.
         upper: percentile that becomes 65535.
 
     Returns:
-        uint16 values, and what they were stretched between.
+        uint16 values, and the limits between which they were stretched.
 
     Raises:
         InputError: if `values` hold a value that is not finite.
@@ -147,7 +147,7 @@ def stretch_percentiles(
 
 
 def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map `low`..`high` linearly to 0..65535 (uint16), clipping; all zeros where `low` is `high`."""
+    """Map `low`..`high` linearly to 0..65535 (uint16), with clipping; all zeros if `low` equals `high`."""
     span = high - low
     unit = np.subtract(values, low, dtype=np.float64) / (span if span > 0 else 1.0)
     return np.rint(unit.clip(0, 1) * 65535).astype(np.uint16)
@@ -155,17 +155,17 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def check_intensity(intensity: str) -> None:
     """
-    Refuse an unknown way to scale.
+    Refuse an unknown intensity scaling.
 
     Raises:
         InputError: if `intensity` is unknown.
     """
     if intensity not in INTENSITIES:
-        raise InputError(f"intensity {intensity!r} is none of {', '.join(INTENSITIES)}")
+        raise InputError(f"intensity {intensity!r} is not one of {', '.join(INTENSITIES)}")
 
 
 def reason(error: Exception) -> str:
-    """What a decoder complains about, in one line."""
+    """A decoder's error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
@@ -173,9 +173,9 @@ def gray_of_color(
     path: str | os.PathLike[str], channels: np.ndarray, tolerance: int = 16, colored_share: float = 0.001
 ) -> np.ndarray:
     """
-    The gray image that was stored as color, where the channels are alike.
+    Recover a gray image that was stored as color, with nearly equal channels.
 
-    JPEG rounds chroma: a gray image that was saved as RGB comes back with channels 0 to a few of 255 levels apart.
+    JPEG rounds chroma: a gray image that was saved as RGB comes back with channels up to a few of 255 levels apart.
     Scanner tints and color photographs differ by tens. So at most one pixel in 1,000 may differ by more than 16 levels.
 
     Args:
@@ -195,7 +195,7 @@ def gray_of_color(
     share = float(np.mean(high - low > limit))
     if share > colored_share:
         raise InputError(f"{path} is a color image ({share:.1%} of its pixels are colored); give gray images")
-    # The middle one of three, without sorting.
+    # The median of three, without sorting.
     return np.maximum(low, np.minimum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2]))
 
 
@@ -204,7 +204,7 @@ def drop_alpha(path: str | os.PathLike[str], channels: np.ndarray) -> np.ndarray
     Drop an opaque alpha channel, the last one of (H, W, 2) or (H, W, 4).
 
     Raises:
-        InputError: if some of the image is transparent, which leaves its gray level open.
+        InputError: if some of the image is transparent, so that its gray level is undefined.
     """
     if channels[..., -1].min() != np.iinfo(channels.dtype).max:
         raise InputError(f"{path} is partly transparent; flatten it onto a background")

@@ -1,4 +1,4 @@
-"""Where the headers of MHA, MHD and NRRD say that their pixels are, which itk would take from anywhere."""
+"""Where the headers of MHA, MHD and NRRD say that their pixels are: itk would read them from anywhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ZLIB, GZIP = zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 
 def check_data_file(path: str | os.PathLike[str], size: int) -> None:
     """
-    Check that the pixels lie in the header's folder, and that deflated ones are all there and as they were written.
+    Check that the pixels are in the header's folder, and that deflated ones are complete and undamaged.
 
-    itk leaves what is missing of them as it finds the memory, and does not look at the checksum of NRRD.
+    itk leaves missing pixels as uninitialised memory, and does not verify the checksum of NRRD.
 
     Args:
         path: MHA, MHD, NRRD or NHDR.
-        size: of the pixels in bytes, as the header claims.
+        size: of the pixels in bytes, as claimed by the header.
 
     Raises:
         InputError: if the pixels are in another folder, in several files, or fewer or more than claimed.
@@ -40,14 +40,14 @@ def check_data_file(path: str | os.PathLike[str], size: int) -> None:
     end = NRRD_END.search(head) if is_nrrd else FIELDS["data"].search(head)
     head = head[: end.end()] if end else head
     found = FIELDS["data"].search(head)
-    name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own
+    name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own file
     if name.upper() == "LOCAL":
         data, offset = path, len(head) if end else 0
     elif name.upper().startswith("LIST") or "%" in name:
         raise InputError(f"{path} has its pixels in several files; convert it to one .mha or .nrrd")
     else:
         data, offset = _beside(path, name), 0
-    if size > 1032 * data.stat().st_size:  # the most that deflate makes of a byte
+    if size > 1032 * data.stat().st_size:  # deflate expands a byte to at most 1,032
         raise InputError(f"{path} is truncated: {data.stat().st_size} bytes cannot hold the {size} that it claims")
     if FIELDS["packed"].search(head):
         if FIELDS["skip"].search(head):
@@ -59,7 +59,7 @@ def _beside(path: Path, name: str) -> Path:
     try:
         return path_inside(path.parent, name)
     except InputError as error:
-        raise InputError(f"{path} names pixels outside: {error}") from error
+        raise InputError(f"{path} refers to pixels elsewhere: {error}") from error
 
 
 def _check_inflated(path: Path, data: Path, offset: int, size: int, wbits: int) -> None:

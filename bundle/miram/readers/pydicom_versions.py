@@ -1,4 +1,4 @@
-"""What pydicom 3 and 2 do by other names. MONAI Label, which serves packaged bundles, works with pydicom 2 only."""
+"""Functions with different names in pydicom 2 and 3. MONAI Label, which serves packaged bundles, needs pydicom 2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["apply_modality_lut", "apply_voi_lut", "original_syntax", "pixel_frag
 
 
 def original_syntax(header: FileDataset) -> UID:
-    """The uncompressed transfer syntax that a data set was found to be in, where its file does not say it."""
+    """The uncompressed transfer syntax that was detected for a data set whose file does not name it."""
     implicit, little = (
         (header.read_implicit_vr, header.read_little_endian) if IS_VERSION_2 else header.original_encoding
     )
@@ -32,20 +32,20 @@ def original_syntax(header: FileDataset) -> UID:
 
 
 def pixel_fragments(pixel_data: bytes) -> list[bytes]:
-    """The pieces of a compressed image, without the first, the table of offsets."""
+    """The fragments of a compressed image, without the first, which is the offset table."""
     return decode_data_sequence(pixel_data) if IS_VERSION_2 else list(generate_fragments(pixel_data))[1:]
 
 
 def stored_values(header: FileDataset, plugin: str) -> np.ndarray:
     """
-    Decode an image by one named decoder.
+    Decode an image with one named decoder.
 
     Args:
         header: with the pixel data.
         plugin: pydicom 3's name of the decoder: "gdcm" or "pydicom"; "" for uncompressed data.
 
     Returns:
-        (H, W) or (H, W, samples), with all bits that are allocated.
+        (H, W) or (H, W, samples), with all allocated bits.
     """
     if not IS_VERSION_2:
         options: dict[str, Any] = {"decoding_plugin": plugin, "correct_unused_bits": False}

@@ -1,4 +1,4 @@
-"""PNG, JPEG and other images of pixels through Pillow; TIFF."""
+"""PNG, JPEG and other raster images through Pillow; TIFF through tifffile."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from miram.readers.volumes import itk_array
 
 GRAY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
 COLOR_MODES = {"LA", "RGB", "RGBA", "P", "PA"}
-# The most pixels that a byte can hold, where there is a bound: deflate makes at most 1,032 bytes of one; Huffman coding
-# takes a bit or more for 64 pixels (a DC term).
+# The largest number of pixels per byte, if it is limited: deflate expands a byte to at most 1,032; Huffman coding uses
+# at least one bit for 64 pixels (a DC term).
 PIXELS_PER_BYTE = {"PNG": 1032 * 8, "JPEG": 512, "MPO": 512}
 SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits, which older versions of Pillow open as 32
 GRAY_TIFF = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -37,14 +37,14 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
     """
     try:
         with _without_pillows_limit(), PIL.Image.open(path) as image:
-            if image.format == "TIFF":  # whatever the file is called: Pillow reads fewer kinds of it
+            if image.format == "TIFF":  # whatever its suffix; Pillow supports fewer kinds of TIFF
                 return read_tiff(path, max_pixels, intensity)
             check_size(path, (image.height, image.width), max_pixels)
             if image.format in PIXELS_PER_BYTE:
                 check_content(path, (image.height, image.width), PIXELS_PER_BYTE[image.format])
-            # The second picture of a JPEG (MPO) is a preview or a map of its brightness.
+            # The second picture of an MPO (JPEG) file is a preview or a brightness map.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise InputError(f"{path} is animated or has several pages; give one image a file")
+                raise InputError(f"{path} is animated or has several pages; give one image per file")
             _check_sums(path)
             wide = _is_wide_png(path)
             values = _turned(itk_array(path), image.getexif().get(ORIENTATION, 1)) if wide else _values(path, image)
@@ -60,9 +60,9 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
 
 def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
     """
-    Read a TIFF of one page, striped or tiled, also with a pyramid (its largest level), in its own type of values.
+    Read a TIFF with one page, striped or tiled, also with a pyramid (its largest level), in its own data type.
 
-    Its orientation is applied, as that of other formats is.
+    Its orientation is applied, as for other formats.
 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, of several pages, colored or partly transparent.
@@ -88,16 +88,16 @@ def _only_page(path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> tifffil
     _check_directories(path, tiff)
     series = tiff.series[0]
     if len(series.pages) != 1 or len(tiff.series) > 1:
-        raise InputError(f"{path} has several pages; give one image a file, or convert a stack to NIfTI")
+        raise InputError(f"{path} has several pages; give one image per file, or convert a stack to NIfTI")
     return tiff.pages.first
 
 
 def _check_directories(path: str | os.PathLike[str], tiff: tifffile.TiffFile, most: int = 1000) -> None:
     """
-    Walk through the pages' directories, since tifffile goes round for ever where one has no entries.
+    Walk through the pages' directories, since tifffile loops forever if one has no entries.
 
     Raises:
-        InputError: if one is empty or cut off, or there are more than `most`, as where they lead in a circle.
+        InputError: if one is empty or cut off, or there are more than `most`, for example because they form a circle.
     """
     stream, form = tiff.filehandle, tiff.tiff
     stream.seek(8 if form.is_bigtiff else 4)
@@ -114,7 +114,7 @@ def _check_directories(path: str | os.PathLike[str], tiff: tifffile.TiffFile, mo
 
 
 def _check_colors(path: str | os.PathLike[str], page: tifffile.TiffPage) -> None:
-    """Refuse by name what is neither gray nor RGB, and pixels in three axes."""
+    """Refuse color spaces other than gray and RGB, by name, and volumes."""
     names = (*GRAY_TIFF, tifffile.PHOTOMETRIC.RGB)
     jpeg = page.compression in (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
     if page.photometric not in names and not (jpeg and page.photometric == tifffile.PHOTOMETRIC.YCBCR):
@@ -128,14 +128,14 @@ def _tiff_values(path: str | os.PathLike[str], page: tifffile.TiffPage) -> tuple
     if is_plain(page):
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         return _turned(read_segments(path, page), page.tags.valueof(ORIENTATION, 1)), white_is_zero
-    # Codings of pixels rather than bytes, such as JPEG and those of fax: Pillow knows them for 8 bits and for one.
+    # Codings of pixels rather than bytes, such as JPEG and fax codings: Pillow supports them for 8 bits and 1 bit.
     if page.dtype in (np.uint8, bool) and page.bitspersample in (1, 8) and page.compression not in PACKED:
         with PIL.Image.open(path, formats=("TIFF",)) as image:
             return _values(path, image), False
     raise InputError(
         f"{path} is a TIFF of {page.bitspersample}-bit values ({_name(page.sampleformat)}) in the coding "
         f"{_name(page.compression)}, predictor {_name(page.predictor)}, which is not read here; "
-        "save it uncompressed, or as LZW or deflate, with 8, 16 or 32 bits a value"
+        "save it uncompressed, or as LZW or deflate, with 8, 16 or 32 bits per value"
     )
 
 
@@ -144,7 +144,7 @@ def _name(value: int) -> str:
 
 
 def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W[, channels]) as it is to be seen by its tag Orientation (TIFF 6.0, EXIF)."""
+    """(H, W[, channels]) with its Orientation tag applied (TIFF 6.0, EXIF)."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     down, across = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
@@ -176,13 +176,13 @@ def _gray(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
 
 
 def _check_sums(path: str | os.PathLike[str]) -> None:
-    """Let Pillow check the checksums of a PNG, which it leaves alone when it reads the pixels."""
+    """Let Pillow verify the checksums of a PNG, which it does not do when it reads the pixels."""
     with PIL.Image.open(path) as image:
         image.verify()
 
 
 def _is_wide_png(path: str | os.PathLike[str]) -> bool:
-    """Whether a PNG has several channels of 16 bit (by its header), which Pillow would cut down to 8."""
+    """Whether a PNG has several 16-bit channels (by its header), which Pillow would reduce to 8 bits."""
     with open(path, "rb") as stream:
         header = stream.read(26)
     return header[:4] == b"\x89PNG" and header[24] == 16 and header[25] in (2, 4, 6)
@@ -190,7 +190,7 @@ def _is_wide_png(path: str | os.PathLike[str]) -> bool:
 
 @contextmanager
 def _without_pillows_limit() -> Iterator[None]:
-    """Lift Pillow's own limit, a global, while ours is asked; it opens a file without decoding it."""
+    """Lift Pillow's own limit, a global, while ours is checked; opening a file does not decode it."""
     before = PIL.Image.MAX_IMAGE_PIXELS
     PIL.Image.MAX_IMAGE_PIXELS = None
     try:

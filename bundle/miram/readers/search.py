@@ -1,4 +1,4 @@
-"""What lies below a folder: each file once, links followed, and a reason for all that is not taken."""
+"""The files below a folder: each file once, links followed, and a reason for everything that is skipped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HIDDEN = "hidden, or in a hidden folder"
 @dataclass
 class Found:
     """
-    The content of a folder. Names are relative to it, with forward slashes, in the order of their parts.
+    The content of a folder. Names are relative to it, with forward slashes, sorted by their parts.
 
     Args:
-        files: to be looked at.
-        ignored: what nobody misses, with the reason: hidden files, pipes and sockets.
-        repeated: links to a file or folder that is found by another name, with the reason.
-        problems: links that lead nowhere and folders that may not be read, with the reason and the remedy.
+        files: the files that were found.
+        ignored: entries that are normally not wanted, with the reason: hidden files, pipes and sockets.
+        repeated: links to a file or folder that is found under another name, with the reason.
+        problems: broken links and folders without read permission, with the reason and the remedy.
     """
 
     files: list[str] = field(default_factory=list)
@@ -34,15 +34,15 @@ def search(root: str | os.PathLike[str], without: str | os.PathLike[str] | None 
     """
     Find every file below a folder once.
 
-    Links to files and folders are followed, after all that is no link: so a file keeps the name of the place where it
-    lies, and folders that link to each other, or to one that holds them, come to an end.
+    Links to files and folders are followed after everything else. So a file keeps the name of its real place, and
+    folders that link to each other, or to one that contains them, do not cause endless loops.
 
     Args:
         root: the folder.
-        without: a folder that is left out without a word, such as the one that is written.
+        without: a folder that is silently skipped, such as the output folder.
 
     Raises:
-        InputError: if the folder itself may not be read.
+        InputError: if the folder itself cannot be read.
     """
     found = _Search(Path(root), without).run()
     if "" in found.problems:
@@ -51,7 +51,7 @@ def search(root: str | os.PathLike[str], without: str | os.PathLike[str] | None 
 
 
 class _Search:
-    """One walk; folders to come are (relative name, path, real path)."""
+    """One walk; pending folders are (relative name, path, real path)."""
 
     def __init__(self, root: Path, without: str | os.PathLike[str] | None) -> None:
         self.found = Found()
@@ -59,7 +59,7 @@ class _Search:
         self.root = os.path.realpath(root)
         self.folders = [("", os.fspath(root), self.root)]
         self.links: list[tuple[str, str]] = []
-        self.names = {self.root: "the folder itself"}  # of what was taken, by real path
+        self.names = {self.root: "the folder itself"}  # the names of what was taken, by real path
 
     def run(self) -> Found:
         while self.folders or self.links:

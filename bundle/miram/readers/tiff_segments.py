@@ -1,4 +1,4 @@
-"""Strips and tiles of a TIFF: all there, and unpacked whatever their values are."""
+"""Strips and tiles of a TIFF: checked for completeness, and unpacked for all types of values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from miram.errors import InputError
 from miram.readers.image import check_size
 
 DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-# libtiff unpacks these to bytes, whatever the bytes are of.
+# libtiff unpacks these to bytes, whatever the data type.
 PACKED = (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.PACKBITS)
 BITS = (1, 8, 16, 32, 64)
 
@@ -39,16 +39,16 @@ def check_segments(path: str | os.PathLike[str], page: tifffile.TiffPage, max_pi
 
 
 def is_plain(page: tifffile.TiffPage) -> bool:
-    """Whether :func:`read_segments` reads a page: whole bytes or single bits, packed byte by byte or not at all."""
+    """Whether :func:`read_segments` can read a page: whole bytes or single bits, packed as bytes or uncompressed."""
     known = page.dtype is not None and page.bitspersample in BITS and page.predictor in (1, 2)
     return known and page.compression in (tifffile.COMPRESSION.NONE, *DEFLATE, *PACKED) and page.fillorder == 1
 
 
 def read_segments(path: str | os.PathLike[str], page: tifffile.TiffPage) -> np.ndarray:
     """
-    Read a plain page in its own type.
+    Read a plain page in its own data type.
 
-    tifffile alone needs one more package for LZW, and fills up strips that are too short.
+    tifffile alone needs another package for LZW, and pads strips that are too short.
 
     Returns:
         (H, W, samples).
@@ -82,7 +82,7 @@ def _unpack(path: str | os.PathLike[str], compression: int, data: bytes, size: i
             raise InputError(f"{path} holds more in a strip or tile than it claims; it is damaged, export it again")
         whole = decoder.eof
     else:
-        whole = size <= 4096 * len(data)  # LZW makes no more of a byte; memory for `size` is taken at once
+        whole = size <= 4096 * len(data)  # the most LZW expands a byte; memory for `size` is allocated at once
         packed = compression in PACKED and whole
         unpacked = _unpack_by_libtiff(compression, data, size) if packed else data
     if len(unpacked) < size or not whole:
@@ -91,7 +91,7 @@ def _unpack(path: str | os.PathLike[str], compression: int, data: bytes, size: i
 
 
 def _unpack_by_libtiff(compression: int, data: bytes, size: int) -> bytes:
-    """Bytes through Pillow, as a TIFF of one row of 8-bit pixels: Pillow has libtiff, and few types of pixels."""
+    """Unpack bytes through Pillow, as a one-row TIFF of 8-bit pixels: Pillow has libtiff, but few pixel types."""
     fields = {256: size, 257: 1, 258: 8, 259: int(compression), 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
     fields[273] = 8 + 2 + 12 * len(fields) + 4
     entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items()]

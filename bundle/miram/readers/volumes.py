@@ -1,4 +1,4 @@
-"""NIfTI through nibabel; MHA, MHD and NRRD through itk. Volumes come in RAS orientation."""
+"""NIfTI through nibabel; MHA, MHD and NRRD through itk. Volumes are returned in RAS orientation."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     """
     Read a NIfTI volume, or a 2D image stored as one slice.
 
-    A volume is brought to the closest canonical orientation: its axes run to the patient's right, front and head. A
-    single slice is a 2D image and stays as it lies: its first axis on disk are the columns, as itk and MONAI write.
+    A volume is reoriented to the closest canonical orientation: its axes run to the patient's right, front and head. A
+    single slice is a 2D image and is not reoriented: its first axis on disk is the columns, as in itk and MONAI.
 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, colored, or has more than three axes.
@@ -45,12 +45,12 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
 
 def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
     """
-    Read an image or a volume in a format that itk knows (MHA, MHD, NRRD), oriented as by :func:`read_nifti`.
+    Read an image or a volume in a format that itk supports (MHA, MHD, NRRD), oriented as by :func:`read_nifti`.
 
     Raises:
-        InputError: if the file is damaged, larger than `max_pixels`, has several values a pixel, or over three axes.
+        InputError: if the file is damaged, larger than `max_pixels`, has several values per pixel, or over three axes.
     """
-    import itk  # here, since it takes a second to import and few folders need it
+    import itk  # here, since the import takes a second and is rarely needed
 
     try:
         _check_header(path, max_pixels)
@@ -77,7 +77,7 @@ def itk_array(path: str | os.PathLike[str]) -> np.ndarray:
 def _image(path: str | os.PathLike[str], values: np.ndarray, affine: np.ndarray, intensity: str) -> Image:
     """Values in the order (x, y[, z]) and the RAS affine that belongs to them."""
     if values.ndim > 3 and max(values.shape[3:]) > 1:
-        raise InputError(f"{path} has {values.ndim} axes (a time series or channels); give one volume a file")
+        raise InputError(f"{path} has {values.ndim} axes (a time series or channels); give one volume per file")
     pixels, scaling = to_uint16(path, values.reshape((*values.shape, 1)[:3]), intensity)
     if pixels.shape[2] == 1:
         across, down = nibabel.affines.voxel_sizes(affine)[:2]
@@ -93,20 +93,20 @@ def _nifti_header(path: str | os.PathLike[str]) -> nibabel.Nifti1Header:
         start = stream.read(NIFTI2_SIZE)
     sizes = {int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")}
     if not sizes & {NIFTI1_SIZE, NIFTI2_SIZE}:
-        raise InputError(f"{path} is no NIfTI file; remove it or export it again")
+        raise InputError(f"{path} is not a NIfTI file; remove it or export it again")
     kind, size = (nibabel.Nifti1Header, NIFTI1_SIZE) if NIFTI1_SIZE in sizes else (nibabel.Nifti2Header, NIFTI2_SIZE)
     return kind.from_fileobj(io.BytesIO(start[:size]))
 
 
 def _nifti_values(path: str | os.PathLike[str], header: nibabel.Nifti1Header, spare: int = 2**26) -> np.ndarray:
     """
-    The voxels, scaled where the header says so.
+    The voxels, scaled if the header says so.
 
-    A gzip file is read to its end, since its checksum and length stand there.
+    A gzip file is read to its end, where its checksum and length are.
 
     Args:
         path: the file.
-        header: of it.
+        header: of the file.
         spare: bytes that may follow the voxels in a gzip file.
     """
     with gzip.open(path) if _is_gzip(path) else open(path, "rb") as stream:
@@ -116,7 +116,7 @@ def _nifti_values(path: str | os.PathLike[str], header: nibabel.Nifti1Header, sp
         while _is_gzip(path) and (more := len(stream.read(2**20))):
             spare -= more
             if spare < 0:
-                raise InputError(f"{path} goes on far behind its voxels; it is damaged, copy it again")
+                raise InputError(f"{path} continues far beyond its voxels; it is damaged, copy it again")
     return values
 
 
@@ -125,10 +125,10 @@ def _is_gzip(path: str | os.PathLike[str]) -> bool:
 
 
 def _check_nifti_data(path: str | os.PathLike[str], header: nibabel.Nifti1Header) -> None:
-    """Refuse values that are no gray levels, and a file that is too short for what it claims."""
+    """Refuse values that are not gray levels, and a file that is too short for what it claims."""
     dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
     if dtype.kind not in "iuf":
-        raise InputError(f"{path} holds values of type {dtype}, which are no gray levels; convert it")
+        raise InputError(f"{path} holds values of type {dtype}, which are not gray levels; convert it")
     if not 0 <= offset <= 2**28:  # a compressed file would be unpacked up to there
         raise InputError(f"{path} claims {offset} bytes before its voxels; it is damaged, copy it again")
     check_content(path, header.get_data_shape(), (1032 if _is_gzip(path) else 1) / dtype.itemsize)
@@ -139,10 +139,10 @@ def image_io(path: str | os.PathLike[str]) -> Any:
     import itk
 
     if as_text(path) != os.fspath(path):
-        raise InputError(f"{path} has a name that is not UTF-8, which itk does not open; rename the file")
+        raise InputError(f"{path} has a name that is not UTF-8, which itk cannot open; rename the file")
     io = itk.ImageIOFactory.CreateImageIO(os.fspath(path), itk.CommonEnums.IOFileMode_ReadMode)
     if io is None:
-        raise InputError(f"{path} is in no format that itk reads; convert it")
+        raise InputError(f"{path} is not in a format that itk reads; convert it")
     io.SetFileName(os.fspath(path))
     io.ReadImageInformation()
     return io
@@ -152,12 +152,12 @@ def _check_header(path: str | os.PathLike[str], max_pixels: int) -> None:
     io = image_io(path)
     check_size(path, [io.GetDimensions(axis) for axis in range(io.GetNumberOfDimensions())], max_pixels)
     if io.GetNumberOfComponents() != 1:
-        raise InputError(f"{path} has several values a pixel; give gray images")
+        raise InputError(f"{path} has several values per pixel; give gray images")
     check_data_file(path, int(io.GetImageSizeInBytes()))
 
 
 def _ras_affine(image: Any) -> np.ndarray:
-    """itk's geometry, which counts from right to left and front to back (LPS), as nibabel's, which does not (RAS)."""
+    """itk's affine, whose axes point to the left and back (LPS), converted to nibabel's RAS."""
     affine = np.eye(4)
     axes = image.GetImageDimension()
     direction = np.asarray(image.GetDirection())[:3, :3]

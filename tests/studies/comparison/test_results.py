@@ -107,7 +107,7 @@ def test_files_say_whether_it_is_a_demonstration(compared) -> None:
     gain = row_of(table, "miram", "scratch", "AUC")
     assert f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] superior" in text
     assert "| +0.000 (no interval) |" in text  # MIRAM less MAE: every resample gives 0
-    assert "No interval: every resample gives the same value" in text
+    assert "No interval: every resample has the same value" in text
     assert paths[2].read_bytes().startswith(b"\x89PNG")
     probed = replace(settings, mode="linear_probe", folds=5)
     real = write_comparison(table, probed, {"name": "real", "generated": False})
