@@ -129,10 +129,11 @@ def describe_boxes(summary: Summary) -> list[str]:
     """What became of a table of boxes, and the crops of each kind; nothing without one."""
     if not summary.boxes:
         return []
+    used = summary.boxes - sum(summary.box_reasons.values())
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
     return [
-        f"crops: {kinds}; boxes: {summary.kinds.get('lesion', 0)} of {summary.boxes} rows, {summary.lesions} lesions",
-        *(f"{count} of {summary.boxes} rows gave no lesion crop: {why}" for why, count in summary.box_reasons.items()),
+        f"crops: {kinds}; boxes: {used} of {summary.boxes} rows, {summary.lesions} lesions",
+        *(f"{count} of {summary.boxes} rows gave no crop: {why}" for why, count in summary.box_reasons.items()),
     ]
 
 

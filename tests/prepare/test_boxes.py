@@ -146,6 +146,7 @@ def test_other_kinds_of_crops(folder: Path) -> None:
     settings = CropSettings(crops="whole", crop_size=80)
     output = prepare(folder, settings=settings, overwrite=True).output_dir
     whole = next(item for item in all_items(output) if item["source"] == "b.png")
+    assert report(output)["boxes.csv, line 4"]["outputs"] == f"{whole['image']};{whole['mask']}"
     rows, columns = np.nonzero(read_png16(output / whole["mask"]))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 25, 10 + 15, 10 + 20)
     assert (whole["crop"], whole["zoom"], "finding" in whole) == ("whole", 0.5, False)
@@ -155,6 +156,23 @@ def test_other_kinds_of_crops(folder: Path) -> None:
     output = prepare(folder, settings=CropSettings(crop_size=32), overwrite=True).output_dir
     assert {item["crop"] for item in all_items(output)} == {"tissue"}
     assert report(output)["boxes.csv, line 2"]["reason"] == "no lesion crops wanted (--crops)"
+    over = prepare(folder, "d.png,-5,100,30,10,1,p3,,,\n", CropSettings(crop_size=32), overwrite=True)
+    assert report(output)["boxes.csv, line 2"]["status"] == "skipped"
+    assert over.kinds == {"tissue": 32 * 4}
+
+
+def test_a_box_in_the_air_is_to_be_looked_at_and_a_crop_of_air_is_an_error(folder: Path) -> None:
+    summary = prepare(folder, ROWS + "d.png,111,20,5,5,1,p3,,,mass\n")
+    row = report(summary.output_dir)["boxes.csv, line 6"]
+    assert row["status"] == "crop"
+    assert "one value there" in row["reason"]
+    assert any(remark.startswith("1 boxes are to be looked at") for remark in summary.remarks)
+    pixels = np.zeros((160, 120), np.uint8)
+    pixels[:, :60] = np.arange(160, dtype=np.uint8)[:, None]
+    Image.fromarray(pixels).save(folder / "d.png")
+    output = prepare(folder, ROWS + "d.png,111,20,5,5,1,p3,,,mass\n").output_dir
+    row = report(output)["boxes.csv, line 6"]
+    assert (row["status"], row["outputs"]) == ("error", "")
 
 
 def test_splits_are_those_of_the_table(folder: Path) -> None:

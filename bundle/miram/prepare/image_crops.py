@@ -36,6 +36,14 @@ class Window:
     region: int | None = None
 
 
+@dataclass(frozen=True)
+class _Remark:
+    """What to know of a region, and whether it cannot be used."""
+
+    text: str
+    faulty: bool = False
+
+
 def prepare_image(
     source: str,
     root: Path,
@@ -80,13 +88,14 @@ def _prepare_image(
         raise InputError(f"{root / source} is a volume, and boxes are for 2D images; remove its rows from the table")
     reason = _reason_to_skip(image, settings)
     rng = np.random.default_rng([settings.seed, _number(source)])
-    drawn, remarks, about = ([], (), "") if reason else _windows(image.pixels, settings, rng, regions)
+    drawn, remarks, about = ([], [], "") if reason else _windows(image.pixels, settings, rng, regions)
     windows = [window for window in drawn if window.pixels.min() < window.pixels.max()]
     constant = f"{len(drawn) - len(windows)} constant windows left out" if len(windows) < len(drawn) else ""
     return replace(
         common,
         crops=_write(source, output_dir, windows, image.spacing),
-        region_remarks=remarks,
+        region_remarks=tuple(remark.text for remark in remarks),
+        faulty=tuple(number for number, remark in enumerate(remarks) if remark.faulty),
         reason=reason or "; ".join(filter(None, (about, constant, *image.remarks))),
         scaling=image.scaling,
         spatial_dims=image.pixels.ndim,
@@ -105,12 +114,12 @@ def _prepare_image(
 
 def _windows(
     pixels: np.ndarray, settings: CropSettings, rng: np.random.Generator, regions: Sequence[Region]
-) -> tuple[list[Window], tuple[str, ...], str]:
+) -> tuple[list[Window], list[_Remark], str]:
     """The windows of an image, a remark on each region, and one on the windows of tissue."""
-    windows, remarks, lesions, known = _cut_regions(pixels, settings, regions)
+    windows, remarks, lesions = _cut_regions(pixels, settings, regions)
     if settings.crops == "lesion":
         return windows, remarks, "" if windows else "none of its boxes gives a crop"
-    if settings.crops != "whole" and not known:
+    if settings.crops != "whole" and any(remark.faulty for remark in remarks):
         return windows, remarks, "no tissue crops: where one of its lesions lies is not known"
     others = cut(pixels, settings, rng, lesions)
     return windows + others, remarks, _remark(len(others), pixels, settings, lesions is not None)
@@ -118,24 +127,25 @@ def _windows(
 
 def _cut_regions(
     pixels: np.ndarray, settings: CropSettings, regions: Sequence[Region]
-) -> tuple[list[Window], tuple[str, ...], np.ndarray | None, bool]:
-    """The windows of lesions if wanted, a remark on each region, all lesions' mask, and whether none lacks there."""
-    windows, remarks, known = [], [], True
+) -> tuple[list[Window], list[_Remark], np.ndarray | None]:
+    """The windows of lesions if wanted, a remark on each region, and the mask of all lesions."""
+    windows, remarks = [], []
     lesions = np.zeros(pixels.shape, bool) if regions else None
     for number, region in enumerate(regions):
         try:
             mask, remark = region.mask(pixels.shape)
         except InputError as error:
-            remarks.append(str(error))
-            known = False
+            remarks.append(_Remark(str(error), faulty=True))
             continue
-        constant = "the image has one value there: is the box in its pixels?"
-        remarks.append("; ".join(filter(None, (remark, constant if np.ptp(pixels[mask]) == 0 else ""))))
         lesions |= mask
-        if settings.lesions:
-            crop, crop_mask, zoom = cut_lesion(pixels, mask, settings.size(2), settings.context)
+        crop, crop_mask, zoom = cut_lesion(pixels, mask, settings.size(2), settings.context)
+        empty = np.ptp(crop) == 0
+        if np.ptp(pixels[mask]) == 0:  # a calcification may be so, a box in the air is not meant
+            remark = "the image has one value there: are x and y pixels of this file?"
+        remarks.append(_Remark(remark, faulty=bool(empty)))
+        if settings.lesions and not empty:
             windows.append(Window(crop, "lesion", crop_mask, zoom, number))
-    return windows, tuple(remarks), lesions, known
+    return windows, remarks, lesions
 
 
 def cut(

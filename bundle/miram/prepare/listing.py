@@ -43,11 +43,11 @@ def _lesion_row(row: LesionRow, region: int | None, result: Record | InputError,
     if not result.region_remarks:  # the image was skipped
         return ReportRow(row.name, "skipped", result.reason, patient=patient)
     remark = result.region_remarks[region]
-    files = [name for crop in result.crops if crop.region == region for name in crop.files]
-    if files:
-        return ReportRow(row.name, "crop", remark, tuple(files), patient)
-    if any(crop.kind == "lesion" for crop in result.crops) or remark:
-        return ReportRow(row.name, "error", remark or "the crop has one value everywhere", patient=patient)
+    if region in result.faulty:
+        return ReportRow(row.name, "error", remark, patient=patient)
+    shown = [crop for crop in result.crops if crop.region == region or crop.kind == "whole"]
+    if shown:
+        return ReportRow(row.name, "crop", remark, tuple(name for crop in shown for name in crop.files), patient)
     return ReportRow(row.name, "skipped", "no lesion crops wanted (--crops)", patient=patient)
 
 

@@ -54,7 +54,8 @@ class Record:
         modified: time of the last change, in ns.
         crops: what was cut from it; none where the image was skipped.
         regions: the keys of the regions that decided the crops (:class:`miram.prepare.regions.Region`).
-        region_remarks: for each of them why it has no crop, or what to know of it; "" for nothing.
+        region_remarks: for each of them why it cannot be used, or what to know of it; "" for nothing.
+        faulty: the numbers of those that cannot be used.
         reason: why it was skipped, or gave fewer crops than were asked for.
         scaling: see :class:`miram.readers.image.Image`.
         spatial_dims: 2 or 3.
@@ -71,6 +72,7 @@ class Record:
     crops: tuple[Crop, ...] = ()
     regions: tuple[Any, ...] = ()
     region_remarks: tuple[str, ...] = ()
+    faulty: tuple[int, ...] = ()
     reason: str = ""
     scaling: str = ""
     spatial_dims: int = 2
@@ -193,7 +195,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _read_record(path: Path) -> Record:
     values = json.loads(path.read_text(encoding="utf-8"))
-    lists = {name: tuple(values[name]) for name in ("regions", "region_remarks")}
+    lists = {name: tuple(values[name]) for name in ("regions", "region_remarks", "faulty")}
     return Record(**(values | lists | {"crops": tuple(Crop(**crop) for crop in values["crops"])}))
 
 
