@@ -101,7 +101,7 @@ def test_without_a_validation_split_nothing_is_fitted_and_the_report_says_so(wor
         ({"model": "none.pt"}, "there is no trained model none.pt"),
         (
             {"task": "mass_margins", "model": "$@runs_dir + '/finetune_pathology/model.pt'"},
-            "model of the task 'pathology'",
+            "model for the task 'pathology'",
         ),
         ({"split": "tests"}, "split 'tests' is not one of"),
         ({"dataset_dir": "nowhere"}, "there is no nowhere/datalist.json"),

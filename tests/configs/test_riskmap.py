@@ -103,7 +103,7 @@ def test_a_folder_of_several_formats(workflow, folder, tmp_path):
     np.testing.assert_array_equal(dicom[..., 0], png)
     assert not list(tmp_path.glob("*.png"))
     table = pd.read_csv(tmp_path / "findings.csv").set_index("image")
-    assert "one value" in table.loc["black.png", "problem"]
+    assert "the same value" in table.loc["black.png", "problem"]
     assert "a volume" in table.loc["volume.nii.gz", "problem"]
     label = np.asarray(nibabel.load(tmp_path / "b_label.nii.gz").dataobj)
     np.testing.assert_array_equal(label, dicom >= 0.9)

@@ -35,7 +35,7 @@ def test_a_trained_model_is_loaded_with_its_task(trained):
 def test_a_missing_model_and_one_of_another_task_are_refused(trained, tmp_path):
     with pytest.raises(InputError, match=r"no trained model .*none.pt: train one first .*--task density"):
         load_trained(tmp_path / "none.pt", "density")
-    with pytest.raises(InputError, match=r"of the task 'pathology', not 'density'; give --task pathology"):
+    with pytest.raises(InputError, match=r"for the task 'pathology', not 'density'; give --task pathology"):
         load_trained(trained.path, "density")
 
 

@@ -44,7 +44,7 @@ def test_what_cannot_be_mapped_is_left_out_with_the_reason(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     found = find_mammograms(tmp_path)
     assert found.names == ["a.png"]
-    reasons = {"black.png": "one value", "dot.png": "no breast", "volume.nii.gz": "a volume", "color.png": "color"}
+    reasons = {"black.png": "the same value", "dot.png": "no breast", "volume.nii.gz": "a volume", "color.png": "color"}
     reasons["sheared.nii.gz"] = "geometry"
     assert found.problems.keys() == reasons.keys()
     for name, text in reasons.items():
