@@ -145,7 +145,7 @@ def test_test_patients_are_learnt_from_only_when_told_and_the_files_say_so(
 
 
 def test_steps_that_are_not_finite_are_skipped_when_told_and_counted(prepared, workflow_of, tmp_path):
-    """Of 10 images one is NaN: its step is left out in each epoch; the weights stay finite."""
+    """One of 10 images is NaN: its step is skipped in each epoch, and the weights stay finite."""
     workflow = workflow_of(dataset_dir=str(prepared), batch_size=2, non_finite="skip", val_interval=2)
     workflow.initialize()
     prepare = workflow.parser.get_parsed_content("prepare_batch")

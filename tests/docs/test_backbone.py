@@ -57,7 +57,7 @@ def title(block: str) -> str:
 
 
 def names_after(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Run a block, with this package not to be had where it is not named."""
+    """Run a block; unless the block names this package, it cannot be imported."""
     monkeypatch.chdir(folder)
     if "miram" not in block:
         monkeypatch.setitem(sys.modules, "miram", None)

@@ -9,7 +9,7 @@ NAN = float("nan")
 
 
 class Run:
-    """One batch of two items a loss; a step each `group` batches, left out if one of its losses is not finite."""
+    """One batch of two items per loss, one step per `group` batches; skipped if one of its losses is not finite."""
 
     def __init__(self, losses, interval=20, policy="stop", group=1, bad_gradients=()):
         self.ended = []

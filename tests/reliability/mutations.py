@@ -106,7 +106,7 @@ def _place(content: bytes, rng: np.random.Generator) -> int:
 
 
 def _with_right_checksums(content: bytes) -> bytes:
-    """The chunks of a PNG with their CRC, as far as they can be told apart."""
+    """The chunks of a PNG with their CRC, up to the first that cannot be parsed."""
     result, place = content[:8], 8
     while place + 12 <= len(content):
         (length,) = struct.unpack(">I", content[place : place + 4])

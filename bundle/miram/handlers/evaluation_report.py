@@ -139,7 +139,7 @@ class EvaluationHandler:
         if self.split == "validation":
             notes.append(
                 "This is the validation split, on which probabilities and operating point are fitted and the best "
-                "epoch may have been chosen: these figures are too good. Only a test split gives a valid result."
+                "epoch may have been chosen: these figures are too optimistic. Only a test split gives a valid result."
             )
         if self.split == "training":
             notes.append("The network was trained on these images: these figures show what it has memorised.")

@@ -133,7 +133,7 @@ def items_of_task(
     if required and not datalist[split]:
         raise InputError(
             f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
-            "Or use --split validation, whose figures are too good"
+            "Or use --split validation, whose figures are too optimistic"
         )
     items = applicable_items(load_split(dataset_dir, split, required), trained.task)
     unknown = unknown_count(items, trained.task)

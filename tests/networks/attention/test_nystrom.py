@@ -104,7 +104,7 @@ def test_segment_means_need_a_token_a_segment() -> None:
 
 
 def test_pinv_is_the_moore_penrose_inverse() -> None:
-    """Also of a singular matrix, where there is no other inverse."""
+    """Also for a singular matrix, which has no ordinary inverse."""
     x = random_heads(1, tokens=6)[0]
     regular = x[..., :6].softmax(dim=-1)
     singular = regular[..., [0, 0, 1, 2, 3, 4], :]

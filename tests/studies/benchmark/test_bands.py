@@ -1,4 +1,4 @@
-"""Errors of patches, coarse and fine apart."""
+"""Errors of patches, separately for coarse and fine structures."""
 
 from __future__ import annotations
 
