@@ -97,7 +97,7 @@ def test_a_split_comes_with_absolute_paths(tmp_path: Path) -> None:
 
 def test_splits_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write_datalist(tmp_path / "datalist.json", datalist(training=[item("a"), item("a", 1)]))
-    for split, message in (("training", "2 files .* are missing"), ("test", "is empty"), ("train", "none of")):
+    for split, message in (("training", "2 files .* are missing"), ("test", "is empty"), ("train", "is not one of")):
         with pytest.raises(InputError, match=message):
             load_split(tmp_path, split)
 

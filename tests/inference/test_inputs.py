@@ -37,7 +37,7 @@ def test_a_folder_gives_its_images_and_says_what_was_left_out(folder):
     found = find_inputs(folder, largest_crop=200)
     assert found.names == ["a.png", "sub/b.dcm"]
     assert [item["image"] for item in found.items] == [str(folder / name) for name in found.names]
-    reasons = {"full.png": "whole mammogram", "flat.png": "the same value", "c.nii.gz": "a volume", "broken.dcm": "DICOM"}
+    reasons = {"full.png": "whole mammogram", "flat.png": "same value", "c.nii.gz": "a volume", "broken.dcm": "DICOM"}
     assert found.problems.keys() == reasons.keys()
     for name, text in reasons.items():
         assert text in found.problems[name]
