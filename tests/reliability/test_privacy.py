@@ -165,7 +165,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 def test_prepare_folder_leaves_no_identifier(prepared: tuple[Path, str]) -> None:
     root, printed = prepared
     report = (root / "data/report.csv").read_text()
-    assert report.count(",error,") == 6, "the failing files are in the report; those with an odd optional element are read"
+    assert report.count(",error,") == 6, (
+        "the failing files are in the report; those with an odd optional element are read"
+    )
     assert leaks_below(root / "data") == []
     assert leaks_in("printed", printed.encode()) == []
     assert '"patient": "patient_0001"' in (root / "data/datalist.json").read_text()
