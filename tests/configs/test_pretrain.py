@@ -167,6 +167,7 @@ def weights_of(run):
     return torch.load(run["output_dir"] / "checkpoint.pt", weights_only=True)["network"].values()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_equals_an_uninterrupted_one(prepared, run_config, command_of, tmp_path):
     """Killed when its first checkpoint is there, and started again: the same bits, one row an epoch."""
     whole, cut = (
@@ -185,6 +186,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(prepared, run_config, co
     assert pd.read_csv(tmp_path / "cut/history.csv")["epoch"].tolist() == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_started_afresh_only_when_told(prepared, workflow_of, run_config, tmp_path):
     run_here(workflow_of(dataset_dir=str(prepared)))
     again = run_config(dataset_dir=prepared)

@@ -95,6 +95,7 @@ def test_a_point_has_the_probability_of_the_crop_around_it(workflow, tmp_path):
         assert found == pytest.approx(expected, abs=0.04)  # half a pixel of the 8 to the next window
 
 
+@pytest.mark.slow
 def test_a_folder_of_several_formats(workflow, folder, tmp_path):
     run(workflow(input=str(folder / "in"), overlap=0.5, threshold=0.9, overlays=False))
     png = np.asarray(nibabel.load(tmp_path / "a_probability.nii.gz").dataobj)

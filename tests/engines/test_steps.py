@@ -66,9 +66,9 @@ def test_a_loss_is_a_tensor_or_a_dictionary(loss):
 @pytest.mark.parametrize(
     ("loss", "told"),
     [
-        (lambda output, target: {"mse": (output - target).mean()}, "gave a dict; training needs one number"),
-        (lambda output, target: [(output - target).mean()], "gave a list"),
-        (nn.MSELoss(reduction="none"), r"gave a Tensor of shape \(2, 1\)"),
+        (lambda output, target: {"mse": (output - target).mean()}, "returned a dict; training needs one number"),
+        (lambda output, target: [(output - target).mean()], "returned a list"),
+        (nn.MSELoss(reduction="none"), r"returned a Tensor of shape \(2, 1\)"),
     ],
 )
 def test_another_loss_is_refused(loss, told):

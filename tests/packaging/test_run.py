@@ -31,6 +31,7 @@ def run(workflow):
     workflow.finalize()
 
 
+@pytest.mark.slow
 def test_a_bundle_classifies_where_our_package_is_not_installed(packaged, prepared, tmp_path):
     shutil.copytree(packaged, tmp_path / "moved")  # wherever it lies
     options = {"input": prepared / "images", "output_dir": tmp_path / "out", "num_pictures": 1, "test_time_flips": True}

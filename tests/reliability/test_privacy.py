@@ -229,6 +229,7 @@ def run_packaged(bundle: Path, source: Path, output_dir: Path, options: list[str
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_no_workflow_leaves_an_identifier(
     prepared: tuple[Path, str], repository: Path, tmp_path: Path, monkeypatch: Any, capfd: Any, caplog: Any
 ) -> None:

@@ -17,7 +17,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_help_teaches() -> None:
     text = run("--help").stdout
     assert all(word in text for word in ("--crops", "--strict", "report.csv", "zoom"))
-    assert "Give the test tables too" in text
+    assert "Also give the test tables" in text
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path) -> None:
