@@ -25,7 +25,7 @@ OWN = {
     "package_model": {"facts"},
     "package_train": {"facts", "ckpt_dir"},
     "label_training": {"from_label", "splits", "crop_size", "largest_crop"},
-    "serve_classification": {"served", "pre_transforms", "load_served", "post_transforms"},
+    "serve_classification": {"served", "pre_transforms", "served_steps", "load_served", "post_transforms"},
     "serve_riskmap": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
 }
 
