@@ -15,9 +15,9 @@ def wait_asleep() -> None:
     Let OpenMP's threads sleep at a barrier instead of spinning for a while.
 
     Spinning is faster on an idle machine (docs/performance.md). But if another process needs the core, threads spin
-    while the one that they wait for cannot run. OpenMP reads the policy from the environment when torch is
-    loaded. If torch is already loaded, as in `python -m monai.bundle run`, there is another way: OpenMP does not spin either while it
-    manages more threads than there are cores, so a few that always sleep are added. Torch's results do not change.
+    while the one that they wait for cannot run. OpenMP reads the policy from the environment when torch is loaded. If
+    torch is already loaded, as in `python -m monai.bundle run`, there is another way: OpenMP does not spin either while
+    it manages more threads than there are cores, so a few that always sleep are added. Torch's results do not change.
     """
     if any(name in os.environ for name in _CHOICES):
         return
