@@ -14,7 +14,8 @@ from studies.gpu_check.settings import FULL, TOY, CheckSettings
 
 EXPLANATION = """\
 agreement    losses in float32 and bf16, masks and batches as on a CPU; a training step never waits for the GPU
-feeding      training from the packed store beside one batch that never changes, and the loaders' crops per CPU second
+loading      crops per CPU second from the packed copy, and from the files by MONAI's transforms
+feeding      training from the packed copy beside one batch that never changes
 steps        images/s, MFU, peak memory of whole steps of ViT-B/16 in bf16, eager and compiled, and of other libraries'
 pretraining  configs/pretrain.yaml on --dataset_dir until the time is over, with its curve
 

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 # The share of the time of each part, and its function. It is imported in the part's process, so that a library that is
 # not there is a reason of this part alone.
 PARTS = {
-    "agreement": (0.08, "studies.gpu_check.agreement.check_agreement"),
-    "feeding": (0.08, "studies.gpu_check.feeding.check_feeding"),
+    "agreement": (0.06, "studies.gpu_check.agreement.check_agreement"),
+    "loading": (0.05, "studies.gpu_check.feeding.check_loading"),
+    "feeding": (0.07, "studies.gpu_check.feeding.check_feeding"),
     "steps": (0.37, "studies.gpu_check.step_rates.check_steps"),
     "pretraining": (0.47, "studies.gpu_check.pretraining.check_pretraining"),
 }

@@ -18,24 +18,29 @@ from studies.gpu_check.settings import CheckSettings, Record
 from studies.gpu_check.step_rates import DEFAULT, Measured, make_case, seconds_per_step, synchronize
 
 
-def check_feeding(settings: CheckSettings, record: Record, seconds: float) -> None:
-    """Record the loaders' rates on the CPU, and the default's step with both kinds of food."""
+def check_loading(settings: CheckSettings, record: Record, seconds: float) -> None:
+    """Record the crops per second of CPU time of every loader."""
     folder, side = data_of(settings), 2 * settings.sizes.image_size
     pack_folder(folder)
+    for row in measure_loading(folder, side, batch_size=64, batches=4, repeats=3).to_dict("records"):
+        record({str(name): value for name, value in row.items()})
+
+
+def check_feeding(settings: CheckSettings, record: Record, seconds: float) -> None:
+    """Record the default's step with both kinds of food."""
+    pack_folder(data_of(settings))
     batch_size = settings.sizes.batch_sizes[0]
     case, _ = make_case(Measured(DEFAULT, batch_size), settings)
     for _ in range(3):
         case()
     fixed = batch_size / seconds_per_step(case, settings.device, settings.sizes.seconds)
+    record({"what": "one batch that never changes", "images_per_second": fixed})
     batches = _batches(settings, batch_size)
     for _ in range(3):
         _fed_step(case, next(batches))
     fed, waiting = _fed(case, batches, settings)
-    record({"what": "one batch that never changes", "images_per_second": fixed})
-    row = {"what": "from the packed store", "images_per_second": fed, "share": fed / fixed}
+    row = {"what": "from the packed copy", "images_per_second": fed, "share": fed / fixed}
     record({**row, "host_waits_for_loader": waiting})
-    for loader in measure_loading(folder, side, batch_size=64, batches=4, repeats=3).to_dict("records"):
-        record({"what": loader["loader"], "crops_per_cpu_second": loader["crops_per_cpu_second"]})
 
 
 def _batches(settings: CheckSettings, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
