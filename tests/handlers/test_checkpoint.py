@@ -315,7 +315,7 @@ def test_weights_are_gathered_only_for_a_checkpoint_that_is_written(tmp_path, mo
     run = Run(tmp_path / "c.pt", interval=2)
     run.engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: counts.append(len(gathered)))
     counts: list[int] = []
-    run.train(4)
+    run.run(4)
     parts = len(run.handler.to_save)
     assert counts == [0, 0, parts, parts]
     assert len(gathered) == 2 * parts

@@ -52,8 +52,8 @@ def start_distributed() -> torch.device:
             )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        gpu = {"backend": "nccl", "device_id": device, "timeout": EXCHANGE}
-        cpu = {"backend": "gloo", "timeout": PATIENCE}
+        gpu: dict[str, Any] = {"backend": "nccl", "device_id": device, "timeout": EXCHANGE}
+        cpu: dict[str, Any] = {"backend": "gloo", "timeout": PATIENCE}
         dist.init_process_group(**(gpu if device.type == "cuda" else cpu), **_fresh_store())
     if dist.get_rank() > 0:
         logging.disable(logging.WARNING)

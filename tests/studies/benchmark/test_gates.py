@@ -123,8 +123,8 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_every_block_uses_the_fused_attention_and_weights_are_cast_once(tiny_encoder):
-    """bf16 by autocast: each weight is cast once for both passes, however many layers share it."""
+def test_every_block_uses_the_fused_attention_and_nothing_is_cast_twice(tiny_encoder):
+    """bf16 by autocast: the weights and biases of 33 layers are cast, what 15 norms return, and 11 other tensors."""
     small = {"hidden_size": 16, "num_layers": 2, "num_heads": 2}
     network = MIRAM(tiny_encoder, [{"scale": 1, **small}, {"scale": 2, "kind": "cross_attention", **small}])
     keep = torch.arange(4).expand(2, 4)
@@ -133,6 +133,4 @@ def test_every_block_uses_the_fused_attention_and_weights_are_cast_once(tiny_enc
     blocks = len(tiny_encoder.blocks) + 2 + 2
     assert seen.counts["_scaled_dot_product_flash_attention_for_cpu"] == blocks
     assert not any("softmax" in name for name in seen.counts)
-    print(seen.counts)
-    matrices = sum(isinstance(module, nn.Linear | nn.Conv2d) for module in network.modules())
-    assert seen.counts["_to_copy"] <= 3 * matrices, (seen.counts, matrices)
+    assert seen.counts["_to_copy"] <= 2 * 33 + 15 + 11
