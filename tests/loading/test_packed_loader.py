@@ -9,7 +9,7 @@ from miram.data.datalist import load_split, write_datalist
 from miram.errors import InputError
 from miram.loading.packed import pack_folder
 from miram.loading.packed_loader import PackedLoader, packed_or_files
-from miram.loading.seeded import SeededDataset, make_loader
+from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
 from miram.transforms.standard import standard_transforms
 
@@ -144,6 +144,13 @@ def test_the_loader_of_files_is_replaced_with_its_order(folder):
     batch, same = next(iter(loader)), next(iter(expected))
     assert torch.equal(batch["label"], same["label"])
     assert torch.equal(batch["index"], next(iter(files))["index"])
+
+
+def test_only_one_may_choose_the_order(folder):
+    files = plain(folder, "training", 8, 2)
+    files.sampler.__class__ = type("Other", (SeededSampler,), {})
+    with pytest.raises(InputError, match="an order of its own"):
+        packed_or_files(files, folder, (8, 8), RANGES, shards_at_once=1)
 
 
 def test_files_are_read_without_a_copy_and_with_transforms_of_ones_own(folder):

@@ -194,10 +194,11 @@ def on_main_process_first(work: Callable[[], object] | None) -> None:
     """
     if work is None:
         return
+    group = patient_group()  # before the work: to make it, all must come
     if is_main_process():
         work()
-    if world_size() > 1:
-        dist.barrier(patient_group())
+    if group is not None:
+        dist.barrier(group)
 
 
 def unwrap(network: nn.Module) -> nn.Module:

@@ -156,7 +156,7 @@ def can_be_packed(dataset_dir: str | os.PathLike[str]) -> bool:
 def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
     """Whether there is a complete packed copy of a folder's present state."""
     folder, state = Path(dataset_dir), _read_index(_target(dataset_dir, packed_dir) / INDEX)
-    return bool(state and state.get("finished") and state["folder_sha256"] == _hash(folder, _all_paths(folder)))
+    return bool(state and state.get("finished") and state["folder_sha256"] == _hash(folder, state["images"]))
 
 
 def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> PackedStore:
@@ -224,8 +224,12 @@ def _size(path: Path) -> tuple[int, int]:
 def _hash(folder: Path, paths: Sequence[str]) -> str:
     """Of the data list and the sizes of its files, which change with their pixels."""
     digest = hashlib.sha256((folder / FILE_NAME).read_bytes())
-    digest.update(",".join(str((folder / path).stat().st_size) for path in paths).encode())
+    digest.update(",".join(str(_bytes(folder / path)) for path in paths).encode())
     return digest.hexdigest()
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
 
 
 def _remove_stale(target: Path, state: dict[str, Any]) -> None:

@@ -47,6 +47,9 @@ def packed_or_files(
     Returns:
         `files` if there is no packed copy, or its transforms are not those of `configs/pretrain.yaml`, which the packed
         loader makes on the device.
+
+    Raises:
+        InputError: if `shards_at_once` is given, but `files` has another order.
     """
     dataset, sampler = files.dataset, files.sampler
     assert isinstance(dataset, SeededDataset)
@@ -57,6 +60,8 @@ def packed_or_files(
     if not is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle):
         logger.info("crops are read from their files: the transforms of this run are not those of the packed loader")
         return files
+    if shards_at_once is not None and type(sampler) is not SeededSampler:
+        raise InputError("shards_at_once has an order of its own: leave it out, or the option that chooses samples")
     return PackedLoader(
         dataset_dir,
         [{"image": sample["label"]} for sample in dataset.data],
