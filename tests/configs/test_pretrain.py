@@ -226,7 +226,7 @@ def test_controls_run(overlay, scales, prepared, workflow_of, tmp_path):
     assert table.notna().all(axis=None)
 
 
-LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5}
+LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5, "whitened_embedding": 0.25}
 
 
 @pytest.mark.parametrize("overlay", [None, "control_two_at_1x", "control_quarters"])
