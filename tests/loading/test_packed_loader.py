@@ -166,3 +166,5 @@ def test_lesions_are_drawn_with_their_share(tmp_path):
     assert sum(int(index) < 3 for batch in batches for index in batch["index"]) == 3
     with pytest.raises(InputError, match="leave out shards_at_once"):
         PackedLoader(folder, items, (8, 8), 2, RANGES, True, lesion_share=0.5, shards_at_once=1)
+    with pytest.raises(InputError, match=r"leave out configs/packed\.yaml or crop_area"):
+        PackedLoader(folder, items, (8, 8), 2, RANGES, True, crop_area=[0.3, 1.0])

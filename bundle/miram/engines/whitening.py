@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -61,7 +62,7 @@ def whiten_embedding(
     generator = torch.Generator().manual_seed(seed)
     mixture = torch.randn(encoder.hidden_size, len(mean), dtype=torch.float64, generator=generator) / len(mean) ** 0.5
     weight = mixture @ (components * gains).T
-    embedding = encoder.patch_embedding.patch_embeddings
+    embedding: Any = encoder.patch_embedding.patch_embeddings
     # patches have their channels last, convolutions first
     embedding.weight.copy_(weight.unflatten(1, (*encoder.patch_size, encoder.in_channels)).movedim(-1, 1))
     embedding.bias.copy_(-(weight @ mean))

@@ -40,10 +40,11 @@ class PackedLoader:
             a time, and mixes only the crops of these. None mixes all.
         prefetch: number of batches gathered in advance.
         lesion_share: for training: share of the crops of lesions; see :func:`miram.loading.sampling.lesion_sampler`.
+        crop_area: must be None: windows of random size are only cut by MONAI's transforms.
 
     Raises:
         InputError: if there is no packed copy of the folder's current state, there are fewer images than one training
-            batch, or both `shards_at_once` and `lesion_share` are given.
+            batch, both `shards_at_once` and `lesion_share` are given, or `crop_area` is.
     """
 
     def __init__(
@@ -59,7 +60,12 @@ class PackedLoader:
         shards_at_once: int | None = None,
         prefetch: int = 2,
         lesion_share: float | None = None,
+        crop_area: Sequence[float] | None = None,
     ) -> None:
+        if crop_area is not None:
+            raise InputError(
+                "crop_area is not available from the packed copy: leave out configs/packed.yaml or crop_area"
+            )
         self.store = open_packed(dataset_dir)
         folder = Path(dataset_dir).resolve()
         self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
