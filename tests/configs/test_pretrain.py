@@ -28,6 +28,7 @@ OVERLAYS = [
     "control_enlarged",
     "control_quarters",
     "control_two_at_1x",
+    "cbis_masses",
     "packed",
     "paper",
     "multi_gpu",
