@@ -244,6 +244,19 @@ def test_more_than_pixels_is_predicted_and_recorded(overlay, prepared, workflow_
     assert (tmp_path / "run/reconstructions_0002.png").exists()
 
 
+def test_the_recipe_for_masses_runs_with_every_lever(prepared, workflow_of, tmp_path):
+    datalist = read_datalist(prepared / "datalist.json")
+    for n, item in enumerate(datalist["training"]):
+        item["crop"] = "lesion" if n < 4 else "tissue"
+    write_datalist(prepared / "datalist.json", datalist)
+    options = {"patch_size": [8, 8], "gradient_weight": 0.5, "crop_area": [0.5, 1.0], "monitor_task": None}
+    workflow = workflow_of("cbis_masses", dataset_dir=str(prepared), **options)
+    run_here(workflow)
+    assert workflow.parser.get_parsed_content("steps_per_epoch") == 2  # 8 of 10 crops in batches of 4
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table[["val_loss_statistics_2x", "val_loss_gradients_2x"]].notna().all(axis=None)
+
+
 def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, tmp_path):
     own = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_size": 2, "max_epochs": 1}
     run_here(workflow_of("barlow_twins", dataset_dir=str(prepared), **own))
