@@ -101,8 +101,7 @@ class MultiScaleReconstructionLoss(nn.Module):
         if "statistics" in self.extras:
             parts.append(statistics_targets(patches, self.patch_std_floor))
         if "gradients" in self.extras:
-            gradients = gradient_targets(image, self.patch_size, self.patch_std_floor)
-            parts.append(gradients if places is None else pick(gradients, places))
+            parts.append(gradient_targets(image, self.patch_size, self.patch_std_floor, places))
         return torch.cat(parts, dim=-1) if self.extras else parts[0]
 
     def split(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -8,7 +8,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
-from miram.networks.patches import patch_grid
+from miram.networks.patches import patchify, pick
 
 # Mean and standard deviation, over patches of CBIS-DDSM's masses and tissue at 1x, of what is predicted, with pixels
 # from -2 to 2: they bring both numbers to the order of 1. On other images they change only how much each one weighs.
@@ -50,7 +50,9 @@ def gradient_directions(spatial_dims: int) -> torch.Tensor:
     return F.normalize(steps[len(steps) // 2 + 1 :], dim=1)  # the second half; the first is its opposite
 
 
-def gradient_targets(image: torch.Tensor, patch_size: Sequence[int], floor: float) -> torch.Tensor:
+def gradient_targets(
+    image: torch.Tensor, patch_size: Sequence[int], floor: float, places: torch.Tensor | None = None
+) -> torch.Tensor:
     """
     Each patch's gradient energy by direction: histograms of oriented gradients (HOG), which MaskFeat predicts (Wei et
     al., arXiv 2112.09133), in 2D and 3D.
@@ -63,18 +65,21 @@ def gradient_targets(image: torch.Tensor, patch_size: Sequence[int], floor: floa
         image: (B, C, *spatial)
         patch_size: patch size in pixels, one per spatial dimension.
         floor: standard deviation of noise, whose energy is added to the sum, so that air has no direction.
+        places: (B, n) indices of the wanted patches; None for all.
 
     Returns:
-        (B, N, K) square roots of K times the shares: their mean square is 1 where gradients are above the floor.
+        (B, N, K) or (B, n, K) square roots of K times the shares: their mean square is 1 where gradients are above the
+        floor.
     """
     dims = len(patch_size)
-    patch_grid(image.shape[2:], patch_size)
+    gradient = torch.stack(torch.gradient(image, dim=list(range(2, 2 + dims))), dim=2)  # (B, C, d, *spatial)
+    patches = patchify(gradient.flatten(1, 2), patch_size)
+    patches = patches if places is None else pick(patches, places)
+    vectors = patches.unflatten(2, (-1, dims))  # (B, n, P, d)
     directions = gradient_directions(dims).to(image)
-    gradient = torch.stack(torch.gradient(image, dim=list(range(2, 2 + dims))), dim=-1)  # (B, C, *spatial, d)
-    nearest = (gradient @ directions.T).abs().argmax(dim=-1)
-    energy = gradient.square().sum(dim=-1)
-    mean = F.avg_pool2d if dims == 2 else F.avg_pool3d
-    bins = [mean(energy * (nearest == number), tuple(patch_size)).mean(dim=1) for number in range(len(directions))]
-    energies = torch.stack(bins, dim=-1).flatten(1, dims)
+    nearest = (vectors @ directions.T).abs().argmax(dim=-1)
+    energy = vectors.square().sum(dim=-1)
+    bins = [(energy * (nearest == number)).mean(dim=-1) for number in range(len(directions))]
+    energies = torch.stack(bins, dim=-1)
     shares = energies / (energies.sum(dim=-1, keepdim=True) + floor**2)
     return (len(directions) * shares).sqrt()
