@@ -10,7 +10,9 @@ from miram.readers.header_notices import NOTICES
 from miram.readers.image import check_intensity
 
 CROPS = ("tissue", "whole", "lesion", "both")
-_ONLY_OF_LESIONS = ("context",)
+# What decides crops of one kind only
+OF_LESIONS, OF_TISSUE = ("context",), ("crops_per_image", "min_tissue", "seed")
+UNUSED = {"tissue": OF_LESIONS, "whole": OF_LESIONS + OF_TISSUE, "lesion": OF_TISSUE, "both": ()}
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,8 @@ class CropSettings:
     @property
     def decisive(self) -> dict[str, Any]:
         """What decides the pixels of the crops wanted."""
-        unused = () if self.lesions else _ONLY_OF_LESIONS
         values = asdict(self) | {"crops_per_image": self.windows}
-        return {name: value for name, value in values.items() if name not in unused}
+        return {name: value for name, value in values.items() if name not in UNUSED[self.crops]}
 
     def size(self, spatial_dims: int) -> int:
         """Pixels along each axis of a crop."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, write_datalist
 from miram.errors import InputError
 from miram.files import as_text
-from miram.jobs import run_jobs
 from miram.prepare.boxes import read_boxes
 from miram.prepare.crop_settings import CropSettings
-from miram.prepare.image_crops import prepare_image
+from miram.prepare.image_jobs import numbered_job, prepare_images
 from miram.prepare.label_remarks import remarks_on_boxes, remarks_on_labels, remarks_on_patients
 from miram.prepare.labels import SEPARATOR, Labels, label_columns, read_labels
 from miram.prepare.listing import image_row, list_items, report_lesions
@@ -23,7 +21,6 @@ from miram.prepare.origin import is_generated
 from miram.prepare.patients import assign_patients
 from miram.prepare.prepared import ReportRow, write_report
 from miram.prepare.records import Record, Records
-from miram.prepare.regions import Box
 from miram.prepare.splits import draw_splits, named_splits
 from miram.prepare.summary import Summary, count_pairs
 from miram.readers.formats import format_names, is_image_file
@@ -76,7 +73,8 @@ def prepare_folder(
     files = len(sources) + len(rows)
     labels = _labels(labels_csv, boxes_csv, sources, settings, test_fraction, class_separator)
     regions = labels.regions()
-    results, reused = _prepare(root, sources, regions, Records(output), settings, workers, overwrite, time_limit)
+    jobs = [numbered_job(source, settings, regions.get(source, ())) for source in sources]
+    results, reused = prepare_images(jobs, root, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     named = named_splits(patients, labels)
@@ -177,29 +175,6 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
         first = next((f"; {name}: {reason}" for name, reason in found.problems.items()), "")
         raise InputError(f"{root} holds no image (of {len(others)} files{first}); give {format_names(' or ')}")
     return sources, others
-
-
-def _prepare(
-    root: Path,
-    sources: Sequence[str],
-    regions: Mapping[str, Sequence[Box]],
-    records: Records,
-    settings: CropSettings,
-    workers: int | None,
-    overwrite: bool,
-    time_limit: float,
-) -> tuple[dict[str, Record | InputError], int]:
-    """Each source's record or error, and how many records an earlier run had left."""
-    records.begin(settings.decisive, overwrite)
-    keys = {name: [region.key for region in own] for name, own in regions.items()}
-    results: dict[str, Record | InputError | None] = {
-        name: records.load(name, root / name, keys.get(name, ())) for name in sources
-    }
-    todo = [name for name, record in results.items() if record is None]
-    work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key(), regions=regions)
-    done = run_jobs(todo, work, workers, "preparing", time_limit, name=lambda source: str(root / source))
-    made = dict(zip(todo, done, strict=True))
-    return {name: record or made[name] for name, record in results.items()}, len(sources) - len(todo)
 
 
 def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from miram.data.datalist import Item
 from miram.errors import InputError
 from miram.files import as_text
-from miram.prepare.image_crops import crop_spacing
+from miram.prepare.image_jobs import crop_spacing
 from miram.prepare.labels import Labels, LesionRow
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record

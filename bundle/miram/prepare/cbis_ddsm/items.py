@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from miram.prepare.cbis_ddsm.lesions import ImageCrops, image_path, mask_path
+from miram.data.datalist import Item
+from miram.errors import InputError
 from miram.prepare.cbis_ddsm.plan import Refusal
 from miram.prepare.cbis_ddsm.tables import LesionView
+from miram.prepare.image_jobs import ImageJob
 from miram.prepare.prepared import ReportRow
-
-Item = dict[str, Any]
+from miram.prepare.records import Crop, Record
 
 
 @dataclass
@@ -37,57 +38,65 @@ def refused(row: LesionView, refusal: Refusal) -> Outcome:
     return Outcome(ReportRow(row.source, refusal.status, refusal.reason, patient=row.patient), refusal.kind)
 
 
-def outcome(row: LesionView, crops: ImageCrops, wants_lesion: bool, tissue: tuple[str, ...], labels: Item) -> Outcome:
+def outcome(row: LesionView, job: ImageJob, result: Record | InputError, labels: Item) -> Outcome:
     """
     The outcome of a row whose mammogram was worked on.
 
     Args:
         row: of a table.
-        crops: what was cut from its mammogram.
-        wants_lesion: whether its lesion's crop was asked for.
-        tissue: the names of the mammogram's tissue crops.
+        job: of its mammogram.
+        result: what became of it.
         labels: the lesion's, on which its views agree (:func:`miram.prepare.cbis_ddsm.tables.lesion_labels`).
     """
-    seen = {"hash": crops.hash}
-    lesion = _lesion_item(row, crops.zooms[row.name], labels) | seen if row.name in crops.zooms else None
-    items = [_tissue_item(row, name, crops.zooms[name]) | seen for name in tissue if name in crops.zooms]
-    failed = lesion is None if wants_lesion else not items
-    remarks = [
-        text for name in (row.name, *tissue) for text in (crops.problems.get(name), crops.notes.get(name)) if text
-    ]
-    paths = [item[key] for item in ([lesion] if lesion else []) + items for key in ("image", "mask") if item[key]]
+    region = job.lesions.index(row.name) if row.name in job.lesions else None
+    record = None if isinstance(result, InputError) else result
+    crops = [crop for crop in record.crops if crop.region in (region, None)] if record else []
+    items = [_item(row, crop, labels) | {"hash": record.facts["hash"]} for crop in crops] if record else []
+    lesion = next((item for item in items if item["crop"] == "lesion"), None)
+    tissue = [item for item in items if item["crop"] == "tissue"]
+    failed = not tissue if region is None else lesion is None
     report = ReportRow(
         row.source,
         "error" if failed else "crop",
-        "; ".join(dict.fromkeys(remarks)),
-        tuple(paths),
+        _remarks(job, region, result, len(tissue)),
+        tuple(name for crop in crops for name in crop.files),
         row.patient,
-        crops.scaling,
+        record.scaling if record else "",
     )
-    return Outcome(report, "unreadable or unfit files" if failed else "", lesion, items)
+    return Outcome(report, "unreadable or unfit files" if failed else "", lesion, tissue)
 
 
-def _lesion_item(row: LesionView, zoom: float, labels: Mapping[str, Any]) -> Item:
-    """The item of a lesion's crop: `labels` are the lesion's, `view_labels` this view's own, which may differ."""
+def _remarks(job: ImageJob, region: int | None, result: Record | InputError, tissue: int) -> str:
+    """Why a row lacks crops, and what to know of those that it has."""
+    if isinstance(result, InputError):
+        return str(result)
+    if region is not None and not result.region_remarks:  # the mammogram was skipped
+        return f"{job.source}: {result.reason}"
+    remarks = [] if region is None else [result.region_remarks[region]]
+    if tissue < len(job.tissue):
+        remarks.append(f"{job.source} has tissue for {tissue} different crops only")
+    return "; ".join(filter(None, remarks))
+
+
+def _item(row: LesionView, crop: Crop, labels: Mapping[str, Any]) -> Item:
+    """
+    The item of a crop.
+
+    Of a lesion's, `labels` are the lesion's, and `view_labels` this view's own, which may differ. A tissue crop may
+    show a lesion, a part of one or none, so it has no label of one.
+    """
+    paths = {"image": crop.image, "mask": crop.mask, "crop": crop.kind}
+    about = {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}
+    if crop.region is None:
+        return {**paths, **about, "lesion": None, "zoom": crop.zoom}
     return {
-        "image": image_path(row.name),
-        "mask": mask_path(row.name),
-        "crop": "lesion",
-        **_about(row),
+        **paths,
+        **about,
         "lesion": row.lesion,
         "abnormality": row.abnormality,
         **labels,
         "assessment": row.assessment,
         "subtlety": row.subtlety,
         "view_labels": {"pathology": row.pathology, **row.descriptors},
-        "zoom": zoom,
+        "zoom": crop.zoom,
     }
-
-
-def _tissue_item(row: LesionView, name: str, zoom: float) -> Item:
-    """The item of a tissue crop: it may show a lesion, a part of one or none, so it has no label of one."""
-    return {"image": image_path(name), "mask": None, "crop": "tissue", **_about(row), "lesion": None, "zoom": zoom}
-
-
-def _about(row: LesionView) -> Item:
-    return {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}

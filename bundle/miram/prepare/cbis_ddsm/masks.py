@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from miram.errors import InputError
+from miram.prepare.cbis_ddsm.layout import DicomFile
 from miram.readers.formats import read_image
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """
+    A lesion whose mask is in one of several files (a :class:`miram.prepare.regions.Region`).
+
+    Args:
+        dicom_dir: the folder that paths are relative to.
+        mammogram: path of the full mammogram.
+        files: of the lesion's series: the mask and the cropped image in unknown order.
+        tolerance: see :func:`fit_mask`.
+    """
+
+    dicom_dir: Path
+    mammogram: str
+    files: tuple[DicomFile, ...]
+    tolerance: float
+
+    @property
+    def key(self) -> list[Any]:
+        """What decides the mask: a file that is replaced has another size or time."""
+        return [self.tolerance, *([file.path, file.size, file.modified] for file in self.files)]
+
+    @property
+    def if_constant(self) -> str:
+        """What the report says if the mammogram has one value there."""
+        return f"{self.mammogram} is constant where the mask has the lesion"
+
+    def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
+        """The mask on the mammogram's pixels; see :func:`find_mask`."""
+        return find_mask([self.dicom_dir / file.path for file in self.files], shape, self.tolerance)
 
 
 def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:

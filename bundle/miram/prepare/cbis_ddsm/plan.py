@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from miram.prepare.cbis_ddsm.layout import DicomIndex
-from miram.prepare.cbis_ddsm.lesions import CropSettings, ImageJob
+from miram.prepare.cbis_ddsm.masks import MaskFiles
 from miram.prepare.cbis_ddsm.tables import LesionView, patients_in_test
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_jobs import ImageJob
 
 
 @dataclass(frozen=True)
@@ -26,36 +30,55 @@ class Refusal:
     reason: str
 
 
-def plan_jobs(
-    rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings
-) -> tuple[dict[str, ImageJob], dict[str, Refusal]]:
+def plan_rows(
+    rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
+) -> dict[str, ImageJob | Refusal]:
     """
     Sort the tables' rows into work and refusals.
 
+    Args:
+        rows: of the tables.
+        index: the files that are there.
+        settings: what decides the crops.
+        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.masks.fit_mask`.
+        dicom_dir: the folder of the files.
+
     Returns:
-        one job for each mammogram, by its series, and the refused rows by their `source`; each row is in exactly one.
+        by each row's `source` the job of its mammogram, which rows of one mammogram share, or why it is refused.
     """
-    jobs: dict[str, ImageJob] = {}
-    refusals: dict[str, Refusal] = {}
     in_test = patients_in_test(rows)
     first: dict[str, LesionView] = {}
+    plan: dict[str, ImageJob | Refusal] = {}
+    accepted: dict[str, list[LesionView]] = {}
     for row in rows:
         refusal = _refuse(row, first.setdefault(row.name, row), in_test, index, settings)
-        if refusal is not None:
-            refusals[row.source] = refusal
-            continue
-        image = index.files(row.image_series)[0]
-        job = jobs.setdefault(row.image_series, ImageJob(image, {}, tissue_names(row, settings)))
-        if settings.crops != "tissue":
-            job.lesions[row.name] = index.files(*row.lesion_series)
-    return jobs, refusals
+        if refusal is None:
+            accepted.setdefault(row.image_series, []).append(row)
+        else:
+            plan[row.source] = refusal
+    for own in accepted.values():
+        job = _job(own, index, settings, mask_tolerance, dicom_dir)
+        plan |= {row.source: job for row in own}
+    return plan
 
 
-def tissue_names(row: LesionView, settings: CropSettings) -> tuple[str, ...]:
-    """The names of the tissue crops of a row's mammogram, the same for all its lesions; none if not wanted."""
-    count = 0 if settings.crops == "lesion" else settings.crops_per_image
+def _job(
+    rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
+) -> ImageJob:
+    """The job of a mammogram with all its lesions, whose tissue crops may show them: they carry no labels."""
+    row, source = rows[0], index.files(rows[0].image_series)[0].path
+    lesions = rows if settings.lesions else ()
+    masks = (MaskFiles(dicom_dir, source, index.files(*one.lesion_series), mask_tolerance) for one in lesions)
     stem = f"tissue_{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
-    return tuple(f"{stem}_{number}" for number in range(1, count + 1))
+    count = 0 if settings.crops == "lesion" else settings.windows
+    return ImageJob(
+        source,
+        zlib.crc32(row.image_series.encode()),
+        tissue=tuple(f"{stem}_{number}" for number in range(1, count + 1)),
+        regions=tuple(masks),
+        lesions=tuple(one.name for one in lesions),
+        avoid_lesions=False,
+    )
 
 
 def _refuse(
@@ -71,6 +94,6 @@ def _refuse(
     if missing:
         # The cropped image in the lesion's series is no substitute: it has no context and another field of view.
         return Refusal("error", "full mammogram missing", f"full mammogram: {missing}")
-    if settings.crops != "tissue" and not index.files(*row.lesion_series):
+    if settings.lesions and not index.files(*row.lesion_series):
         return Refusal("error", "mask missing", f"mask: {index.missing(*row.lesion_series)}")
     return None
