@@ -85,7 +85,7 @@ def test_images_of_another_origin_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/mine.png").touch()
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"holds images of another origin .*; give another --output_dir$"):
+        with pytest.raises(InputError, match=r"holds images of another origin, .*; give another --output_dir$"):
             Records(tmp_path).begin({}, overwrite)
     assert (tmp_path / "images/mine.png").exists()
 
