@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from miram.cli import main_guard, shell_path
 from miram.prepare.crop_settings import CROPS, CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.labels import SEPARATOR, LabelColumn
+from miram.prepare.labels import SEPARATOR
+from miram.prepare.listing import LabelColumn
 from miram.prepare.summary import Summary
+from miram.readers.dicom_facts import NOTICES
 from miram.readers.formats import format_names
-from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
 
 ORIGINS = {

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from miram.errors import InputError
-from miram.readers.header_notices import NOTICES
+from miram.readers.dicom_facts import NOTICES
 from miram.readers.image import check_intensity
 
 CROPS = ("tissue", "whole", "lesion", "both")
@@ -30,7 +30,7 @@ class CropSettings:
         spatial_dims: 2 or 3 keeps images or volumes only; None takes what comes.
         intensity: see :func:`miram.readers.formats.read_image`.
         max_pixels: larger images are refused.
-        leave_out: images whose headers have one of these :data:`miram.readers.header_notices.NOTICES` are skipped.
+        leave_out: images whose headers have one of these :data:`miram.readers.dicom_facts.NOTICES` are skipped.
         seed: of the windows.
     """
 

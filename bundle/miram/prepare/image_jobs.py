@@ -19,8 +19,8 @@ from miram.prepare.image_crops import Window, cut_image
 from miram.prepare.prepared import write_png16, write_volume
 from miram.prepare.records import Crop, Record, Records, hash_patient, source_digest
 from miram.prepare.regions import Region
+from miram.readers.dicom_facts import NOTICES, notices
 from miram.readers.formats import read_image, without_suffix
-from miram.readers.header_notices import NOTICES, notices
 from miram.readers.image import Image
 
 NO_BOX = "no box in the table"

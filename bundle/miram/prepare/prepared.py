@@ -16,6 +16,7 @@ from miram.errors import InputError
 from miram.files import as_text, atomic_write
 
 STATUSES = ("crop", "skipped", "error")
+GENERATED_MARKER = "generated.json"  # beside what :mod:`miram.generated` wrote
 
 
 @dataclass(frozen=True)
@@ -134,3 +135,14 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Seque
     affine = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
     with atomic_write(path) as temporary:
         nibabel.save(nibabel.Nifti1Image(array, affine), temporary)
+
+
+def is_generated(*folders: str | Path) -> bool:
+    """
+    Whether any of these folders was written by :mod:`miram.generated`, which leaves a marker in the folder above.
+
+    Args:
+        folders: of DICOM files or tables; a linked one is looked up at the link and where it leads.
+    """
+    places = [place for folder in folders for place in (Path(folder).absolute(), Path(folder).resolve())]
+    return any((near / GENERATED_MARKER).is_file() for place in places for near in (place, place.parent))

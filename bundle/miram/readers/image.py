@@ -30,7 +30,7 @@ class Image:
         scaling: how the stored values became 0..65535.
         patient: the DICOM PatientID. It only keeps a patient's images together and is never written anywhere.
         study: the DICOM StudyInstanceUID, used the same way.
-        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.header_notices.NOTICES`.
+        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.dicom_facts.NOTICES`.
         remarks: what in the header could not be used and was ignored.
     """
 

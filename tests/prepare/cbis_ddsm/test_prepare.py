@@ -14,8 +14,8 @@ import pytest
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.items import Outcome
 from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
+from miram.prepare.cbis_ddsm.rows import Outcome
 from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
 from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder

@@ -13,9 +13,8 @@ from typing import Any
 from miram.cli import shell_path
 from miram.data.datalist import FILE_NAME, SPLITS, Item, check_fraction, split_by_patient, write_datalist
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.items import Outcome, outcome, refused
 from miram.prepare.cbis_ddsm.layout import scan_dicom
-from miram.prepare.cbis_ddsm.plan import Refusal, plan_rows
+from miram.prepare.cbis_ddsm.rows import Outcome, Refusal, outcome, plan_rows, refused
 from miram.prepare.cbis_ddsm.tables import (
     LesionView,
     absent_test_tables,
@@ -27,8 +26,7 @@ from miram.prepare.cbis_ddsm.tables import (
 )
 from miram.prepare.crop_settings import CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
-from miram.prepare.origin import is_generated
-from miram.prepare.prepared import write_report
+from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records
 
 logger = logging.getLogger(__name__)
