@@ -112,14 +112,7 @@ def _earlier(job: ImageJob, root: Path, records: Records) -> Record | None:
 
 def prepare_image(job: ImageJob, root: Path, records: Records, settings: CropSettings, key: bytes) -> Record:
     """
-    Read one image, write its crops, and keep the record.
-
-    Args:
-        job: the image and its crops.
-        root: the folder that its path is relative to.
-        records: of the prepared folder.
-        settings: what decides the crops.
-        key: for hashing the patient id.
+    Read one image, write its crops, and keep the record; `key` hashes the patient's id.
 
     Returns:
         the record; one without crops tells why the image was skipped.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from miram.data.datalist import Item
 from miram.errors import InputError
 from miram.files import as_text
 from miram.prepare.image_jobs import crop_spacing
+from miram.prepare.label_table import as_number
 from miram.prepare.labels import Label, Labels, LesionRow
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
@@ -172,12 +172,3 @@ def _ordered(values: Iterable[str]) -> list[str]:
     if None in numbers.values():
         return sorted(numbers)
     return sorted(numbers, key=lambda value: (numbers[value], value))
-
-
-def as_number(text: str) -> float | None:
-    """The finite number that a text is, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from miram.data.datalist import SPLITS, Item
+from miram.prepare.label_table import as_number
 from miram.prepare.labels import Labels
-from miram.prepare.listing import LabelColumn, as_number
+from miram.prepare.listing import LabelColumn
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Record
 from miram.readers.dicom_facts import notices
