@@ -42,38 +42,25 @@ class MaskFiles:
         return f"{self.mammogram} is constant where the mask has the lesion"
 
     def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
-        """The mask on the mammogram's pixels; see :func:`find_mask`."""
-        return find_mask([self.dicom_dir / file.path for file in self.files], shape, self.tolerance)
+        """
+        Find the mask by what the files hold, since file numbers and descriptions are often wrong.
 
-
-def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
-    """
-    Find the mask among a lesion's files by what they hold, since file numbers and descriptions are often wrong.
-
-    Args:
-        paths: the files of the lesion's series, the larger images first.
-        shape: (H, W) of the full mammogram.
-        tolerance: see :func:`fit_mask`.
-
-    Returns:
-        the mask as (H, W) bool, and a note where it was not of the mammogram's size.
-
-    Raises:
-        InputError: if no file has two values and a size that fits; the message goes through all of them.
-    """
-    refused = []
-    for path in paths:
-        try:
-            pixels = read_image(path).pixels
-            low, high = pixels.min(), pixels.max()
-            if low == high:
-                raise InputError(f"{path} is empty: all its pixels are the same")
-            if not np.all((pixels == low) | (pixels == high)):
-                raise InputError(f"{path} has more than two values")
-            return fit_mask(path, pixels == high, shape, tolerance)
-        except InputError as error:
-            refused.append(str(error))
-    raise InputError("no mask of the lesion: " + "; ".join(refused))
+        Raises:
+            InputError: if no file has two values and a size that fits; the message goes through all of them.
+        """
+        refused = []
+        for path in (self.dicom_dir / file.path for file in self.files):
+            try:
+                pixels = read_image(path).pixels
+                low, high = pixels.min(), pixels.max()
+                if low == high:
+                    raise InputError(f"{path} is empty: all its pixels are the same")
+                if not np.all((pixels == low) | (pixels == high)):
+                    raise InputError(f"{path} has more than two values")
+                return fit_mask(path, pixels == high, shape, self.tolerance)
+            except InputError as error:
+                refused.append(str(error))
+        raise InputError("no mask of the lesion: " + "; ".join(refused))
 
 
 def fit_mask(path: Path, mask: np.ndarray, shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
