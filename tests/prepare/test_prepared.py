@@ -44,7 +44,7 @@ def test_damaged_and_other_pngs_are_refused(tmp_path: Path) -> None:
     write_png16(tmp_path / "a.png", picture())
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
     Image.fromarray(picture(8)).save(tmp_path / "b.png")
-    for name, message in (("a.png", "cannot be read"), ("b.png", "no gray 16-bit"), ("c.png", "cannot be read")):
+    for name, message in (("a.png", "cannot be read"), ("b.png", "not a gray 16-bit"), ("c.png", "cannot be read")):
         with pytest.raises(InputError, match=message):
             read_png16(tmp_path / name)
 

@@ -94,8 +94,7 @@ def cut(
     pixels: np.ndarray, settings: CropSettings, rng: np.random.Generator, lesions: np.ndarray | None = None
 ) -> list[Window]:
     """
-    The crops of an image but for those of lesions: itself, padded, where it is no larger than one; else as the settings
-    say.
+    The crops of an image other than those of lesions; an image that is not larger than a crop is padded to one.
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.

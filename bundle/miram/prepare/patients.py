@@ -109,9 +109,9 @@ def draw_splits(
     """
     Put every patient into one split.
 
-    A patient whom the table names is where it says; the others are for training. Where the table names no test (or no
-    validation) patient, a share of the unnamed patients is drawn, the test split first; of those named for training
-    only where it names all but one.
+    A patient for whom the table names a split gets it; the others are for training. If the table names no patient for
+    the test (or for validation), a share of the patients without a split is drawn, first for the test. If there are not
+    two patients without a split, those named for training are drawn from, too.
 
     Args:
         items: each with "patient".
@@ -119,7 +119,7 @@ def draw_splits(
         test_fraction: share of these patients for the test split.
         validation_fraction: share of those that are left for validation.
         seed: of the draws.
-        stratify_key: a key of the items whose values are to have like shares in each split.
+        stratify_key: a key of the items; each of its values gets about the same share in each split.
 
     Returns:
         "training", "validation" and "test" items, each in the given order.

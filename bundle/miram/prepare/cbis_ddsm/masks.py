@@ -1,4 +1,4 @@
-"""A lesion's mask: told from the cropped image by its pixels, and brought onto the mammogram's."""
+"""A lesion's mask: found among its files by its pixels, and brought onto the mammogram's."""
 
 from __future__ import annotations
 

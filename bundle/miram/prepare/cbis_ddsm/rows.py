@@ -97,7 +97,7 @@ def _refuse(
         return Refusal("skipped", "repeated row", f"the same lesion and view as {first.source}")
     missing = index.missing(row.image_series)
     if missing:
-        # The cropped image in the lesion's series is no substitute: it has no context and another field of view.
+        # The cropped image in the lesion's series is not a substitute: it has no context and another field of view.
         return Refusal("error", "full mammogram missing", f"full mammogram: {missing}")
     if settings.lesions and not index.files(*row.lesion_series):
         return Refusal("error", "mask missing", f"mask: {index.missing(*row.lesion_series)}")
