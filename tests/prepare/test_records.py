@@ -120,12 +120,14 @@ def test_images_of_another_origin_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_key_and_one_that_must_be_empty_are_refused(tmp_path: Path) -> None:
     Records(tmp_path / "one").begin({})
-    with pytest.raises(InputError, match=r"holds \.prepare of another origin.*\(its \.prepare holds no mine\.key\)"):
+    (tmp_path / "one/images").mkdir()
+    with pytest.raises(InputError, match=r"holds images of another origin.*\(its \.prepare holds no mine\.key\)"):
         Records(tmp_path / "one", "mine.key").check({}, overwrite=True)
     (tmp_path / "two").mkdir()
     (tmp_path / "two/thesis.txt").touch()
     Records(tmp_path / "two").check({})
-    with pytest.raises(InputError, match=r"holds \.prepare, thesis\.txt of another origin"):
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["thesis.txt"], "a check writes nothing"
+    with pytest.raises(InputError, match=r"holds thesis\.txt of another origin"):
         Records(tmp_path / "two", "mine.key", shared=False).check({})
 
 

@@ -17,7 +17,7 @@ from miram.errors import InputError
 from miram.files import atomic_write, path_inside, write_text
 from miram.prepare.prepared import refuse_links
 
-WRITTEN = (".prepare", "images", "masks", "datalist.json", "report.csv")
+WRITTEN = ("images", "masks", "datalist.json", "report.csv")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Records:
 
     def check(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """
-        Refuse a folder that cannot be continued, and write nothing into it but the key.
+        Refuse a folder that cannot be continued; nothing is written.
 
         Args:
             settings: all that decides the crops.
@@ -120,7 +120,6 @@ class Records:
                 version: a folder of another origin is refused with `overwrite`, too.
         """
         self._check_origin()
-        self.key()
         path = self.folder / "settings.json"
         if path.is_file() and not overwrite:
             _compare(self.output_dir, _read_settings(path), settings)
@@ -139,6 +138,7 @@ class Records:
         self.check(settings, overwrite)
         if overwrite:
             self._forget()
+        self.key()
         write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path, regions: Sequence[Any] = ()) -> Record | None:
@@ -171,7 +171,7 @@ class Records:
         write_text(self._path(record.source), json.dumps(asdict(record)) + "\n")
 
     def key(self) -> bytes:
-        """The folder's random key, which :meth:`check` makes; without it the folder is of another origin."""
+        """The folder's random key, which :meth:`begin` makes; without it the folder is of another origin."""
         path = self.folder / self.key_name
         if not path.is_file():
             with atomic_write(path) as temporary:
@@ -185,7 +185,7 @@ class Records:
         """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
         refuse_links(self.output_dir)
         there = sorted(path.name for path in self.output_dir.iterdir()) if self.output_dir.is_dir() else []
-        found = [name for name in there if name in WRITTEN or not self.shared]
+        found = [name for name in there if name in WRITTEN or not (self.shared or name == self.folder.name)]
         if found and not (self.folder / self.key_name).is_file():
             raise InputError(
                 f"{self.output_dir} holds {', '.join(found)} of another origin, or of an earlier version (its .prepare "

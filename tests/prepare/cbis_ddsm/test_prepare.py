@@ -296,7 +296,8 @@ def test_a_renamed_lesion_is_cut_again(miniature: Any) -> None:
 
 def test_a_folder_of_the_former_version_is_refused(miniature: Any) -> None:
     miniature.add()
-    (miniature.output_dir / ".prepare/done").mkdir(parents=True)
+    (miniature.output_dir / "images").mkdir(parents=True)
+    (miniature.output_dir / ".prepare").mkdir()
     (miniature.output_dir / ".prepare/settings.json").write_text('{"crops": "lesion", "crop_size": 32}')
     with pytest.raises(InputError, match=r"an earlier version \(its .prepare holds no cbis_ddsm.key\)"):
         miniature.prepare()
@@ -483,6 +484,14 @@ def test_wrong_arguments_are_told_of_before_any_work(miniature: Any, arguments: 
     with pytest.raises(InputError, match=told):
         miniature.prepare(**arguments)
     assert not (miniature.output_dir / "images").exists()
+
+
+def test_a_wrong_folder_of_files_leaves_no_output(miniature: Any) -> None:
+    miniature.add()
+    miniature.dicom_dir = miniature.dicom_dir / "typo"
+    with pytest.raises(InputError, match="typo is not a folder"):
+        miniature.prepare()
+    assert not miniature.output_dir.exists()
 
 
 def test_rows_of_the_published_tables(real_tables: Path, miniature: Any, dicom_writer: Any) -> None:
