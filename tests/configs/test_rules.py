@@ -13,12 +13,11 @@ import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap")
-OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
+OF_FINETUNING = ("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
 OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
     "demo": {"demo_patients"},
-    "packed": {"shards_at_once"},
     "barlow_twins": {"projection_sizes", "redundancy_weight"},
     "fsdp": {"shard_size"},
     "linear_probe": {"strengths", "mirrored"},

@@ -9,6 +9,7 @@ from miram.data.datalist import load_split, write_datalist
 from miram.errors import InputError
 from miram.loading.packed import pack_folder
 from miram.loading.packed_loader import PackedLoader, packed_or_files
+from miram.loading.sampling import lesion_sampler
 from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
 from miram.transforms.standard import standard_transforms
@@ -161,3 +162,16 @@ def test_files_are_read_without_a_copy_and_with_transforms_of_ones_own(folder):
     files = plain(folder, "training", 8, 2)
     shutil.rmtree(folder / "packed")
     assert packed_or_files(files, folder, (8, 8), RANGES) is files
+
+
+def test_lesions_are_drawn_with_their_share(tmp_path):
+    folder = make_folder(tmp_path, [np.full((8, 8), n) for n in range(12)])
+    items = [{**item, "crop": "lesion" if n < 3 else "tissue"} for n, item in enumerate(load_split(folder, "training"))]
+    dataset = SeededDataset([{"label": item["image"]} for item in items], standard_transforms((8, 8), RANGES, True))
+    files = make_loader(dataset, 2, True, sampler=lesion_sampler(items, 0.5))
+    loader = packed_or_files(files, folder, (8, 8), RANGES)
+    assert isinstance(loader, PackedLoader)
+    loader.sampler.set_epoch(1)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 3
+    assert sum(int(index) < 3 for batch in batches for index in batch["index"]) == 3

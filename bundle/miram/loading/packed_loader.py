@@ -135,7 +135,7 @@ class PackedLoader:
         shards = [number // self.store.shard_length for number in self.numbers]
         self.sampler = sampler or _ShardSampler(shards, shards_at_once, shuffle, seed)
         if shuffle:
-            check_batch_size(len(self.numbers), batch_size, self.sampler.num_replicas)
+            check_batch_size(self.sampler.count(), batch_size, self.sampler.num_replicas)
 
     def __len__(self) -> int:
         """Number of batches in an epoch; in training the same in every process."""
