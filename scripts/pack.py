@@ -8,13 +8,9 @@ from miram.cli import main_guard
 from miram.loading.packed import open_packed, pack_folder
 
 EXPLANATION = """\
-The packed copy is in DATASET_DIR/packed: the pixels of all crops, 16 bit, uncompressed (512 x 512 pixels take half a
-megabyte). The folder's PNG files remain the source. Train from the copy with the overlay packed.yaml:
-
-  python -m monai.bundle run training --config_file "['configs/pretrain.yaml','configs/packed.yaml']" \\
-      --dataset_dir DATASET_DIR
-
-If you prepare the folder again, pack it again; an old copy is refused. The same command continues an interrupted run.
+Pretraining does this itself before its first epoch. The packed copy is in DATASET_DIR/packed, or in --packed_dir: the
+pixels of all crops, 16 bit, uncompressed (512 x 512 pixels take half a megabyte). The folder's PNG files remain the
+source; if they change, the copy is made again. The same command continues an interrupted run.
 """
 
 
@@ -27,9 +23,11 @@ def main() -> None:
     parser.add_argument(
         "--shard_gigabytes", type=float, default=4.0, help="largest size of a file (default %(default)s)"
     )
+    parser.add_argument("--packed_dir", help="folder for the copy alone (default: packed/ in the prepared folder)")
     arguments = parser.parse_args()
-    folder = pack_folder(arguments.dataset_dir, round(arguments.shard_gigabytes * 2**30))
-    store = open_packed(arguments.dataset_dir)
+    shard_bytes = round(arguments.shard_gigabytes * 2**30)
+    folder = pack_folder(arguments.dataset_dir, shard_bytes, arguments.packed_dir)
+    store = open_packed(arguments.dataset_dir, arguments.packed_dir)
     size = sum(shard.nbytes for shard in store.shards) / 2**30
     print(f"{len(store.numbers)} crops in {len(store.shards)} files, {size:.2f} GiB, in {folder}")
 

@@ -47,7 +47,7 @@ def main() -> None:
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values, such as batch_size=16")
     arguments = parser.parse_args()
     settings = StudySettings(
-        config_files=[ROOT / "configs/pretrain.yaml", *arguments.overlays],
+        config_files=[ROOT / "configs/pretrain.yaml", ROOT / "configs/transforms.yaml", *arguments.overlays],
         dataset_dir=arguments.dataset_dir,
         output_dir=arguments.output_dir,
         variants=arguments.variants.split(","),

@@ -17,7 +17,7 @@ from monai.networks.nets import ViT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miram.data.datalist import read_datalist, write_datalist
-from miram.loading.packed import pack_folder
+from miram.loading.packed_loader import PackedLoader
 
 from ..causes import cause_of
 
@@ -29,7 +29,7 @@ OVERLAYS = [
     "control_quarters",
     "control_two_at_1x",
     "cbis_masses",
-    "packed",
+    "transforms",
     "paper",
     "multi_gpu",
     "fsdp",
@@ -57,7 +57,6 @@ def test_overlays_change_only_what_the_base_has(overlay):
     changes = yaml.safe_load(Path(f"configs/{overlay}.yaml").read_text())
     own = {
         "demo_patients",
-        "shards_at_once",
         "projection_sizes",
         "redundancy_weight",
         "shard_size",
@@ -267,15 +266,24 @@ def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, 
     ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)
 
 
-def test_a_packed_copy_trains_and_validates_like_the_folder(prepared, workflow_of, tmp_path):
-    pack_folder(prepared)
-    losses = []
-    for overlays in ((), ("packed",)):
+def test_crops_come_from_the_packed_copy_or_from_the_files(prepared, workflow_of, tmp_path):
+    baselines = []
+    for overlays in (("transforms",), ()):
+        assert not (prepared / "packed").exists()
         run = tmp_path / f"run_{len(overlays)}"
-        run_here(workflow_of(*overlays, dataset_dir=str(prepared), output_dir=str(run), max_epochs=1))
-        losses.append(pd.read_csv(run / "history.csv")[["val_mean_1x", "val_mean_2x"]].to_numpy())
+        run_here(workflow := workflow_of(*overlays, dataset_dir=str(prepared), output_dir=str(run), max_epochs=1))
+        loaders = [workflow.parser.get_parsed_content(f"{section}#dataloader") for section in ("train", "validate")]
+        assert [isinstance(loader, PackedLoader) for loader in loaders] == [not overlays] * 2
+        baselines.append(pd.read_csv(run / "history.csv")[["val_mean_1x", "val_mean_2x"]].to_numpy())
     # the baselines see the validation batches alone; pixels are scaled in another order of operations
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(baselines[1], baselines[0], rtol=1e-5)
+
+
+def test_a_transform_of_ones_own_reads_the_files(prepared, workflow_of):
+    workflow = workflow_of(dataset_dir=str(prepared), max_epochs=1, random_transforms=[])
+    workflow.initialize()
+    assert not isinstance(workflow.parser.get_parsed_content("train#dataloader"), PackedLoader)
+    assert isinstance(workflow.parser.get_parsed_content("validate#dataloader"), PackedLoader)
 
 
 @pytest.mark.parametrize("more", [{}, LEVERS])
@@ -294,11 +302,10 @@ VIEWS = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_
 
 @pytest.mark.parametrize(
     ("overlays", "options"),
-    [((), {}), (("packed",), {}), (("barlow_twins",), VIEWS), (("packed", "barlow_twins"), VIEWS)],
+    [((), {}), (("transforms",), {}), (("barlow_twins",), VIEWS), (("transforms", "barlow_twins"), VIEWS)],
 )
 def test_sides_may_differ(overlays, options, prepared, workflow_of, tmp_path):
     """Quarter turns are left out, in the loader and on the device; flips are not."""
-    pack_folder(prepared)
     size = {"image_size": [32, 16], "patch_size": [8, 8]}
     run_here(workflow_of(*overlays, dataset_dir=str(prepared), max_epochs=1, warmup_epochs=0, **size, **options))
     assert torch.load(tmp_path / "run/backbone.pt", weights_only=True)["network_def"]["img_size"] == [32, 16]

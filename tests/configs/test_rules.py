@@ -18,7 +18,6 @@ OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
     "demo": {"demo_patients"},
-    "packed": {"shards_at_once"},
     "barlow_twins": {"projection_sizes", "redundancy_weight"},
     "fsdp": {"shard_size"},
     "linear_probe": {"strengths", "mirrored"},

@@ -27,3 +27,12 @@ def test_a_run_starts_with_its_seed_and_metadata_as_asked():
     start_run("cpu", seed=3)
     assert torch.equal(torch.rand(1), first)
     assert not monai.data.get_track_meta()
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "high"), ("cpu", "highest")])
+def test_products_of_float32_are_faster_on_a_gpu_only(monkeypatch, device, precision):
+    set_to = ["highest"]
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", set_to.append)
+    start_run(device)
+    monai.data.set_track_meta(True)
+    assert set_to[-1] == precision

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import time
+from datetime import timedelta
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from miram.engines.distributed import (
     is_main_process,
     on_main_process_first,
     own_share,
+    patient_group,
     start_distributed,
+    sum_over_processes,
     unwrap,
     world_size,
 )
@@ -58,6 +62,43 @@ def test_the_main_process_does_the_work_once():
     on_main_process_first(lambda: done.append(1))
     on_main_process_first(None)
     assert done == [1]
+
+
+def work_alone_for_longer_than_an_exchange_may_take(number, store, results):
+    """Of two processes the first works for 6 seconds, with a limit of 3 for exchanges."""
+    limit = timedelta(seconds=3)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=2, timeout=limit)
+    assert patient_group() is patient_group()
+    on_main_process_first(lambda: time.sleep(6))
+    if number == 0:
+        time.sleep(6)
+    total = sum_over_processes(torch.tensor([1.0, number]))
+    if number == 1:
+        time.sleep(6)
+    results[number] = (total.tolist(), gather_objects(number))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_wait_for_one_that_works_alone_longer_than_for_an_exchange(tmp_path):
+    with torch.multiprocessing.Manager() as manager:
+        results = manager.dict()
+        torch.multiprocessing.spawn(
+            work_alone_for_longer_than_an_exchange_may_take, (tmp_path / "store", results), nprocs=2
+        )
+        assert dict(results) == dict.fromkeys((0, 1), ([2.0, 1.0], [0, 1]))
+
+
+def test_nccl_has_a_limit_of_minutes_and_knows_its_gpu(monkeypatch):
+    given = {}
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda **options: given.update(options))
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    device = start_distributed()
+    assert given == {"backend": "nccl", "device_id": device, "timeout": timedelta(minutes=10)}
 
 
 @pytest.fixture

@@ -307,6 +307,20 @@ def test_only_every_interval_and_the_last_epoch_are_saved(tmp_path):
     assert content_of(tmp_path / "c.pt")["epoch"] == 3
 
 
+def test_weights_are_gathered_only_for_a_checkpoint_that_is_written(tmp_path, monkeypatch):
+    gathered = []
+    monkeypatch.setattr(
+        "miram.handlers.checkpoint.whole_state", lambda part: gathered.append(part) or part.state_dict()
+    )
+    run = Run(tmp_path / "c.pt", interval=2)
+    run.engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: counts.append(len(gathered)))
+    counts: list[int] = []
+    run.run(4)
+    parts = len(run.handler.to_save)
+    assert counts == [0, 0, parts, parts]
+    assert len(gathered) == 2 * parts
+
+
 def test_a_run_that_ends_early_is_saved(tmp_path):
     run = Run(tmp_path / "c.pt", interval=9)
     stop_at(run, Events.EPOCH_COMPLETED, lambda e: e.terminate(), once=2)

@@ -1,9 +1,12 @@
+import errno
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from miram.data.datalist import write_datalist
 from miram.errors import InputError
-from miram.loading.packed import open_packed, pack_folder
+from miram.loading.packed import ensure_packed, open_packed, pack_folder
 from miram.prepare.prepared import read_png16, write_png16
 
 TWO_CROPS = 2 * 2 * 16 * 16  # bytes
@@ -48,7 +51,7 @@ def test_a_copy_of_another_data_list_is_refused_and_replaced(folder):
     pack_folder(folder)
     text = (folder / "datalist.json").read_text()
     (folder / "datalist.json").write_text(text.replace('"patient": "p0"', '"patient": "other"'))
-    with pytest.raises(InputError, match="packed from another"):
+    with pytest.raises(InputError, match="packed from another state"):
         open_packed(folder)
     pack_folder(folder)
     assert len(open_packed(folder).numbers) == 7
@@ -79,3 +82,55 @@ def test_a_crop_that_is_no_png_is_named(folder):
     (folder / "images/2.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"2\.png"):
         pack_folder(folder)
+
+
+def test_a_folder_is_packed_once_and_again_when_a_crop_changes(folder, monkeypatch):
+    assert ensure_packed(folder)
+    path = folder / "packed/shard_00000.npy"
+    made = path.stat().st_mtime_ns
+    assert ensure_packed(folder)
+    assert path.stat().st_mtime_ns == made
+    write_png16(folder / "images/1.png", np.zeros((16, 16), np.uint16))
+    with pytest.raises(InputError, match="another state"):
+        open_packed(folder)
+    assert ensure_packed(folder)
+    assert open_packed(folder).crop(1).max() == 0
+
+
+def test_the_copy_can_be_elsewhere(folder, tmp_path):
+    assert ensure_packed(folder, tmp_path / "fast disk")
+    assert not (folder / "packed").exists()
+    assert len(open_packed(folder, tmp_path / "fast disk").numbers) == 7
+
+
+def test_a_disk_without_room_is_left_alone_with_one_warning(folder, monkeypatch, caplog):
+    monkeypatch.setattr("miram.loading.packed.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert not ensure_packed(folder)
+    assert len(caplog.records) == 1
+    assert "give --packed_dir" in caplog.text
+    assert not list((folder / "packed").glob("*.npy"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_fills_up_or_cannot_be_written_is_not_an_error(folder, monkeypatch, caplog, number):
+    def full(*_):
+        raise OSError(number, "cannot be written")
+
+    monkeypatch.setattr("miram.loading.packed._write_shard", full)
+    assert not ensure_packed(folder)
+    assert "read from their files" in caplog.text
+
+
+def test_another_fault_of_the_disk_is_an_error(folder, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr("miram.loading.packed._write_shard", broken)
+    with pytest.raises(OSError, match="input/output"):
+        ensure_packed(folder)
+
+
+def test_volumes_are_read_from_their_files(folder):
+    text = (folder / "datalist.json").read_text()
+    (folder / "datalist.json").write_text(text.replace("images/0.png", "images/0.nii.gz"))
+    assert not ensure_packed(folder)

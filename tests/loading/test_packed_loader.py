@@ -1,26 +1,18 @@
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from monai.data import PILReader
-from monai.transforms import (
-    CenterSpatialCropd,
-    Compose,
-    LoadImaged,
-    RandFlipd,
-    RandRotate90d,
-    RandSpatialCropd,
-    ScaleIntensityRanged,
-    SpatialPadd,
-)
 
 from miram.data.datalist import load_split, write_datalist
 from miram.errors import InputError
 from miram.loading.packed import pack_folder
-from miram.loading.packed_loader import PackedLoader
-from miram.loading.seeded import SeededDataset, make_loader
+from miram.loading.packed_loader import PackedLoader, packed_or_files
+from miram.loading.sampling import lesion_sampler
+from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
+from miram.transforms.standard import standard_transforms
 
 RANGES = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 
@@ -51,20 +43,15 @@ def packed(folder, split, size=8, batch_size=2, **options):
     )
 
 
-def plain(folder, split, size, batch_size, *transforms):
-    """The same by MONAI's transforms, as in configs/pretrain.yaml."""
-    start = [
-        LoadImaged("label", reader=PILReader(reverse_indexing=False), ensure_channel_first=True, image_only=True),
-        ScaleIntensityRanged("label", **RANGES),
-        SpatialPadd("label", (size, size), constant_values=RANGES["b_min"]),
-    ]
+def plain(folder, split, size, batch_size, seed=0):
+    """The same by MONAI's transforms."""
     items = [{"label": item["image"]} for item in load_split(folder, split)]
-    dataset = SeededDataset(items, Compose([*start, *transforms]), cache_rate=1.0)
-    return make_loader(dataset, batch_size, split == "training")
+    transform = standard_transforms((size, size), RANGES, random=split == "training")
+    return make_loader(SeededDataset(items, transform, seed, cache_rate=1.0), batch_size, split == "training")
 
 
 def test_validation_batches_are_those_of_the_transforms(folder):
-    expected = list(plain(folder, "validation", 8, 2, CenterSpatialCropd("label", (8, 8))))
+    expected = list(plain(folder, "validation", 8, 2))
     found = list(packed(folder, "validation"))
     assert len(found) == len(packed(folder, "validation")) == 3
     for one, other in zip(found, expected, strict=True):
@@ -88,13 +75,7 @@ def count_views(loader, epochs):
 def test_training_views_have_the_distribution_of_the_transforms(tmp_path):
     """An image of 3 x 3 pixels has four windows of 2 x 2, each in eight positions: 32 views."""
     folder = make_folder(tmp_path, [7000 * np.arange(9).reshape(3, 3)])
-    augmentation = [
-        RandSpatialCropd("label", (2, 2), random_size=False),
-        RandFlipd("label", prob=0.5, spatial_axis=0),
-        RandFlipd("label", prob=0.5, spatial_axis=1),
-        RandRotate90d("label", prob=0.5, max_k=3),
-    ]
-    expected = count_views(plain(folder, "training", 2, 1, *augmentation), 1600)
+    expected = count_views(plain(folder, "training", 2, 1), 1600)
     found = count_views(packed(folder, "training", size=2, batch_size=1), 1600)
     assert len(found) == len(expected) == 32
     for view, count in expected.items():  # about 33 or 67 each; two counts differ with a deviation of sqrt(2 x 67)
@@ -154,17 +135,43 @@ def test_a_run_goes_on_within_an_epoch(folder):
         assert torch.equal(one["label"], other["label"])
 
 
+def test_the_loader_of_files_is_replaced_with_its_order(folder):
+    files = plain(folder, "training", 8, 2, seed=5)
+    loader = packed_or_files(files, folder, (8, 8), RANGES)
+    assert isinstance(loader, PackedLoader)
+    expected = packed(folder, "training", seed=5)
+    for one in (files, loader, expected):
+        one.sampler.set_epoch(3)
+    batch, same = next(iter(loader)), next(iter(expected))
+    assert torch.equal(batch["label"], same["label"])
+    assert torch.equal(batch["index"], next(iter(files))["index"])
+
+
+def test_only_one_may_choose_the_order(folder):
+    files = plain(folder, "training", 8, 2)
+    files.sampler.__class__ = type("Other", (SeededSampler,), {})
+    with pytest.raises(InputError, match="an order of its own"):
+        packed_or_files(files, folder, (8, 8), RANGES, shards_at_once=1)
+
+
+def test_files_are_read_without_a_copy_and_with_transforms_of_ones_own(folder):
+    files = plain(folder, "training", 8, 2)
+    assert packed_or_files(files, folder, (8, 8), {**RANGES, "b_max": 1.0}) is files
+    files.dataset.transform.transforms[-1].prob = 0.0
+    assert packed_or_files(files, folder, (8, 8), RANGES) is files
+    files = plain(folder, "training", 8, 2)
+    shutil.rmtree(folder / "packed")
+    assert packed_or_files(files, folder, (8, 8), RANGES) is files
+
+
 def test_lesions_are_drawn_with_their_share(tmp_path):
     folder = make_folder(tmp_path, [np.full((8, 8), n) for n in range(12)])
-    items = load_split(folder, "training")
-    for n, item in enumerate(items):
-        item["crop"] = "lesion" if n < 3 else "tissue"
-    loader = PackedLoader(folder, items, (8, 8), 2, RANGES, True, lesion_share=0.5)
+    items = [{**item, "crop": "lesion" if n < 3 else "tissue"} for n, item in enumerate(load_split(folder, "training"))]
+    dataset = SeededDataset([{"label": item["image"]} for item in items], standard_transforms((8, 8), RANGES, True))
+    files = make_loader(dataset, 2, True, sampler=lesion_sampler(items, 0.5))
+    loader = packed_or_files(files, folder, (8, 8), RANGES)
+    assert isinstance(loader, PackedLoader)
     loader.sampler.set_epoch(1)
     batches = list(loader)
     assert len(batches) == len(loader) == 3
     assert sum(int(index) < 3 for batch in batches for index in batch["index"]) == 3
-    with pytest.raises(InputError, match="leave out shards_at_once"):
-        PackedLoader(folder, items, (8, 8), 2, RANGES, True, lesion_share=0.5, shards_at_once=1)
-    with pytest.raises(InputError, match=r"leave out configs/packed\.yaml or crop_area"):
-        PackedLoader(folder, items, (8, 8), 2, RANGES, True, crop_area=[0.3, 1.0])

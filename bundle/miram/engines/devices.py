@@ -35,7 +35,8 @@ def start_run(device: torch.device | str, seed: int | None = None, track_meta: b
         seed: for the initial weights and torch's generators; None leaves the generators alone.
         track_meta: whether MONAI keeps each image's metadata, for workflows that write onto the image's grid.
     """
-    torch.device(device)
+    if is_cuda(device):
+        torch.set_float32_matmul_precision("high")  # products of what stays float32 in TF32
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine position embedding
     set_track_meta(track_meta)
     if seed is not None:

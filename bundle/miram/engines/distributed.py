@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -18,9 +19,11 @@ from miram.errors import InputError
 
 T = TypeVar("T")
 
-# How long processes wait for one that works alone: rank 0 prepares data, monitors the representation, writes a report.
-# NCCL's default limit of 10 minutes would end the run.
+# How long processes wait for one that works alone, in a group of their own (gloo, on the CPU): rank 0 prepares data,
+# monitors the representation, writes a report.
 PATIENCE = timedelta(hours=2)
+# How long an exchange of gradients may take with NCCL: a process that has died or hangs is noticed after that.
+EXCHANGE = timedelta(minutes=10)
 
 
 def start_distributed() -> torch.device:
@@ -49,7 +52,9 @@ def start_distributed() -> torch.device:
             )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE, **_fresh_store())
+        gpu: dict[str, Any] = {"backend": "nccl", "device_id": device, "timeout": EXCHANGE}
+        cpu: dict[str, Any] = {"backend": "gloo", "timeout": PATIENCE}
+        dist.init_process_group(**(gpu if device.type == "cuda" else cpu), **_fresh_store())
     if dist.get_rank() > 0:
         logging.disable(logging.WARNING)
     return device
@@ -135,13 +140,35 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
+def patient_group() -> dist.ProcessGroup | None:
+    """
+    All processes, with gloo and a long limit: for what may have to wait for one that works alone.
+
+    All processes call it for the first time together. None without a process group.
+    """
+    return _gloo_beside(dist.group.WORLD) if world_size() > 1 else None
+
+
+@lru_cache(maxsize=1)
+def _gloo_beside(world: object) -> dist.ProcessGroup:
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
 def gather_objects(value: T) -> list[T]:
     """Each process's value, in rank order; waits for all processes."""
     if world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, value)
+    dist.all_gather_object(gathered, value, patient_group())
     return gathered
+
+
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """The sum of all processes' values, on the CPU; waits for all processes."""
+    values = values.cpu()
+    if world_size() > 1:
+        dist.all_reduce(values, group=patient_group())
+    return values
 
 
 def own_share(num_samples: int) -> range:
@@ -167,10 +194,11 @@ def on_main_process_first(work: Callable[[], object] | None) -> None:
     """
     if work is None:
         return
+    group = patient_group()  # before the work: to make it, all must come
     if is_main_process():
         work()
-    if world_size() > 1:
-        dist.barrier()
+    if group is not None:
+        dist.barrier(group)
 
 
 def unwrap(network: nn.Module) -> nn.Module:

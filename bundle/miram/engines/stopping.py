@@ -14,7 +14,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from miram.engines.distributed import PATIENCE, world_size
+from miram.engines.distributed import patient_group, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if world_size() > 1 else None
+        self._group = patient_group()
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def ask(self, *wishes: int) -> None:
@@ -115,14 +115,6 @@ class Agreement:
         tensor = torch.tensor(value)
         dist.all_reduce(tensor, dist.ReduceOp.MIN, self._group)
         return int(tensor)
-
-    def gather(self, value: object) -> list[object]:
-        """Each process's value, in rank order; waits for all processes."""
-        if self._group is None:
-            return [value]
-        gathered: list[object] = [None] * world_size()
-        dist.all_gather_object(gathered, value, self._group)
-        return gathered
 
 
 def name_of(number: int) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from miram.engines.distributed import is_main_process, rank, stop_distributed, was_restarted, world_size
+from miram.engines.distributed import gather_objects, is_main_process, rank, stop_distributed, was_restarted, world_size
 from miram.engines.sharding import load_whole_state, whole_state
 from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
@@ -154,25 +154,23 @@ class CheckpointHandler:
             engine: the trainer.
             epochs: how many are done, including validation and history.
         """
-        self._write(self._content(engine, epochs))
+        self._write(self._position(engine, epochs))
 
-    def _content(self, engine: SupervisedTrainer, epochs: int) -> dict[str, Any]:
+    def _position(self, engine: SupervisedTrainer, epochs: int) -> dict[str, Any]:
+        """What a checkpoint holds besides weights; all processes call it together."""
         state = engine.state
-        content: dict[str, Any] = {
-            name: whole_state(part) for name, part in self.to_save.items()
-        }  # all processes together
-        content |= {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
-        content["each_process"] = self.agreement.gather(
-            {name: part.state_dict() for name, part in self.each_process.items()}
-        )
+        content = {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
+        content["each_process"] = gather_objects({name: part.state_dict() for name, part in self.each_process.items()})
         content["schedule"] = self.schedule.state_dict()
         content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
         content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
         return content
 
-    def _write(self, content: Mapping[str, Any]) -> None:
+    def _write(self, position: Mapping[str, Any]) -> None:
+        """Write the weights of now, which are gathered only here, and a position; all processes call it together."""
+        weights = {name: whole_state(part) for name, part in self.to_save.items()}
         if is_main_process():
-            write_checkpoint(self.path, content, self.replaced)
+            write_checkpoint(self.path, {**weights, **position}, self.replaced)
         self.replaced = "keep"
         self.saved_at = time.monotonic()
 
@@ -188,7 +186,7 @@ class CheckpointHandler:
         alone = world_size() == 1
         number, due = self._wishes() if alone else self.agreement.answer() or (0, 0)
         if number:
-            self._stop(number, self._content(engine, epochs))
+            self._stop(number, self._position(engine, epochs))
         if due:
             self.save(engine, epochs)
         if not alone:
@@ -215,10 +213,10 @@ class CheckpointHandler:
 
     def _begin_concluding(self, engine: SupervisedTrainer, epochs: int) -> None:
         """
-        Remember the state after the last step of an epoch. What follows, such as validation, does not change weights,
-        and a run that is stopped during it does it again.
+        Remember the position after the last step of an epoch. What follows, such as validation, does not change
+        weights, and a run that is stopped during it does it again.
         """
-        self.concluding = self._content(engine, epochs)
+        self.concluding = self._position(engine, epochs)
         if world_size() == 1:
             self.request.at_once = self._stop_concluding
             if self.request.signal:  # it came before this point; from now on a signal stops at once

@@ -11,12 +11,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from torch.optim import Optimizer
 
-from miram.engines.distributed import is_main_process, world_size
+from miram.engines.distributed import is_main_process, sum_over_processes
 from miram.errors import InputError
 from miram.files import write_text
 from miram.visualize.loss_curves import plot_history
@@ -149,9 +148,8 @@ class HistoryHandler:
         """The columns of the epoch."""
         row: dict[str, Any] = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
         assert self.sums is not None  # an epoch has iterations
-        if world_size() > 1:
-            dist.all_reduce(self.sums)
-        means = (self.sums[0] / self.sums[1]).tolist()
+        sums = sum_over_processes(self.sums)  # the first process may still be busy with its part of the epoch's end
+        means = (sums[0] / sums[1]).tolist()
         row |= {f"train_{name}": mean for name, mean in zip(self.names, means, strict=True)}
         seconds = self._seconds()
         if self.evaluator is not None:

@@ -2,14 +2,17 @@
 A packed copy of a prepared folder's crops: a few memory-mapped arrays instead of many PNG files.
 
 A PNG is decoded each time it is read; a packed crop is only copied. The folder remains the source: a packed copy of
-another state of the folder is refused.
+another state of the folder is refused, and made again by :func:`ensure_packed`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +28,14 @@ from miram.files import atomic_write, write_text
 from miram.prepare.prepared import read_png16
 from miram.progress import progress_bar
 
+logger = logging.getLogger(__name__)
+
 FOLDER = "packed"
 INDEX = "packed.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 REMEDY = "make it with: python scripts/pack.py --dataset_dir"
+# a disk on which nothing, or nothing more, can be written
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -57,76 +64,150 @@ class PackedStore:
         return self.shards[number // self.shard_length][number % self.shard_length, :height, :width]
 
 
-def pack_folder(dataset_dir: str | os.PathLike[str], shard_bytes: int = 4 << 30) -> Path:
+def ensure_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
     """
-    Pack the crops of all splits of a prepared folder into `packed/`, shard by shard; an older copy is replaced.
+    Pack a prepared folder unless a copy of its present state is there. It is done once, before the first run.
 
-    Shards from an interrupted run with the same data list are kept.
+    Args:
+        dataset_dir: a prepared folder.
+        packed_dir: a folder for the copy alone; None is `packed/` in the prepared folder.
+
+    Returns:
+        whether there is a copy. There is none of volumes, and none where the disk is full or cannot be written, with a
+        warning; training then reads the files.
+
+    Raises:
+        InputError: if a crop cannot be read.
+    """
+    if not can_be_packed(dataset_dir):
+        logger.info("%s has volumes, which are read from their files", dataset_dir)
+        return False
+    if is_packed(dataset_dir, packed_dir):
+        return True
+    try:
+        pack_folder(dataset_dir, packed_dir=packed_dir)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        logger.warning(
+            "the crops are read from their files, which is many times slower: there is no room for a packed copy in %s "
+            "(%s); give --packed_dir with a folder on another disk",
+            _target(dataset_dir, packed_dir),
+            error.strerror,
+        )
+        return False
+    return True
+
+
+def pack_folder(
+    dataset_dir: str | os.PathLike[str],
+    shard_bytes: int = 4 << 30,
+    packed_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """
+    Pack the crops of all splits of a prepared folder, shard by shard; the copy of another state is replaced.
+
+    Shards from an interrupted run on the same state are kept.
 
     Args:
         dataset_dir: a prepared folder of 2D crops.
         shard_bytes: largest size of a file.
+        packed_dir: a folder for the copy alone; None is `packed/` in the prepared folder.
 
     Returns:
         the folder of the packed copy.
 
     Raises:
         InputError: if the folder has no crops, or volumes, or a crop cannot be read.
+        OSError: if the disk is too small, before anything is written, or cannot be written.
     """
-    folder = Path(dataset_dir)
+    folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
     paths = _image_paths(folder)
-    target = folder / FOLDER
     sizes = np.array([_size(folder / path) for path in progress_bar(len(paths), "Measuring crops", iterable=paths)])
     shape = tuple(int(side) for side in sizes.max(axis=0))
     length = max(shard_bytes // (2 * shape[0] * shape[1]), 1)
     state = {
         "format": FORMAT_VERSION,
-        "datalist_sha256": _hash(folder),
+        "folder_sha256": _hash(folder, paths),
         "shape": shape,
         "shards": [f"shard_{first // length:05d}.npy" for first in range(0, len(paths), length)],
         "images": paths,
         "sizes": sizes.tolist(),
     }
+    target.mkdir(parents=True, exist_ok=True)
     _remove_stale(target, state)
-    with progress_bar(len(paths), "Packing crops") as bar:
-        for number, name in enumerate(state["shards"]):
+    missing = [number for number, name in enumerate(state["shards"]) if not (target / name).exists()]
+    crops = sum(len(paths[number * length : (number + 1) * length]) for number in missing)
+    _check_room(target, crops * 2 * shape[0] * shape[1])
+    with progress_bar(crops, "Packing crops") as bar:
+        for number in missing:
             batch = paths[number * length : (number + 1) * length]
-            if not (target / name).exists():
-                _write_shard(target / name, folder, batch, shape)
+            _write_shard(target / state["shards"][number], folder, batch, shape)
             bar.update(len(batch))
     write_text(target / INDEX, json.dumps({**state, "finished": True}) + "\n")
     return target
 
 
-def open_packed(dataset_dir: str | os.PathLike[str]) -> PackedStore:
+def can_be_packed(dataset_dir: str | os.PathLike[str]) -> bool:
+    """Whether a prepared folder has 2D crops."""
+    return not _volumes(_all_paths(Path(dataset_dir)))
+
+
+def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Whether there is a complete packed copy of a folder's present state."""
+    folder, state = Path(dataset_dir), _read_index(_target(dataset_dir, packed_dir) / INDEX)
+    return bool(state and state.get("finished") and state["folder_sha256"] == _hash(folder, state["images"]))
+
+
+def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> PackedStore:
     """
     Open the packed copy of a prepared folder; pixels are read only when a crop is used.
 
     Raises:
         InputError: if there is no copy, it belongs to another state of the folder, or a shard is missing or damaged.
     """
-    folder = Path(dataset_dir)
-    state = _read_index(folder / FOLDER / INDEX)
+    folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
+    state = _read_index(target / INDEX)
     if state is None or not state.get("finished"):
-        raise InputError(f"there is no packed copy in {folder / FOLDER}; {REMEDY} {shell_path(folder)}")
-    if state["datalist_sha256"] != _hash(folder):
-        raise InputError(f"{folder / FOLDER} was packed from another {FILE_NAME}; {REMEDY} {shell_path(folder)}")
-    shards = [_open_shard(folder / FOLDER / name, tuple(state["shape"])) for name in state["shards"]]
+        raise InputError(f"there is no packed copy in {target}; {REMEDY} {shell_path(folder)}")
+    if not is_packed(dataset_dir, packed_dir):
+        raise InputError(f"{target} was packed from another state of the folder; {REMEDY} {shell_path(folder)}")
+    shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
     if sum(map(len, shards)) != len(state["images"]):
         raise InputError(
-            f"the shards in {folder / FOLDER} do not have {len(state['images'])} crops; {REMEDY} {shell_path(folder)}"
+            f"the shards in {target} do not have {len(state['images'])} crops; delete it, and {REMEDY} "
+            f"{shell_path(folder)}"
         )
     numbers = {path: number for number, path in enumerate(state["images"])}
     return PackedStore(shards, np.array(state["sizes"]), numbers)
 
 
-def _image_paths(folder: Path) -> list[str]:
+def _target(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None) -> Path:
+    return Path(dataset_dir) / FOLDER if packed_dir is None else Path(packed_dir)
+
+
+def _check_room(target: Path, needed: int) -> None:
+    """Say how large the copy is, and refuse it if it would fill the disk."""
+    if needed:
+        logger.info("packing the crops once, for all later runs: %.2f GB in %s", needed / 1e9, target)
+    if needed > shutil.disk_usage(target).free:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.2f} GB are needed", str(target))
+
+
+def _all_paths(folder: Path) -> list[str]:
     datalist = read_datalist(folder / FILE_NAME)
-    paths = [item["image"] for split in SPLITS for item in datalist[split]]
+    return [item["image"] for split in SPLITS for item in datalist[split]]
+
+
+def _volumes(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not path.lower().endswith(".png")]
+
+
+def _image_paths(folder: Path) -> list[str]:
+    paths = _all_paths(folder)
     if not paths:
         raise InputError(f"{folder / FILE_NAME} has no images to pack")
-    volumes = [path for path in paths if not path.lower().endswith(".png")]
-    if volumes:
+    if volumes := _volumes(paths):
         raise InputError(f"{folder / volumes[0]} is not a PNG crop; only 2D crops can be packed")
     return paths
 
@@ -140,8 +221,15 @@ def _size(path: Path) -> tuple[int, int]:
         raise InputError(f"{path} cannot be read ({error}); run the prepare script again") from error
 
 
-def _hash(folder: Path) -> str:
-    return hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
+def _hash(folder: Path, paths: Sequence[str]) -> str:
+    """Of the data list and the sizes of its files, which change with their pixels."""
+    digest = hashlib.sha256((folder / FILE_NAME).read_bytes())
+    digest.update(",".join(str(_bytes(folder / path)) for path in paths).encode())
+    return digest.hexdigest()
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
 
 
 def _remove_stale(target: Path, state: dict[str, Any]) -> None:
@@ -164,19 +252,21 @@ def _read_index(path: Path) -> dict[str, Any] | None:
 
 
 def _write_shard(path: Path, folder: Path, crops: Sequence[str], shape: tuple[int, ...]) -> None:
-    with atomic_write(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=(len(crops), *shape))
-        for place, crop in zip(array, crops, strict=True):
-            pixels = read_png16(folder / crop)
+    """Written, not mapped: a full disk then raises an error instead of killing the process."""
+    header = {"descr": "<u2", "fortran_order": False, "shape": (len(crops), *shape)}
+    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for crop in crops:
+            pixels, place = read_png16(folder / crop), np.zeros(shape, "<u2")
             place[: pixels.shape[0], : pixels.shape[1]] = pixels
-        array.flush()
+            stream.write(place.tobytes())
 
 
 def _open_shard(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {REMEDY} {shell_path(path.parents[1])}") from error
+        raise InputError(f"{path} cannot be read ({error}); delete it and run scripts/pack.py again") from error
     if array.dtype != np.uint16 or array.shape[1:] != shape:
-        raise InputError(f"{path} is not a shard of crops of {shape} pixels; {REMEDY} {shell_path(path.parents[1])}")
+        raise InputError(f"{path} is not a shard of crops of {shape} pixels; delete it and run scripts/pack.py again")
     return array

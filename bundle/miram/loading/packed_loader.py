@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,15 +10,71 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import ThreadBuffer
+from monai.data import DataLoader, ThreadBuffer
 
 from miram.counter_random import Stream, random_uniform
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.loading.packed import PackedStore, open_packed
-from miram.loading.sampling import lesion_sampler
-from miram.loading.seeded import SeededSampler, check_batch_size
+from miram.loading.packed import PackedStore, is_packed, open_packed
+from miram.loading.seeded import SeededDataset, SeededSampler, check_batch_size
 from miram.transforms.augment import RandomFlipRotate90
+from miram.transforms.standard import is_standard
+
+logger = logging.getLogger(__name__)
+
+
+def packed_or_files(
+    files: DataLoader,
+    dataset_dir: str | os.PathLike[str],
+    crop_size: Sequence[int],
+    preprocessing: Mapping[str, float],
+    device: torch.device | str = "cpu",
+    packed_dir: str | os.PathLike[str] | None = None,
+    shards_at_once: int | None = None,
+) -> PackedLoader | DataLoader:
+    """
+    The loader of pretraining: from the packed copy where there is one and nobody wants other transforms.
+
+    Args:
+        files: the same from the files, by MONAI's transforms. Its samples, order and batch size are used.
+        dataset_dir: the prepared folder.
+        crop_size: the window, in pixels.
+        preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
+        device: where batches are made.
+        packed_dir: the folder of the packed copy; None is `packed/` in the prepared folder.
+        shards_at_once: see :class:`PackedLoader`.
+
+    Returns:
+        `files` if there is no packed copy, or its transforms are not those of `configs/pretrain.yaml`, which the packed
+        loader makes on the device.
+
+    Raises:
+        InputError: if `shards_at_once` is given, but `files` has another order.
+    """
+    dataset, sampler = files.dataset, files.sampler
+    assert isinstance(dataset, SeededDataset)
+    assert isinstance(sampler, SeededSampler)
+    assert files.batch_size is not None
+    if not is_packed(dataset_dir, packed_dir):
+        return files  # ensure_packed has said why
+    if not is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle):
+        logger.info("crops are read from their files: the transforms of this run are not those of the packed loader")
+        return files
+    if shards_at_once is not None and type(sampler) is not SeededSampler:
+        raise InputError("shards_at_once has an order of its own: leave it out, or the option that chooses samples")
+    return PackedLoader(
+        dataset_dir,
+        [{"image": sample["label"]} for sample in dataset.data],
+        crop_size,
+        files.batch_size,
+        preprocessing,
+        sampler.shuffle,
+        device,
+        sampler.seed,
+        shards_at_once,
+        packed_dir=packed_dir,
+        sampler=sampler if shards_at_once is None else None,
+    )
 
 
 class PackedLoader:
@@ -39,19 +96,19 @@ class PackedLoader:
         shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
             a time, and mixes only the crops of these. None mixes all.
         prefetch: number of batches gathered in advance.
-        lesion_share: for training: share of the crops of lesions; see :func:`miram.loading.sampling.lesion_sampler`.
-        crop_area: must be None: windows of random size are only cut by MONAI's transforms.
+        packed_dir: the folder of the packed copy; None is `packed/` in the prepared folder.
+        sampler: another order; None goes through all items once in an epoch.
 
     Raises:
-        InputError: if there is no packed copy of the folder's current state, there are fewer images than one training
-            batch, both `shards_at_once` and `lesion_share` are given, or `crop_area` is.
+        InputError: if there is no packed copy of the folder's current state, or there are fewer images than one
+            training batch.
     """
 
     def __init__(
         self,
         dataset_dir: str | os.PathLike[str],
         items: Sequence[Item],
-        crop_size: tuple[int, int],
+        crop_size: Sequence[int],
         batch_size: int,
         preprocessing: Mapping[str, float],
         shuffle: bool,
@@ -59,20 +116,14 @@ class PackedLoader:
         seed: int = 0,
         shards_at_once: int | None = None,
         prefetch: int = 2,
-        lesion_share: float | None = None,
-        crop_area: Sequence[float] | None = None,
+        packed_dir: str | os.PathLike[str] | None = None,
+        sampler: SeededSampler | None = None,
     ) -> None:
-        if crop_area is not None:
-            raise InputError(
-                "crop_area is not available from the packed copy: leave out configs/packed.yaml or crop_area"
-            )
-        self.store = open_packed(dataset_dir)
+        self.store = open_packed(dataset_dir, packed_dir)
         folder = Path(dataset_dir).resolve()
         self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
         if len(crop_size) != 2:
-            raise InputError(
-                f"packed crops are 2D, the window {tuple(crop_size)} is not; leave out configs/packed.yaml"
-            )
+            raise InputError(f"packed crops are 2D, the window {tuple(crop_size)} is not; add configs/transforms.yaml")
         self.crop_size = tuple(crop_size)
         self.batch_size = batch_size
         self.preprocessing = dict(preprocessing)
@@ -82,13 +133,7 @@ class PackedLoader:
         self.prefetch = prefetch
         self.augment = RandomFlipRotate90(seed)
         shards = [number // self.store.shard_length for number in self.numbers]
-        if lesion_share is not None and shards_at_once is not None:
-            raise InputError("lesion_share needs all shards at once: leave out shards_at_once, or lesion_share")
-        self.sampler = (
-            _ShardSampler(shards, shards_at_once, shuffle, seed)
-            if lesion_share is None
-            else lesion_sampler(items, lesion_share, seed)
-        )
+        self.sampler = sampler or _ShardSampler(shards, shards_at_once, shuffle, seed)
         if shuffle:
             check_batch_size(self.sampler.count(), batch_size, self.sampler.num_replicas)
 

@@ -63,7 +63,7 @@ class StudyRun:
         self.warmup_steps = 0
         self.prepare_batch = get("prepare_batch")
         self.held_out: DataLoader[Any] = get("validate#dataloader")
-        if not len(self.held_out.dataset):  # type: ignore[arg-type]
+        if not len(self.held_out):
             raise InputError(f"{get('dataset_dir')} has no validation images; prepare it with some")
         self.probe = task and NeighborProbe(get("dataset_dir"), task, get("validate#preprocessing"))
 

@@ -10,20 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from monai.data import PILReader
-from monai.transforms import (
-    Compose,
-    LoadImaged,
-    RandFlipd,
-    RandRotate90d,
-    RandSpatialCropd,
-    ScaleIntensityRanged,
-    SpatialPadd,
-)
 
 from miram.data.datalist import load_split
 from miram.loading.packed_loader import PackedLoader
 from miram.loading.seeded import SeededDataset, make_loader
+from miram.transforms.standard import standard_transforms
 
 RANGES: dict[str, Any] = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 
@@ -66,7 +57,7 @@ def _loaders(
     samples = [{"label": item["image"]} for item in items]
     batch_size = min(batch_size, len(items))
     packed = PackedLoader(dataset_dir, items, (crop_size, crop_size), batch_size, RANGES, True)
-    transforms = _transforms(crop_size)
+    transforms = standard_transforms((crop_size, crop_size), RANGES, random=True)
     plain = make_loader(SeededDataset(samples, transforms), batch_size, True)
     cached = make_loader(SeededDataset(samples, transforms, cache_rate=1.0), batch_size, True)
     loader: Any
@@ -78,23 +69,6 @@ def _loaders(
         "MONAI transforms, from PNG": lambda: _sizes(plain),
         "MONAI transforms, crops cached in memory": lambda: _sizes(cached),
     }
-
-
-def _transforms(crop_size: int) -> Compose:
-    """The transforms of configs/pretrain.yaml."""
-    size = (crop_size, crop_size)
-    reader: Any = PILReader(reverse_indexing=False)
-    return Compose(
-        [
-            LoadImaged("label", reader=reader, ensure_channel_first=True, image_only=True),
-            ScaleIntensityRanged("label", **RANGES),
-            SpatialPadd("label", size, constant_values=RANGES["b_min"]),
-            RandSpatialCropd("label", size, random_size=False),
-            RandFlipd("label", prob=0.5, spatial_axis=0),
-            RandFlipd("label", prob=0.5, spatial_axis=1),
-            RandRotate90d("label", prob=0.5, max_k=3),
-        ]
-    )
 
 
 def _sizes(loader: Iterable[dict[str, Any]]) -> Iterator[int]:

@@ -17,8 +17,13 @@ from studies.benchmark.peers import PEERS, PeerSize
 from studies.benchmark.step_cost import LossOfBatch, StepCost, step_cost, training_step_cost
 from studies.benchmark.variants import Variant
 
-# width, feed-forward width, blocks and heads of ViT-Ti, ViT-S and ViT-B
-ENCODERS = {"tiny": (192, 768, 12, 3), "small": (384, 1536, 12, 6), "base": (768, 3072, 12, 12)}
+# width, feed-forward width, blocks and heads of ViT-Ti, ViT-S and ViT-B; the toy only shows that something runs
+ENCODERS = {
+    "tiny": (192, 768, 12, 3),
+    "small": (384, 1536, 12, 6),
+    "base": (768, 3072, 12, 12),
+    "toy": (48, 96, 1, 2),
+}
 
 
 @dataclass(frozen=True)

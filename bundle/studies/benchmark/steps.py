@@ -73,8 +73,8 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
         steps += rows
         left_out += failed
     return {
-        "machine": _machine(settings.device),
-        "versions": _versions("torch", "monai", "transformers", "lightly", "timm"),
+        "machine": machine(settings.device),
+        "versions": versions("torch", "monai", "transformers", "lightly", "timm"),
         "settings": {**asdict(settings), "device": settings.device.type},
         "steps": steps,
         "left_out": left_out,
@@ -172,7 +172,7 @@ def _rows(entries: dict[str, _Entry], settings: BenchmarkSettings, precision: st
     return rows
 
 
-def _machine(device: torch.device) -> str:
+def machine(device: torch.device) -> str:
     """A description of the machine, without names of hosts or people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -180,7 +180,8 @@ def _machine(device: torch.device) -> str:
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), {threads} thread{'s' * (threads > 1)} of torch"
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
     found = {}
     for name in names:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch.distributed as dist
 import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.networks.miram import MIRAM
@@ -107,3 +109,28 @@ def test_the_configs_compile_into_one_graph(config):
     got = torch.compile(network, backend="eager", fullgraph=True)(image, keep)["predictions"]
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that reach the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_every_block_uses_the_fused_attention_and_nothing_is_cast_twice(tiny_encoder):
+    """bf16 by autocast: the weights and biases of 33 layers are cast, what 15 norms return, and 11 other tensors."""
+    small = {"hidden_size": 16, "num_layers": 2, "num_heads": 2}
+    network = MIRAM(tiny_encoder, [{"scale": 1, **small}, {"scale": 2, "kind": "cross_attention", **small}])
+    keep = torch.arange(4).expand(2, 4)
+    with Operations() as seen, torch.autocast("cpu", dtype=torch.bfloat16):
+        network(torch.rand(2, 1, 32, 32), keep)
+    blocks = len(tiny_encoder.blocks) + 2 + 2
+    assert seen.counts["_scaled_dot_product_flash_attention_for_cpu"] == blocks
+    assert not any("softmax" in name for name in seen.counts)
+    assert seen.counts["_to_copy"] <= 2 * 33 + 15 + 11

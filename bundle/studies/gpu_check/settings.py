@@ -1,0 +1,88 @@
+"""How large the check is: the full one for a GPU, and a toy that runs anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """
+    Sizes of what is measured.
+
+    Args:
+        encoder: a name of :data:`studies.benchmark.step_cases.ENCODERS`.
+        image_size: side of the encoder's image, in pixels; crops are twice as large.
+        batch_sizes: images per step; the first is that of all steps, the others only of the default's.
+        seconds: how long a step is repeated.
+        steps: how many of the planned steps are measured; None is all.
+        backend: of `torch.compile`.
+        overrides: of `configs/pretrain.yaml`, for the pretraining.
+    """
+
+    encoder: str
+    image_size: int
+    batch_sizes: Sequence[int]
+    seconds: float
+    steps: int | None = None
+    backend: str = "inductor"
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+FULL = Sizes(
+    "base",
+    224,
+    (256, 128, 512, 1024),
+    2.0,
+    overrides={"max_epochs": 2000, "warmup_epochs": 20, "val_interval": 50},
+)
+TOY = Sizes(
+    "toy",
+    32,
+    (4, 2),
+    0.05,
+    steps=3,
+    backend="eager",  # a compiler takes minutes, even for a toy
+    overrides={
+        "max_epochs": 3,
+        "warmup_epochs": 1,
+        "val_interval": 3,
+        "batch_size": 4,
+        "num_workers": 0,
+        "image_size": [32, 32],
+        "hidden_size": 48,
+        "mlp_dim": 96,
+        "num_layers": 1,
+        "num_heads": 2,
+        "decoders": [{"scale": scale, "hidden_size": 24, "num_layers": 1, "num_heads": 2} for scale in (1, 2)],
+    },
+)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """
+    What the check is run on.
+
+    Args:
+        device: the device.
+        output_dir: where results are written.
+        dataset_dir: a prepared folder of 2D crops; None makes one of smooth noise.
+        minutes: limit of the whole check.
+        sizes: how large it is.
+    """
+
+    device: torch.device
+    output_dir: Path
+    dataset_dir: Path | None = None
+    minutes: float = 6.0
+    sizes: Sizes = FULL
+
+
+Record = Callable[[dict[str, Any]], None]
+Part = Callable[[CheckSettings, Record, float], None]
