@@ -18,7 +18,7 @@ from miram.prepare.crop_settings import CropSettings
 from miram.prepare.image_crops import prepare_image
 from miram.prepare.label_remarks import remarks_on_boxes, remarks_on_labels, remarks_on_patients
 from miram.prepare.labels import SEPARATOR, Labels, label_columns, read_labels
-from miram.prepare.listing import image_row, list_items, report_lesions
+from miram.prepare.listing import image_row, labelled_units, list_items, report_lesions
 from miram.prepare.origin import is_generated
 from miram.prepare.patients import assign_patients
 from miram.prepare.prepared import ReportRow, write_report
@@ -93,7 +93,7 @@ def prepare_folder(
     write_report(output / "report.csv", rows)
     _check(output, rows, records, strict)
     items = list_items(records, patients, labels)
-    labelled = [item for item in items if item["crop"] == "lesion"] if labels.lesions else items
+    labelled = labelled_units(items, bool(labels.lesions))
     columns = label_columns(labelled, labels.columns, "image" if labels.lesions else "source")
     stratify_key = next((name for name, column in columns.items() if column.is_task), None)
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from miram.prepare.cbis_ddsm.items import outcome, refused
-from miram.prepare.cbis_ddsm.lesions import ImageCrops
+from miram.prepare.cbis_ddsm.lesions import CropSettings, ImageCrops
 from miram.prepare.cbis_ddsm.plan import Refusal
 from miram.prepare.cbis_ddsm.tables import LesionView, read_tables
 
@@ -27,7 +27,7 @@ def test_refused_row_is_explained(row: LesionView) -> None:
 
 
 def test_item_carries_the_lesions_label_and_the_views_own(row: LesionView) -> None:
-    one = outcome(row, ImageCrops({NAME: 0.5}, scaling="16 bit"), True, (), {"pathology": "BENIGN"})
+    one = outcome(row, ImageCrops({NAME: 0.5}, scaling="16 bit"), CropSettings("lesion"), (), {"pathology": "BENIGN"})
     assert one.lesion is not None
     assert one.lesion["pathology"] == "BENIGN"
     assert one.lesion["view_labels"]["pathology"] == "MALIGNANT"
@@ -37,14 +37,14 @@ def test_item_carries_the_lesions_label_and_the_views_own(row: LesionView) -> No
 
 def test_failed_lesion_is_an_error_even_with_tissue(row: LesionView) -> None:
     crops = ImageCrops({"tissue_1": 1.0, "tissue_2": 1.0}, {NAME: "no mask"})
-    one = outcome(row, crops, True, TISSUE, {})
+    one = outcome(row, crops, CropSettings("both"), TISSUE, {})
     assert (one.report.status, one.report.reason) == ("error", "no mask")
     assert [item["image"] for item in one.tissue] == ["images/tissue_1.png", "images/tissue_2.png"]
     assert one.report.outputs == ("images/tissue_1.png", "images/tissue_2.png")
 
 
 def test_fewer_tissue_crops_are_remarked_on(row: LesionView) -> None:
-    one = outcome(row, ImageCrops({"tissue_1": 1.0}, {"tissue_2": "little tissue"}), False, TISSUE, {})
+    one = outcome(row, ImageCrops({"tissue_1": 1.0}, {"tissue_2": "little tissue"}), CropSettings("tissue"), TISSUE, {})
     assert (one.report.status, one.report.reason, len(one.tissue)) == ("crop", "little tissue", 1)
-    none = outcome(row, ImageCrops(problems=dict.fromkeys(TISSUE, "no tissue")), False, TISSUE, {})
+    none = outcome(row, ImageCrops(problems=dict.fromkeys(TISSUE, "no tissue")), CropSettings("tissue"), TISSUE, {})
     assert (none.report.status, none.report.reason, none.tissue) == ("error", "no tissue", [])

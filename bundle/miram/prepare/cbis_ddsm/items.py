@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from miram.prepare.cbis_ddsm.lesions import ImageCrops, image_path, mask_path
+from miram.prepare.cbis_ddsm.lesions import CropSettings, ImageCrops, image_path, mask_path
 from miram.prepare.cbis_ddsm.plan import Refusal
 from miram.prepare.cbis_ddsm.tables import LesionView
 from miram.prepare.prepared import ReportRow
@@ -37,21 +37,25 @@ def refused(row: LesionView, refusal: Refusal) -> Outcome:
     return Outcome(ReportRow(row.source, refusal.status, refusal.reason, patient=row.patient), refusal.kind)
 
 
-def outcome(row: LesionView, crops: ImageCrops, wants_lesion: bool, tissue: tuple[str, ...], labels: Item) -> Outcome:
+def outcome(
+    row: LesionView, crops: ImageCrops, settings: CropSettings, tissue: tuple[str, ...], labels: Item
+) -> Outcome:
     """
     The outcome of a row whose mammogram was worked on.
 
     Args:
         row: of a table.
         crops: what was cut from its mammogram.
-        wants_lesion: whether its lesion's crop was asked for.
-        tissue: the names of the mammogram's tissue crops.
+        settings: which crops were asked for.
+        tissue: the names of the crops that the mammogram's lesions share.
         labels: the lesion's, on which its views agree (:func:`miram.prepare.cbis_ddsm.tables.lesion_labels`).
     """
     seen = {"hash": crops.hash}
     lesion = _lesion_item(row, crops.zooms[row.name], labels) | seen if row.name in crops.zooms else None
     items = [_tissue_item(row, name, crops.zooms[name]) | seen for name in tissue if name in crops.zooms]
-    failed = lesion is None if wants_lesion else not items
+    if settings.crops == "whole":
+        items = [item | {"crop": "whole", "lesions": [{"lesion": row.lesion, **labels}]} for item in items]
+    failed = lesion is None if settings.lesions else not items
     remarks = [
         text for name in (row.name, *tissue) for text in (crops.problems.get(name), crops.notes.get(name)) if text
     ]

@@ -14,7 +14,7 @@ from miram.prepare.cbis_ddsm.layout import DicomFile
 from miram.prepare.cbis_ddsm.masks import find_mask
 from miram.prepare.prepared import write_png16
 from miram.readers.formats import read_image
-from miram.transforms.crops import breast_mask, crop_at, cut_lesion, tissue_centers
+from miram.transforms.crops import breast_mask, crop_at, cut_lesion, fit_crop, tissue_centers
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CropSettings:
     What decides a crop's pixels.
 
     Args:
-        crops: "lesion", "tissue" (random breast tissue, unlabelled) or "both".
+        crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
         crop_size: side of the stored crops in pixels.
         context: a lesion's crop is at least this many times its bounding box.
         crops_per_image: tissue crops of each mammogram.
@@ -39,8 +39,8 @@ class CropSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.crops not in ("lesion", "tissue", "both"):
-            raise InputError(f"--crops is {self.crops!r}; give lesion, tissue or both")
+        if self.crops not in ("lesion", "tissue", "both", "whole"):
+            raise InputError(f"--crops is {self.crops!r}; give lesion, tissue, both or whole")
         for name, least in {
             "crop_size": 16,
             "context": 1,
@@ -51,6 +51,11 @@ class CropSettings:
             if getattr(self, name) < least:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
 
+    @property
+    def lesions(self) -> bool:
+        """Whether crops of lesions are wanted, which need masks."""
+        return self.crops in ("lesion", "both")
+
 
 @dataclass(frozen=True)
 class ImageJob:
@@ -60,7 +65,7 @@ class ImageJob:
     Args:
         image: the full mammogram's file.
         lesions: for each lesion's name the files of its series, the mask and the cropped image in unknown order.
-        tissue: the names of the tissue crops.
+        tissue: the names of the tissue crops, or of the one crop that is the whole mammogram.
     """
 
     image: DicomFile
@@ -120,7 +125,11 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
         write_png16(output_dir / image_path(name), crop)
         if note:
             crops.notes[name] = note
-    if job.tissue:
+    if settings.crops == "whole":
+        (name,) = job.tissue
+        write_png16(output_dir / image_path(name), fit_crop(image, settings.crop_size))
+        crops.zooms[name] = min(1.0, settings.crop_size / max(image.shape))
+    elif job.tissue:
         _cut_tissue(image, job, output_dir, settings, crops)
     return crops
 

@@ -46,15 +46,18 @@ def plan_jobs(
             continue
         image = index.files(row.image_series)[0]
         job = jobs.setdefault(row.image_series, ImageJob(image, {}, tissue_names(row, settings)))
-        if settings.crops != "tissue":
+        if settings.lesions:
             job.lesions[row.name] = index.files(*row.lesion_series)
     return jobs, refusals
 
 
 def tissue_names(row: LesionView, settings: CropSettings) -> tuple[str, ...]:
-    """The names of the tissue crops of a row's mammogram, the same for all its lesions; none if not wanted."""
+    """The names of the crops that all lesions of a row's mammogram share: of tissue, or the whole one; or none."""
+    view = f"{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
+    if settings.crops == "whole":
+        return (f"whole_{view}",)
     count = 0 if settings.crops == "lesion" else settings.crops_per_image
-    stem = f"tissue_{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
+    stem = f"tissue_{view}"
     return tuple(f"{stem}_{number}" for number in range(1, count + 1))
 
 
@@ -71,6 +74,6 @@ def _refuse(
     if missing:
         # The cropped image in the lesion's series is no substitute: it has no context and another field of view.
         return Refusal("error", "full mammogram missing", f"full mammogram: {missing}")
-    if settings.crops != "tissue" and not index.files(*row.lesion_series):
+    if settings.lesions and not index.files(*row.lesion_series):
         return Refusal("error", "mask missing", f"mask: {index.missing(*row.lesion_series)}")
     return None

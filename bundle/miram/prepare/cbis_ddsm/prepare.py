@@ -115,7 +115,7 @@ def prepare_cbis_ddsm(
         dicom_dir: the downloaded DICOM files, in any folder layout.
         csv_dir: the tables, all four or some.
         output_dir: the folder to write: new, or one that this function made with the same settings.
-        crops: "lesion", "tissue" (random breast tissue, unlabelled) or "both".
+        crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
         crop_size: side of the crops in pixels.
         context: a lesion's crop shows at least this many times its bounding box, reduced if that is over `crop_size`.
         crops_per_image: tissue crops of each mammogram.
@@ -205,11 +205,10 @@ def _explain(
 ) -> list[Outcome]:
     """One outcome for each row."""
     labels = lesion_labels(rows)
-    wants_lesion = settings.crops != "tissue"
     outcomes = [
         refused(row, refusals[row.source])
         if row.source in refusals
-        else outcome(row, results[row.image_series], wants_lesion, tissue_names(row, settings), labels[row.lesion])
+        else outcome(row, results[row.image_series], settings, tissue_names(row, settings), labels[row.lesion])
         for row in rows
     ]
     _account(outcomes, results)
@@ -236,7 +235,9 @@ def _datalist(
     items: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}  # by path: rows share their mammogram's tissue
     for row, one in zip(rows, outcomes, strict=True):
         for item in [one.lesion, *one.tissue] if one.lesion else one.tissue:
-            items["validation" if row.patient in held_out else row.split][item["image"]] = item
+            kept = items["validation" if row.patient in held_out else row.split].setdefault(item["image"], item)
+            if kept is not item and "lesions" in kept:  # another lesion of the same mammogram
+                kept["lesions"] += item["lesions"]
     if held_out and items["training"] and not items["validation"]:
         logger.warning("none of the %d validation patients has a crop: a run cannot validate", len(held_out))
     return {**description, "label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}

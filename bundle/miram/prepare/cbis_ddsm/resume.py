@@ -87,5 +87,10 @@ def _read_settings(output_dir: Path) -> dict[str, Any]:
 
 def _decisive(settings: CropSettings) -> dict[str, Any]:
     """The settings that decide the pixels of the crops wanted."""
-    unused = {"lesion": _TISSUE_ONLY, "tissue": _LESION_ONLY, "both": ()}[settings.crops]
+    unused = {
+        "lesion": _TISSUE_ONLY,
+        "tissue": _LESION_ONLY,
+        "both": (),
+        "whole": (*_TISSUE_ONLY, *_LESION_ONLY),
+    }[settings.crops]
     return {key: value for key, value in asdict(settings).items() if key not in unused}
