@@ -144,6 +144,12 @@ def score_exams(
     return ExamScores(np.concatenate(joined) if joined else np.zeros(0), views)
 
 
+@torch.no_grad()
+def exam_attention(network: ExamClassifier, tiles: torch.Tensor) -> torch.Tensor:
+    """How much each tile (N, F) of a view counts: (N,), with a sum of 1."""
+    return network.eval()([[tiles.float()]]).attention[0]
+
+
 def paths_of(breast: Breast) -> list[str]:
     """The image paths of a breast's views."""
     return [str(item["image"]) for item in breast.views]

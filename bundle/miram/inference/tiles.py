@@ -77,10 +77,10 @@ class Tiles:
             yield torch.stack([image[:, self.rows.window(row), self.columns.window(column)] for row, column in chosen])
 
     def map(self, values: np.ndarray) -> np.ndarray:
-        """Values (N,) of the windows on their grid (rows, columns), 0 elsewhere."""
+        """Values (N,) at the windows' centres, linearly interpolated to every pixel: (H, W); 0 where no window is."""
         grid = np.zeros((len(self.rows.starts), len(self.columns.starts)), np.float32)
         grid[tuple(self.places.T)] = values
-        return grid
+        return np.asarray(self.rows.interpolation() @ grid @ self.columns.interpolation().T)
 
 
 class TileEncoder:
