@@ -108,9 +108,7 @@ def write_exam_report(
     logger.info("the report is %s", output_dir / "report.html")
 
 
-def evaluate_exams(
-    evaluation: ExamEvaluation, task: Task, metrics: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def evaluate_exams(evaluation: ExamEvaluation, task: Task, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The content of `metrics.json` of all levels; see :func:`miram.metrics.evaluation.evaluate_predictions`."""
     parts: dict[str, Any] = {}
     found: dict[str, Any] = {}
@@ -160,7 +158,9 @@ def _baselines(views: pd.DataFrame, breasts: pd.DataFrame, task: Task) -> dict[s
     grouped = views.groupby("lesion", sort=False)[column]
     one = views.sort_values("view", kind="stable").groupby("lesion", sort=False)[column]
     values = {"mean over views": grouped.mean(), "first view alone": one.first(), "last view alone": one.last()}
-    return {name: breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()}) for name, found in values.items()}
+    return {
+        name: breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()}) for name, found in values.items()
+    }
 
 
 def _auc(estimates: Mapping[tuple[str, str], Estimate]) -> dict[str, Any]:

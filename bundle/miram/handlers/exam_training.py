@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from sklearn.model_selection import StratifiedKFold
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, describe, load_split, read_datalist, split_by_patient

@@ -182,4 +182,8 @@ def said_by_name(name: str) -> dict[str, str | None]:
             rest.append(part)
     folder = path.parent.as_posix()
     parts = ([] if folder == "." else [folder]) + (["_".join(rest)] if side and any(rest) else [])
-    return {"laterality": side, "view": view, "patient": "/".join(parts) or (Path(name).stem if not side else "unnamed")}
+    return {
+        "laterality": side,
+        "view": view,
+        "patient": "/".join(parts) or (Path(name).stem if not side else "unnamed"),
+    }

@@ -160,10 +160,14 @@ class TileEncoder:
             [self._pooled(batch.to(device)).half().cpu().numpy() for batch in tiles.batches(pixels, self.batch_size)]
         )
 
-    def _pooled(self, windows: torch.Tensor) -> torch.Tensor:
+    def tokens(self, windows: torch.Tensor) -> torch.Tensor:
+        """The encoder's tokens (B, [1 +] N, D) of windows (B, 1, h, w), 0..65535."""
         limits = self.preprocessing
         scale = (limits["b_max"] - limits["b_min"]) / (limits["a_max"] - limits["a_min"])
-        tokens = self.encoder(self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"]))
+        return self.encoder(self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"]))
+
+    def _pooled(self, windows: torch.Tensor) -> torch.Tensor:
+        tokens = self.tokens(windows)
         patches = tokens if self.encoder.cls_token is None else tokens[:, 1:]
         parts = {"token": [tokens[:, 0]], "mean": [patches.mean(dim=1)]}
         return torch.cat(parts.get(self.pool) or [*parts["token"], *parts["mean"]], dim=1)
@@ -199,7 +203,9 @@ def load_tile_encoder(
     arguments = encoder_arguments(pretrained, None, {})
     size = field_of_view or pretrained_field_of_view(pretrained) or arguments["img_size"]
     if len(size) != 2 or len(arguments["img_size"]) != 2:
-        raise InputError(f"{backbone} is an encoder of volumes or field_of_view {size} is not two numbers; views are 2D")
+        raise InputError(
+            f"{backbone} is an encoder of volumes or field_of_view {size} is not two numbers; views are 2D"
+        )
     network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
     limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
