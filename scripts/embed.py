@@ -16,9 +16,10 @@ EXPLANATION = """\
 
     content = numpy.load("features.npz"); content["mean"].shape, content["file"][0]
 
-  features.parquet has a row per image (pandas.read_parquet; needs pyarrow). token is the encoder's class token, mean the
-  mean of its patches, both as wide as the encoder; grid is every patch, (rows, columns, width).
---window: center cuts the part of a crop that the encoder saw in pretraining; whole downsamples the whole image into it.
+  features.parquet has a row per image (pandas.read_parquet; needs pyarrow: pip install pyarrow). token is the encoder's
+  class token, mean the mean of its patches, both as wide as the encoder; grid is every patch, (rows, columns, width).
+--window: center cuts the part of a crop that the encoder saw in pretraining; whole downsamples the whole image into it,
+  which describes whole mammograms.
 
 The same command continues an interrupted run. Images that cannot be read are left out, and each is named.
 --neighbours draws the images whose features are the most similar (cosine, after the mean of all images is subtracted):
@@ -69,12 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     check_output(options.output)
     sources = find_sources(options.input_dir)
-    pool = "token" if "token" in options.features else "mean"
+    device = options.device or best_device()
     encoder = load_tile_encoder(
         options.backbone,
-        options.device or best_device(),
+        device,
         options.field_of_view,
-        pool=pool,
+        pool="mean",
         num_heads=options.num_heads,
     )
     embedding = Embedding(encoder, options.features, options.window, options.intensity)

@@ -113,7 +113,7 @@ def evaluate_exams(evaluation: ExamEvaluation, task: Task, metrics: Mapping[str,
     parts: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for table, name, level in evaluation.levels:
-        limits = {level: {task.scored[0]: evaluation.thresholds[name]}}
+        limits: dict[str, dict[str, float]] = {level: {task.scored[0]: evaluation.thresholds[name]}}
         found = evaluate_predictions(
             table, task.classes, "binary", threshold=limits, levels=(level,), **dict(metrics or {})
         )
@@ -135,12 +135,18 @@ def compare_views(evaluation: ExamEvaluation, task: Task, bootstrap: Bootstrap) 
         return {}
     tables = {JOINED: several, **_baselines(evaluation.views, several, task)}
     methods = {name: Method(name, [table]) for name, table in tables.items()}
-    how = {"classes": task.classes, "task_type": "binary", "level": "image", "bootstrap": bootstrap}
-    others = [name for name in methods if name != JOINED]
+    joined = methods[JOINED]
     return {
         "breasts": len(labels),
-        "auc": {name: _auc(average_over_seeds(method, **how)) for name, method in methods.items()},
-        "difference": {name: _auc(compare(methods[JOINED], methods[name], **how)) for name in others},
+        "auc": {
+            name: _auc(average_over_seeds(method, task.classes, "binary", "image", bootstrap))
+            for name, method in methods.items()
+        },
+        "difference": {
+            name: _auc(compare(joined, method, task.classes, "binary", "image", bootstrap))
+            for name, method in methods.items()
+            if name != JOINED
+        },
     }
 
 
@@ -153,11 +159,13 @@ def describe_comparison(compared: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _baselines(views: pd.DataFrame, breasts: pd.DataFrame, task: Task) -> dict[str, pd.DataFrame]:
-    """The same breasts with the mean of their views' probabilities, and with that of one view."""
+    """The same breasts with other probabilities: the mean over views, one view, the largest value of the risk map."""
     column = f"prob_{task.scored[0]}"
     grouped = views.groupby("lesion", sort=False)[column]
     one = views.sort_values("view", kind="stable").groupby("lesion", sort=False)[column]
     values = {"mean over views": grouped.mean(), "first view alone": one.first(), "last view alone": one.last()}
+    if "risk_map" in breasts:
+        values["largest value of the risk map"] = breasts.set_index("image")["risk_map"]
     return {
         name: breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()}) for name, found in values.items()
     }

@@ -16,11 +16,13 @@ from miram.data.datalist import FILE_NAME, SPLITS, Item, describe, load_split, r
 from miram.data.examinations import Breast, check_views, group_breasts
 from miram.data.leakage import check_leakage
 from miram.data.tasks import Task
-from miram.engines.exam import ExamTraining, Features, positive_weight, score_exams, train_exam
+from miram.engines.exam import ExamTraining, Features, paths_of, positive_weight, score_exams, train_exam
 from miram.errors import InputError
 from miram.files import write_text
 from miram.handlers.exam_report import ExamEvaluation, write_exam_report
+from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.exams import ExamModel, breast_table, fit_exam_scaling, view_table
+from miram.inference.risk_map import largest_risks
 from miram.inference.tile_features import feature_cache
 from miram.inference.tiles import TileEncoder
 from miram.metrics.evaluation import choose_thresholds
@@ -40,6 +42,7 @@ def run_exam_training(
     folds: int = 0,
     metrics: Mapping[str, Any] | None = None,
     allow_leakage: str | Sequence[str] | None = None,
+    risk_model: str | os.PathLike[str] | None = None,
 ) -> None:
     """
     Train on the training split, choose the epoch and the operating points on the validation split, and evaluate.
@@ -56,11 +59,13 @@ def run_exam_training(
         folds: of the cross-validation over all patients but those of the test split; 0 does none.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
         allow_leakage: see :func:`miram.data.leakage.check_leakage`.
+        risk_model: the model.pt of a classifier of crops for this task, whose risk map is compared.
 
     Raises:
         InputError: if the folder holds crops, has no such task, or too few breasts with a label.
     """
     output, found = Path(output_dir), check_views(dataset_dir, task)
+    classifier = load_trained(risk_model, task) if risk_model else None
     check_leakage(dataset_dir, allow_leakage)
     items = {split: load_split(dataset_dir, split, required=split == "training") for split in SPLITS}
     features = feature_cache(dataset_dir, encoder).load([item for own in items.values() for item in own])
@@ -73,12 +78,14 @@ def run_exam_training(
     replace(model, prepared=prepared, provenance=facts).save(output / "exam.pt")
     write_text(output / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.6g"))
     logger.info("the model is %s", output / "exam.pt")
+    split = "test" if breasts["test"] else "validation"
+    evaluated = [*breasts["training"], *breasts["validation"]] if folds else breasts[split]
     if folds:
-        seen = [*breasts["training"], *breasts["validation"]]
-        evaluation = cross_validate(seen, features, training, encoder, found, folds)
+        evaluation = cross_validate(evaluated, features, training, encoder, found, folds)
     else:
-        split = "test" if breasts["test"] else "validation"
-        evaluation = _predict(model, breasts[split], features, split)
+        evaluation = _predict(model, evaluated, features, split)
+    if classifier is not None:
+        evaluation = _with_risk(evaluation, evaluated, classifier)
     write_exam_report(output, evaluation, found, dataset_dir, facts, metrics)
 
 
@@ -115,7 +122,7 @@ def cross_validate(
     Raises:
         InputError: if there are fewer folds than 2, or fewer patients than folds.
     """
-    patients = patient_labels(breasts)
+    patients = positive_patients(breasts)
     if not 2 <= folds <= len(patients):
         raise InputError(f"folds is {folds}; give 2 to {len(patients)}, the number of patients, or 0 for none")
     drawn = StratifiedKFold(folds, shuffle=True, random_state=settings.seed).split(list(patients), [*patients.values()])
@@ -137,13 +144,12 @@ def cross_validate(
     )
 
 
-def patient_labels(breasts: Sequence[Breast]) -> dict[str, str]:
-    """Whether any breast of each patient is positive: "1.0", "0.0", or "nan" if none is known."""
-    found: dict[str, float] = {}
+def positive_patients(breasts: Sequence[Breast]) -> dict[str, bool]:
+    """For each patient, whether a breast is known to be positive."""
+    found: dict[str, bool] = {}
     for breast in breasts:
-        before = found.get(breast.patient, float("nan"))
-        found[breast.patient] = breast.label if not before >= breast.label else before
-    return {patient: str(label) for patient, label in found.items()}
+        found[breast.patient] = found.get(breast.patient, False) or breast.label == 1
+    return found
 
 
 def _breasts(items: Sequence[Item], features: Features, task: Task, split: str) -> list[Breast]:
@@ -166,6 +172,14 @@ def _predict(model: ExamModel, breasts: Sequence[Breast], features: Features, na
     scores = score_exams(model.network, breasts, features)
     views = view_table(breasts, scores, model.scaling, model.task)
     return ExamEvaluation(name, views, breast_table(breasts, scores, model.scaling, model.task), model.thresholds)
+
+
+def _with_risk(evaluation: ExamEvaluation, breasts: Sequence[Breast], classifier: TrainedClassifier) -> ExamEvaluation:
+    """The same, each breast with the largest value of its views' risk maps as `risk_map`."""
+    risks = largest_risks(classifier, [path for breast in breasts for path in paths_of(breast)])
+    largest = {breast.name: max(risks[path] for path in paths_of(breast)) for breast in breasts}
+    table = evaluation.breasts
+    return replace(evaluation, breasts=table.assign(risk_map=table["image"].map(largest)))
 
 
 def _thresholds(evaluation: ExamEvaluation, task: Task) -> dict[str, float]:

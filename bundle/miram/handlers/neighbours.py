@@ -54,9 +54,9 @@ def draw_neighbours(
         raise InputError(f"--neighbours: no image {name} in {features}, whose first is {files[0]}, and no such file")
     found = [(files[place], similarity) for place, similarity in nearest(values, query, count + 1)]
     found = [(other, similarity) for other, similarity in found if other != name][:count]
-    cases = [Case(_window(own, embedding), None, f"query: {Path(name).name}")]
+    cases = [Case(_window(own, embedding), None, "query", Path(name).name)]
     cases += [
-        Case(_window(by_name[other], embedding), None, f"{similarity:.2f}: {Path(other).name}")
+        Case(_window(by_name[other], embedding), None, f"{similarity:.2f}", Path(other).name)
         for other, similarity in found
     ]
     note = f"Similarity: cosine of the feature {feature!r}, the mean of all {len(files)} images subtracted."

@@ -87,8 +87,9 @@ def check_view(path: str | os.PathLike[str], pixels: np.ndarray, smallest: int) 
     if max(pixels.shape) < smallest:
         size = " x ".join(map(str, pixels.shape))
         raise InputError(
-            f"{path} has {size} pixels, less than smallest_view={smallest}: it looks like a crop, but this model judges "
-            "whole views. Classify crops of lesions with inference.yaml. If it is a whole view, lower --smallest_view"
+            f"{path} has {size} pixels, less than smallest_view={smallest}: it looks like a crop, but this model "
+            "judges whole views. Classify crops of lesions with inference.yaml. If it is a whole view, lower "
+            "--smallest_view"
         )
 
 

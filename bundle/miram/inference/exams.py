@@ -158,6 +158,6 @@ def _fit(logits: np.ndarray, labels: np.ndarray, expected: tuple[float, float]) 
     if np.isnan(labels).all():
         return expected
     scale, bias = fit_scaling(
-        logits.astype(float)[:, None], labels[:, None], "sigmoid", *(np.array([value]) for value in expected)
+        logits.astype(float)[:, None], labels[:, None], "sigmoid", np.array(expected[:1]), np.array(expected[1:])
     )
     return float(scale[0]), float(bias[0])

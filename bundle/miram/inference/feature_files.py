@@ -112,8 +112,8 @@ def _write_npz(path: Path, parts: Sequence[Path], numbers: Mapping[str, str], pr
         for name, values in {**texts, "provenance": provenance}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.array(values))
-        for name, values in first.arrays.items():
-            header = {"descr": values.dtype.str, "fortran_order": False, "shape": (count, *values.shape[1:])}
+        for name, array in first.arrays.items():
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": (count, *array.shape[1:])}
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array_header_1_0(stream, header)
                 for part in _read(parts):
@@ -130,8 +130,8 @@ def _write_parquet(path: Path, parts: Sequence[Path], numbers: Mapping[str, str]
     schema = arrow.schema(columns, metadata={"provenance": provenance, "shapes": json.dumps(shapes)})
     with arrow.parquet.ParquetWriter(path, schema) as writer:
         for part in _read(parts):
-            values = {name: list(array.reshape(len(array), -1)) for name, array in part.arrays.items()}
-            rows = {"file": part.files, "patient": [numbers.get(name, name) for name in part.patients], **values}
+            rows: dict[str, Any] = {"file": part.files, "patient": [numbers.get(name, name) for name in part.patients]}
+            rows |= {name: list(array.reshape(len(array), -1)) for name, array in part.arrays.items()}
             if part.files:
                 writer.write_table(arrow.table(rows, schema=schema))
 

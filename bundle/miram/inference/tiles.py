@@ -204,7 +204,7 @@ def load_tile_encoder(
     size = field_of_view or pretrained_field_of_view(pretrained) or arguments["img_size"]
     if len(size) != 2 or len(arguments["img_size"]) != 2:
         raise InputError(
-            f"{backbone} is an encoder of volumes or field_of_view {size} is not two numbers; views are 2D"
+            f"views are 2D, but {backbone} is an encoder of volumes, or field_of_view {size} is not two numbers"
         )
     network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
     limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}

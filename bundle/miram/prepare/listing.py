@@ -101,7 +101,7 @@ def _lesions(rows: Sequence[LesionRow], columns: Sequence[str]) -> list[Item]:
 
 
 def labelled_units(items: Sequence[Item], boxed: bool) -> list[Item]:
-    """What the labels of a table belong to: images, or with a table of boxes lesions, each with an "image" of its own."""
+    """What a table's labels belong to: images, or with a table of boxes lesions, each with an "image" of its own."""
     if not boxed:
         return list(items)
     lesions = [

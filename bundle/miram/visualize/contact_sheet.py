@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -61,7 +62,9 @@ def plot_contact_sheet(
     for index, case in enumerate(cases):
         row, column = divmod(index, columns)
         _draw_image(axes[per_case * row][column], case)
-        if per_case == 2:
+        if per_case == 1:
+            axes[row][column].set_title(f"{case.title}\n{fill(case.caption, 32)}", fontsize="xx-small")
+        else:
             _draw_overlay(axes[2 * row + 1][column], case)
             axes[2 * row + 1][column].set_title(case.caption, fontsize="xx-small", color="dimgray")
     save_figure(figure, path, dpi=120)
