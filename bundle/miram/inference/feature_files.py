@@ -38,8 +38,9 @@ class Part:
     def write(self, path: Path) -> None:
         """Write the part, completely or not at all."""
         text = json.dumps({"files": self.files, "patients": self.patients, "problems": self.problems})
+        content: dict[str, Any] = {"about": np.array(text), **self.arrays}
         with atomic_write(path) as temporary:
-            np.savez(temporary, about=np.array(text), **self.arrays)
+            np.savez(temporary, **content)
 
     @classmethod
     def read(cls, path: Path) -> Part:

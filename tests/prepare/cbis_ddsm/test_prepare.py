@@ -302,6 +302,21 @@ def test_kinds_of_crops(miniature: Any, crops: str) -> None:
     assert outputs == {name for name in written(miniature) if name.endswith(".png")}
 
 
+def test_a_whole_mammogram_has_all_its_lesions(miniature: Any) -> None:
+    paths = miniature.add(number=1, pathology="BENIGN")
+    miniature.add(number=2, box=(60, 70, 5, 12))  # the same mammogram
+    miniature.add(view="MLO", number=1, pathology="BENIGN")
+    paths["mask"].unlink()  # whole mammograms need no masks
+    summary = miniature.prepare(crops="whole", crop_size=40, validation_fraction=0)
+    found = {item["view"]: item for item in items(miniature)}
+    assert [lesion["pathology"] for lesion in found["CC"]["lesions"]] == ["BENIGN", "MALIGNANT"]
+    assert [lesion["pathology"] for lesion in found["MLO"]["lesions"]] == ["BENIGN"]
+    assert summary.statuses == Counter(crop=3)
+    assert {item["crop"] for item in found.values()} == {"whole"}
+    assert read_png16(miniature.output_dir / found["CC"]["image"]).shape == (40, 40)
+    assert found["CC"]["zoom"] == 40 / 96  # the mammogram has 96 x 80 pixels
+
+
 def test_tissue_crop_is_tissue_without_lesion_labels(miniature: Any) -> None:
     paths = miniature.add()
     for name in ("mask", "crop"):
