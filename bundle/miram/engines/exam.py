@@ -104,12 +104,10 @@ def train_exam(
     history: list[dict[str, float]] = []
     best = copy.deepcopy(network.state_dict())
     for epoch in progress_bar(settings.max_epochs, "training", "epochs", iterable=range(1, settings.max_epochs + 1)):
-        network.train()
         losses = []
-        order = rng.permutation(len(seen))
-        for start in range(0, len(seen), settings.batch_size):
-            batch = [seen[place] for place in order[start : start + settings.batch_size]]
-            loss = _loss(network, batch, features, settings, weight, rng)
+        network.train()
+        for places in np.split(rng.permutation(len(seen)), range(settings.batch_size, len(seen), settings.batch_size)):
+            loss = _loss(network, [seen[place] for place in places], features, settings, weight, rng)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

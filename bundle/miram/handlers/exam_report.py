@@ -71,9 +71,10 @@ def write_exam_report(
         facts: where the model comes from.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
     """
-    for name, table in (("views", evaluation.views), ("breasts", evaluation.breasts)):
-        shown = table.rename(columns={"image": "breast"} if name == "breasts" else {"lesion": "breast"})
-        write_text(output_dir / f"{name}.csv", shown.to_csv(index=False, float_format="%.6g"))
+    views = evaluation.views.rename(columns={"lesion": "breast"})
+    breasts = evaluation.breasts.rename(columns={"image": "breast"})
+    write_text(output_dir / "views.csv", views.to_csv(index=False, float_format="%.6g"))
+    write_text(output_dir / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
     found = evaluate_exams(evaluation, task, metrics)
     bootstrap = Bootstrap(**{key: found["bootstrap"][key] for key in ("n_resamples", "seed", "min_patients")})
     compared = compare_views(evaluation, task, bootstrap)
@@ -81,12 +82,6 @@ def write_exam_report(
     about = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
     content = {"evaluated": evaluation.name, "data": about, "comparison": compared, **found, "provenance": dict(facts)}
     write_json(output_dir / "metrics.json", content)
-    notes = [
-        "A breast is positive if any lesion in it is; a patient's probability is the highest of the breasts.",
-        f"The epoch and the scaling were chosen on validation patients; evaluated: {evaluation.name}.",
-    ]
-    if evaluation.name == "validation":
-        notes.append("There is no test split: these figures are of the patients that chose the epoch, and optimistic.")
     write_report(
         output_dir / "report.html",
         f"Examinations: {task.name}",
@@ -98,14 +93,23 @@ def write_exam_report(
             "Data": about,
             "Provenance": facts,
         },
-        notes,
+        _notes(evaluation),
         DEMONSTRATION if says_generated(datalist) else "",
     )
-    for name, text in describe_comparison(compared).items():
+    aucs = {f"AUC per {level}": _interval(part["metrics"]["auc"]["overall"]) for level, part in found["levels"].items()}
+    for name, text in {**describe_comparison(compared), **aucs, "report": output_dir / "report.html"}.items():
         logger.info("%s: %s", name, text)
-    for level, report in found["levels"].items():
-        logger.info("AUC per %s: %s", level, _interval(report["metrics"]["auc"]["overall"]))
-    logger.info("the report is %s", output_dir / "report.html")
+
+
+def _notes(evaluation: ExamEvaluation) -> list[str]:
+    """What a reader must know to judge the figures."""
+    notes = [
+        "A breast is positive if any lesion in it is; a patient's probability is the highest of the breasts.",
+        f"The epoch and the scaling were chosen on validation patients; evaluated: {evaluation.name}.",
+    ]
+    if evaluation.name == "validation":
+        notes.append("There is no test split: these figures are of the patients that chose the epoch, and optimistic.")
+    return notes
 
 
 def evaluate_exams(evaluation: ExamEvaluation, task: Task, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def run_exam_inference(
         output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
         model: judges them.
         intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.examinations.find_views`; None is half of the training views.
+        smallest_view: see :func:`miram.inference.examinations.find_views`; None is two tiles, or half of the prepared
+            training views if that is less.
         num_pictures: the largest number of pictures; None draws every view.
         workers: see :func:`miram.inference.inputs.find_images`.
         time_limit: see :func:`miram.inference.inputs.find_images`.
@@ -55,7 +56,8 @@ def run_exam_inference(
     """
     output, prepared = Path(output_dir), model.prepared
     intensity = intensity or prepared.get("intensity", "stored")
-    smallest = prepared.get("crop_size", 0) // 2 if smallest_view is None else smallest_view
+    two_tiles = 2 * max(model.encoder.field_of_view)
+    smallest = min(two_tiles, prepared.get("crop_size", two_tiles) // 2) if smallest_view is None else smallest_view
     inputs = find_views(source, smallest, intensity, workers, time_limit)
     views = describe_views(inputs, model.encoder, prepared, intensity)
     breasts, names = result_tables(model, views, inputs.names)
