@@ -36,9 +36,10 @@ def main() -> None:
     parser.add_argument("--output_dir", required=True, help="output folder, new or from an earlier run of this script")
     parser.add_argument(
         "--crops",
-        choices=["lesion", "tissue", "both"],
+        choices=["lesion", "tissue", "both", "whole"],
         default="lesion",
-        help="crops of lesions (default; best for pretraining according to the paper), of random tissue, or both",
+        help="crops of lesions (default; best for pretraining according to the paper), of random tissue, or both; or "
+        "whole mammograms, downsampled to --crop_size, for configs/exam.yaml",
     )
     parser.add_argument("--crop_size", type=int, default=512, help="side of a crop in pixels (default 512)")
     parser.add_argument(

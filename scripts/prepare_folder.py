@@ -132,7 +132,7 @@ def describe(summary: Summary, crops: str) -> str:
         lines.append(f"{summary.dark} images are darker than a quarter of the range: try --intensity percentiles")
     if summary.rows_without_image:
         lines.append(f"{summary.rows_without_image} of {summary.rows} rows of the table name no image")
-    unit = "boxes" if summary.kinds.get("lesion") else "images"
+    unit = "boxes" if summary.boxes else "images"
     lines += [describe_labels(name, column, unit) for name, column in summary.labels.items()]
     lines += [f"warning: {remark}" for remark in summary.remarks]
     lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
@@ -168,7 +168,9 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
     task = next(iter(summary.tasks), None)
     folder = shell_path(summary.output_dir)
     steps = [("training", "pretrain", "")]
-    if task is not None and crops != "tissue":
+    if task is not None and crops == "whole" and summary.boxes:
+        steps.append(("training", "exam", f" --task {shlex.quote(task)}"))
+    elif task is not None and crops != "tissue":
         steps.append(("training", "finetune", f" --task {shlex.quote(task)}"))
         if summary.patients["test"]:
             steps.append(("evaluating", "evaluate", f" --task {shlex.quote(task)}"))

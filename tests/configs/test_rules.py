@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap")
+WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap", "exam", "exam_inference")
 OF_FINETUNING = ("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
 OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does

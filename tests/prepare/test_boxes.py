@@ -142,6 +142,19 @@ def test_a_changed_table_cuts_only_the_images_whose_boxes_changed(folder: Path) 
     assert prepare(folder, relabelled).reused == 4
 
 
+def test_a_whole_image_says_what_its_lesions_are(folder: Path) -> None:
+    rows = ROWS.replace("mass;calcification", "calcification")
+    summary = prepare(folder, rows, CropSettings(crops="whole", crop_size=80))
+    found = {item["source"]: item["lesions"] for item in all_items(summary.output_dir)}
+    assert found == {
+        "a.png": [{"lesion": "1", "finding": "mass"}, {"lesion": "2", "finding": "calcification"}],
+        "b.png": [{"lesion": "1", "finding": "calcification"}],
+        "c.png": [],  # a row without a box: no lesion
+        "d.png": None,  # not in the table
+    }
+    assert summary.labels["finding"].classes == {"calcification": 2, "mass": 1}
+
+
 def test_other_kinds_of_crops(folder: Path) -> None:
     settings = CropSettings(crops="whole", crop_size=80)
     output = prepare(folder, settings=settings, overwrite=True).output_dir

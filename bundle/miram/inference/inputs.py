@@ -174,8 +174,9 @@ def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims:
         size = " x ".join(map(str, pixels.shape))
         raise InputError(
             f"{path} has {size} pixels, more than largest_crop={largest_crop}: it looks like a whole mammogram, but "
-            "this model classifies crops of lesions. Crop the lesion, or compute a risk map of the whole mammogram. If "
-            "it is a crop, raise --largest_crop"
+            "this model classifies crops of lesions. Crop the lesion, compute a risk map of the whole mammogram "
+            "(riskmap.yaml), or judge whole views and breasts (exam_inference.yaml). If it is a crop, raise "
+            "--largest_crop"
         )
 
 

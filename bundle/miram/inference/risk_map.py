@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.inferers import Inferer
+from monai.transforms import Compose, ScaleIntensityRange
 from monai.utils import convert_to_tensor
 from scipy import ndimage
 from torch.nn import functional
@@ -17,10 +18,12 @@ from torch.nn import functional
 from miram.data.tasks import Task
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
+from miram.inference.classifying import TrainedClassifier
 from miram.inference.mammograms import NO_BREAST, whole_breast
 from miram.inference.windows import Region, WindowAxis, highest_regions
 from miram.losses.reconstruction import downsample
 from miram.progress import progress_bar
+from miram.readers.formats import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +171,36 @@ class ClassProbability:
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) -> (B,)."""
         return self.calibration.probabilities(logits, self.task)[:, self.column]
+
+
+def largest_risks(
+    trained: TrainedClassifier, paths: Sequence[str], overlap: float = 0.5, batch_size: int = 16
+) -> dict[str, float]:
+    """
+    The largest value of each view's risk map, for the positive class of a binary task.
+
+    Args:
+        trained: a classifier of crops.
+        paths: of prepared views, with the pixels of the training crops.
+        overlap: see :class:`RiskMapInferer`.
+        batch_size: windows at once.
+    """
+    limits = {name: trained.preprocessing[name] for name in ("a_min", "a_max", "b_min", "b_max")}
+    inferer = RiskMapInferer(
+        trained.preprocessing["field_of_view"],
+        overlap,
+        batch_size,
+        Compose([ScaleIntensityRange(**limits), ToNetworkSize(trained.preprocessing["image_size"])]),
+        ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
+        progress=False,
+    )
+    found = {}
+    with torch.no_grad(), progress_bar(len(paths), "risk maps", unit="views") as bar:
+        for path in paths:
+            pixels = torch.from_numpy(read_image(path).pixels.astype(np.float32))[None, None]
+            found[path] = float(inferer(pixels, trained.network).max())
+            bar.update()
+    return found
 
 
 def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None = None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from miram.errors import InputError
 from miram.prepare.crop_settings import CropSettings
 from miram.prepare.regions import Region
-from miram.transforms.crops import breast_mask, crop_at, cut_lesion, resize_crop, tissue_centers
+from miram.transforms.crops import breast_mask, crop_at, cut_lesion, fit_crop, tissue_centers
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,9 @@ def cut(
         centers = tissue_centers(breast_mask(pixels), settings.windows, size, rng, settings.min_tissue, avoid)
         return [Window(crop_at(pixels, center, size), "tissue") for center in centers]
     zoom = min(1.0, size / max(pixels.shape))
-    mask = None if lesions is None else np.where(_fit(lesions * np.uint16(65535), size) > 32767, 65535, 0)
+    mask = None if lesions is None else np.where(fit_crop(lesions * np.uint16(65535), size) > 32767, 65535, 0)
     kind = "whole" if whole else "tissue"
-    return [Window(_fit(pixels, size), kind, None if mask is None else mask.astype(np.uint16), zoom)]
-
-
-def _fit(pixels: np.ndarray, size: int) -> np.ndarray:
-    """A whole image, reduced if it is larger than a crop, and padded."""
-    scale = size / max(pixels.shape)
-    if scale < 1:
-        pixels = resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
-    return crop_at(pixels, [length / 2 for length in pixels.shape], size)
+    return [Window(fit_crop(pixels, size), kind, None if mask is None else mask.astype(np.uint16), zoom)]
 
 
 def _remark(count: int, pixels: np.ndarray, settings: CropSettings, has_lesions: bool) -> str:

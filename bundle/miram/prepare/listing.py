@@ -57,7 +57,8 @@ def list_items(records: Sequence[Record], patients: Mapping[str, str], labels: L
     """
     An item per crop: what the header says, then what the table says, which may correct it.
 
-    The labels of a table of boxes are a lesion's: crops of tissue, and whole images, do not have them.
+    The labels of a table of boxes are a lesion's: crops of tissue do not have them, and a whole image has a list of its
+    lesions under `lesions`, empty if it shows none, None if the table does not name it.
     """
     if not labels.lesions:
         return [item for record in records for item in _image_items(record, patients[record.source], labels)]
@@ -89,8 +90,28 @@ def _boxed_items(record: Record, patient: str, labels: Labels, unnamed: Counter[
             unnamed[patient] += row.lesion is None
             item["lesion"] = f"{patient}/{row.lesion or f'box_{unnamed[patient]}'}"
             item |= {key: row.labels.get(key) for key in labels.columns}
+        if crop.kind == "whole":
+            item["lesions"] = _lesions(rows, labels.columns) if record.source in labels.lesions else None
         items.append(item)
     return items
+
+
+def _lesions(rows: Sequence[LesionRow], columns: Sequence[str]) -> list[Item]:
+    """The labels of the lesions of a whole image; a row without a box counts if it has a label."""
+    named = [{"lesion": row.row.lesion, **{key: row.row.labels.get(key) for key in columns}} for row in rows]
+    return [one for one, row in zip(named, rows, strict=True) if row.box or any(one[key] for key in columns)]
+
+
+def labelled_units(items: Sequence[Item], boxed: bool) -> list[Item]:
+    """What a table's labels belong to: images, or with a table of boxes lesions, each with an "image" of its own."""
+    if not boxed:
+        return list(items)
+    lesions = [
+        {**lesion, "image": f"{item['image']}#{number}"}
+        for item in items
+        for number, lesion in enumerate(item.get("lesions") or [])
+    ]
+    return [item for item in items if item["crop"] == "lesion"] + lesions
 
 
 def _by_breast(items: list[Item]) -> list[Item]:
@@ -156,7 +177,7 @@ def label_columns(items: Sequence[Item], labels: Labels) -> dict[str, LabelColum
         labels: what the table says.
     """
     unit = "image" if labels.lesions else "source"
-    units = {item[unit]: item for item in items if not labels.lesions or item["crop"] == "lesion"}.values()
+    units = {item[unit]: item for item in labelled_units(items, bool(labels.lesions))}.values()
     return {column: _column([item.get(column) for item in units]) for column in labels.columns}
 
 

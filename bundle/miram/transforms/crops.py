@@ -61,6 +61,14 @@ def cut_lesion(
     return crop, np.where(crop_mask > 32767, 65535, 0).astype(np.uint16), crop_size / side
 
 
+def fit_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """A whole image (H, W) or (H, W, D) as a crop of `size` along each axis: downsampled if larger, then padded."""
+    scale = size / max(image.shape)
+    if scale < 1:
+        image = resize_crop(image, [max(1, round(length * scale)) for length in image.shape])
+    return crop_at(image, [length / 2 for length in image.shape], size)
+
+
 def scaled_size(size: Sequence[int], scale: float) -> list[int]:
     """A size in pixels times a scale, rounded along each axis."""
     return [round(length * scale) for length in size]

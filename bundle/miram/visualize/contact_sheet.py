@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def plot_contact_sheet(
     cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
     """
-    Draw cases in rows: each image, and below it the same image with its heat map.
+    Draw cases in rows: each image, and below it the same image with its heat map, if any case has one.
 
     Args:
         cases: in reading order, at least one.
@@ -49,19 +50,23 @@ def plot_contact_sheet(
     """
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)
+    per_case = 2 if any(case.heat is not None for case in cases) else 1
     width = 2.3
-    size = (width * max(columns, 2.5), (2 * width + 0.5) * rows + 0.8)
+    size = (width * max(columns, 2.5), (per_case * width + 0.5) * rows + 0.8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
     figure.supxlabel(note, fontsize="small")
-    axes = figure.subplots(2 * rows, columns, squeeze=False)
+    axes = figure.subplots(per_case * rows, columns, squeeze=False)
     for axis in axes.ravel():
         axis.set_axis_off()
     for index, case in enumerate(cases):
         row, column = divmod(index, columns)
-        _draw_image(axes[2 * row][column], case)
-        _draw_overlay(axes[2 * row + 1][column], case)
-        axes[2 * row + 1][column].set_title(case.caption, fontsize="xx-small", color="dimgray")
+        _draw_image(axes[per_case * row][column], case)
+        if per_case == 1:
+            axes[row][column].set_title(f"{case.title}\n{fill(case.caption, 32)}", fontsize="xx-small")
+        else:
+            _draw_overlay(axes[2 * row + 1][column], case)
+            axes[2 * row + 1][column].set_title(case.caption, fontsize="xx-small", color="dimgray")
     save_figure(figure, path, dpi=120)
 
 

@@ -223,16 +223,23 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
         )
 
 
+def pretrained_field_of_view(pretrained: Pretrained) -> list[int] | None:
+    """The pixels of a crop that an image showed in pretraining; None if the weights do not say."""
+    facts = pretrained.provenance
+    told = facts.get("field_of_view", facts.get("label_size"))  # the earlier name
+    if told or not facts.get("scales"):
+        return list(told) if told else None
+    return [round(n * max(1, *facts["scales"], 1)) for n in pretrained.encoder["img_size"]]
+
+
 def compare_field_of_view(
     pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
 ) -> None:
     """Warn if an image covers another part of a crop than in pretraining: its pixels then have another size."""
-    scales = None if pretrained is None else pretrained.provenance.get("scales")
-    if pretrained is None or not scales:
+    seen = None if pretrained is None else pretrained_field_of_view(pretrained)
+    if pretrained is None or seen is None:
         return
     size = pretrained.encoder["img_size"]
-    told = pretrained.provenance.get("field_of_view", pretrained.provenance.get("label_size"))  # the earlier name
-    seen = told or [round(n * max(1, *scales, 1)) for n in size]
     ratios = [[wide / n for wide, n in zip(*pair, strict=True)] for pair in ((seen, size), (field_of_view, image_size))]
     if ratios[0] != ratios[1]:
         logger.warning(

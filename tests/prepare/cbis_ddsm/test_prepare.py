@@ -347,6 +347,21 @@ def test_kinds_of_crops(miniature: Any, crops: str) -> None:
     assert outputs == {name for name in written(miniature) if name.endswith(".png")}
 
 
+def test_a_whole_mammogram_has_all_its_lesions(miniature: Any) -> None:
+    paths = miniature.add(number=1, pathology="BENIGN")
+    miniature.add(number=2, box=(60, 70, 5, 12))  # the same mammogram
+    miniature.add(view="MLO", number=1, pathology="BENIGN")
+    paths["mask"].unlink()  # whole mammograms need no masks
+    summary = miniature.prepare(crops="whole", crop_size=40, validation_fraction=0)
+    found = {item["view"]: item for item in items(miniature)}
+    assert [lesion["pathology"] for lesion in found["CC"]["lesions"]] == ["BENIGN", "MALIGNANT"]
+    assert [lesion["pathology"] for lesion in found["MLO"]["lesions"]] == ["BENIGN"]
+    assert summary.statuses == Counter(crop=3)
+    assert {item["crop"] for item in found.values()} == {"whole"}
+    assert read_png16(miniature.output_dir / found["CC"]["image"]).shape == (40, 40)
+    assert found["CC"]["zoom"] == 40 / 96  # the mammogram has 96 x 80 pixels
+
+
 def test_tissue_crop_is_tissue_without_lesion_labels(miniature: Any) -> None:
     paths = miniature.add()
     for name in ("mask", "crop"):
@@ -469,7 +484,7 @@ def test_repeated_row_is_skipped(miniature: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"crops": "whole"}, "^--crops is 'whole'; give lesion, tissue or both"),
+        ({"crops": "half"}, "^--crops is 'half'; give lesion, tissue, both or whole"),
         ({"crop_size": 8}, "^--crop_size is 8; give 16"),
         ({"mask_tolerance": -0.1}, "^--mask_tolerance is -0.1; give 0"),
         ({"context": 0.5}, "^context is 0.5"),

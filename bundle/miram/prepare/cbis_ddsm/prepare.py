@@ -24,7 +24,7 @@ from miram.prepare.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.crop_settings import CROPS, CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
 from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records
@@ -113,7 +113,7 @@ def prepare_cbis_ddsm(
         dicom_dir: the downloaded DICOM files, in any folder layout.
         csv_dir: the tables, all four or some.
         output_dir: the folder to write: new, or one that this function made with the same settings.
-        crops: "lesion", "tissue" (random breast tissue, unlabelled) or "both".
+        crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
         crop_size: side of the crops in pixels.
         context: a lesion's crop shows at least this many times its bounding box, reduced if that is over `crop_size`.
         crops_per_image: tissue crops of each mammogram.
@@ -164,8 +164,8 @@ def prepare_cbis_ddsm(
 def _settings(
     crops: str, crop_size: int, context: float, crops_per_image: int, mask_tolerance: float, seed: int
 ) -> CropSettings:
-    if crops not in ("lesion", "tissue", "both"):
-        raise InputError(f"--crops is {crops!r}; give lesion, tissue or both")
+    if crops not in CROPS:
+        raise InputError(f"--crops is {crops!r}; give lesion, tissue, both or whole")
     for name, value, least in (("crop_size", crop_size, 16), ("mask_tolerance", mask_tolerance, 0)):
         if value < least:
             raise InputError(f"--{name} is {value}; give {least} or more")
@@ -226,7 +226,9 @@ def _datalist(
     items: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}  # by path: rows share their mammogram's tissue
     for row, one in zip(rows, outcomes, strict=True):
         for item in [one.lesion, *one.tissue] if one.lesion else one.tissue:
-            items["validation" if row.patient in held_out else row.split][item["image"]] = item
+            kept = items["validation" if row.patient in held_out else row.split].setdefault(item["image"], item)
+            if kept is not item and "lesions" in kept:  # another lesion of the same mammogram
+                kept["lesions"] += item["lesions"]
     if held_out and items["training"] and not items["validation"]:
         logger.warning("none of the %d validation patients has a crop: a run cannot validate", len(held_out))
     return {**description, "label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}

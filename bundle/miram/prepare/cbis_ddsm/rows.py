@@ -74,12 +74,13 @@ def _job(
     row, source = rows[0], index.files(rows[0].image_series)[0].path
     lesions = rows if settings.lesions else ()
     masks = (MaskFiles(dicom_dir, source, index.files(*one.lesion_series), mask_tolerance) for one in lesions)
-    stem = f"tissue_{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
+    view = f"{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
     count = 0 if settings.crops == "lesion" else settings.windows
+    tissue = tuple(f"tissue_{view}_{number}" for number in range(1, count + 1))
     return ImageJob(
         source,
         zlib.crc32(row.image_series.encode()),
-        tissue=tuple(f"{stem}_{number}" for number in range(1, count + 1)),
+        tissue=(f"whole_{view}",) if settings.crops == "whole" else tissue,
         regions=tuple(masks),
         lesions=tuple(one.name for one in lesions),
         avoid_lesions=False,
@@ -113,7 +114,7 @@ class Outcome:
         report: its row of `report.csv`.
         kind: for a row without its crop, the reason that many rows share; else "".
         lesion: the item of its lesion's crop, where there is one.
-        tissue: the items of its mammogram's tissue crops, which rows of the same mammogram share.
+        tissue: the items of its mammogram's tissue crops, or of the whole one, which rows of the same mammogram share.
     """
 
     report: ReportRow
@@ -142,7 +143,7 @@ def outcome(row: LesionView, job: ImageJob, result: Record | InputError, labels:
     crops = [crop for crop in record.crops if crop.region in (region, None)] if record else []
     items = [_item(row, crop, labels) | {"hash": record.facts["hash"]} for crop in crops] if record else []
     lesion = next((item for item in items if item["crop"] == "lesion"), None)
-    tissue = [item for item in items if item["crop"] == "tissue"]
+    tissue = [item for item in items if item["crop"] != "lesion"]
     failed = not tissue if region is None else lesion is None
     report = ReportRow(
         row.source,
@@ -172,10 +173,12 @@ def _item(row: LesionView, crop: Crop, labels: Mapping[str, Any]) -> Item:
     The item of a crop.
 
     Of a lesion's, `labels` are the lesion's, and `view_labels` this view's own, which may differ. A tissue crop may
-    show a lesion, a part of one or none, so it has no label of one.
+    show a lesion, a part of one or none, so it has no label of one. A whole mammogram lists its lesions.
     """
     paths = {"image": crop.image, "mask": crop.mask, "crop": crop.kind}
     about = {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}
+    if crop.kind == "whole":
+        return {**paths, **about, "lesion": None, "lesions": [{"lesion": row.lesion, **labels}], "zoom": crop.zoom}
     if crop.region is None:
         return {**paths, **about, "lesion": None, "zoom": crop.zoom}
     return {

@@ -1,0 +1,125 @@
+"""Whole views of a prepared folder as breasts: which views belong together, and what their lesions say of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from miram.data.datalist import FILE_NAME, Item, read_prepared
+from miram.data.tasks import Task, read_task, targets
+from miram.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Breast:
+    """
+    The views of one breast in one examination.
+
+    Args:
+        name: of the breast: patient, examination if there are several, and side.
+        patient: whose breast it is.
+        views: their items.
+        view_labels: (V,) 1, 0 or NaN: whether a lesion of the positive class is in the view.
+    """
+
+    name: str
+    patient: str
+    views: tuple[Item, ...]
+    view_labels: np.ndarray
+
+    @property
+    def label(self) -> float:
+        """1 if any view is positive, otherwise NaN if any is unknown, otherwise 0."""
+        if (self.view_labels == 1).any():
+            return 1.0
+        return float("nan") if np.isnan(self.view_labels).any() else 0.0
+
+
+def group_breasts(items: Sequence[Item], task: Task) -> list[Breast]:
+    """
+    Join the views of each breast: those of one patient, `study` if the items have it, and `laterality`.
+
+    A view of unknown side is a breast by itself, which is logged.
+
+    Args:
+        items: whole views of a data list.
+        task: a binary task.
+
+    Returns:
+        in the order of their first views.
+    """
+    labels = view_labels(items, task)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(_breast_of(item), []).append(place)
+    alone = sum(not item.get("laterality") for item in items)
+    if alone:
+        logger.warning("%d of %d views have no laterality: each counts as a breast by itself", alone, len(items))
+    return [
+        Breast("/".join(key), key[0], tuple(items[place] for place in places), labels[places])
+        for key, places in groups.items()
+    ]
+
+
+def view_labels(items: Sequence[Item], task: Task) -> np.ndarray:
+    """
+    Whether each view shows a lesion of the task's positive class.
+
+    Args:
+        items: each with the task's own key, or with `lesions`, a list of lesions that have it (None is unknown).
+        task: a binary task.
+
+    Returns:
+        (N,) 1, 0 or NaN. A view without lesions is negative; one of whose lesions some are unknown and none positive is
+        unknown.
+    """
+    return np.array([_view_label(item, task) for item in items])
+
+
+def check_views(dataset_dir: str | os.PathLike[str], task: str) -> Task:
+    """
+    Check that a prepared folder holds whole views and has a binary task.
+
+    Returns:
+        the task.
+
+    Raises:
+        InputError: if it holds crops, or lacks the task, or the task has other than two classes.
+    """
+    crops = read_prepared(dataset_dir).get("crops")
+    if crops != "whole":
+        raise InputError(
+            f"{Path(dataset_dir) / FILE_NAME} holds {f'crops ({crops})' if crops else 'images of unknown kind'}, but "
+            "exam.yaml takes whole views: prepare them with --crops whole (docs/exam.md), or classify crops of lesions "
+            "with finetune.yaml"
+        )
+    found = read_task(dataset_dir, task)
+    if found.type != "binary":
+        raise InputError(
+            f"the task {task!r} is {found.type} ({', '.join(found.classes)}); exam.yaml takes a task of two classes"
+        )
+    return found
+
+
+def _breast_of(item: Mapping[str, object]) -> tuple[str, ...]:
+    side = item.get("laterality") or Path(str(item["image"])).stem
+    return tuple(str(part) for part in (item["patient"], item.get("study"), side) if part)
+
+
+def _view_label(item: Item, task: Task) -> float:
+    if task.key in item:
+        return float(targets([item], task)[0, 0])
+    lesions = item.get("lesions")
+    if lesions is None:
+        return float("nan")
+    found = targets([{"image": item["image"], task.key: lesion.get(task.key)} for lesion in lesions], task)[:, 0]
+    if (found == 1).any():
+        return 1.0
+    return float("nan") if np.isnan(found).any() else 0.0

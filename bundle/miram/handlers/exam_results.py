@@ -1,0 +1,151 @@
+"""A user's examinations: a row per breast, a row per view, and a picture per view."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miram.engines.exam import exam_attention, score_exams
+from miram.files import as_text, write_json, write_text
+from miram.inference.examinations import View, as_prepared, describe_views, find_views, join_views
+from miram.inference.exams import ExamModel, breast_table, view_table
+from miram.inference.inputs import output_names
+from miram.progress import progress_bar
+from miram.provenance.versions import provenance
+from miram.readers.formats import read_image
+from miram.visualize.contact_sheet import Case, plot_case
+from miram.visualize.html_report import INTENDED_USE
+
+logger = logging.getLogger(__name__)
+
+NOTE = "Colour: the attention of the model, comparable only within a picture. It is not a probability."
+
+
+def run_exam_inference(
+    source: str | os.PathLike[str] | None,
+    output_dir: str | os.PathLike[str],
+    model: ExamModel,
+    intensity: str | None = None,
+    smallest_view: int | None = None,
+    num_pictures: int | None = None,
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> None:
+    """
+    Judge the views, breasts and examinations of a folder.
+
+    Args:
+        source: a file, or a folder with its subfolders.
+        output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
+        model: judges them.
+        intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
+        smallest_view: see :func:`miram.inference.examinations.find_views`; None is two tiles, or half of the prepared
+            training views if that is less.
+        num_pictures: the largest number of pictures; None draws every view.
+        workers: see :func:`miram.inference.inputs.find_images`.
+        time_limit: see :func:`miram.inference.inputs.find_images`.
+
+    Raises:
+        InputError: if no image can be judged.
+    """
+    output, prepared = Path(output_dir), model.prepared
+    intensity = intensity or prepared.get("intensity", "stored")
+    two_tiles = 2 * max(model.encoder.field_of_view)
+    smallest = min(two_tiles, prepared.get("crop_size", two_tiles) // 2) if smallest_view is None else smallest_view
+    inputs = find_views(source, smallest, intensity, workers, time_limit)
+    views = describe_views(inputs, model.encoder, prepared, intensity)
+    breasts, names = result_tables(model, views, inputs.names)
+    problems = pd.DataFrame(
+        [{"image": name, "problem": problem} for name, problem in inputs.problems.items()], columns=["image", "problem"]
+    )
+    names = pd.concat([names.assign(problem=None), problems], ignore_index=True)
+    write_text(output / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
+    write_text(output / "views.csv", names.to_csv(index=False, float_format="%.6g"))
+    write_json(output / "exams.json", _facts(model, breasts, names))
+    _draw(output, model, views, inputs.names, names, intensity, num_pictures)
+    for row in breasts.to_dict("records"):
+        logger.info("%s %s: %.3f (%s)", row["patient"], row["laterality"], row[_column(model)], row["view_names"])
+    logger.info(
+        "%d views of %d breasts judged, %d files skipped: %s. %s",
+        len(views),
+        len(breasts),
+        len(inputs.problems),
+        output / "breasts.csv",
+        INTENDED_USE,
+    )
+
+
+def result_tables(model: ExamModel, views: Sequence[View], names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    The rows per breast and per view.
+
+    Args:
+        model: judges them.
+        views: of the user.
+        names: of their files.
+
+    Returns:
+        breasts (`patient`, `examination`, `laterality`, `views`, `view_names`, `prob_<class>`, `called`,
+        `prob_<class>_examination`: the highest of its breasts, `images`), and views in the order given.
+    """
+    breasts = join_views(views, model.task)
+    scores = score_exams(model.network, breasts, {view.path: view.features for view in views})
+    named = {view.path: as_text(name) for view, name in zip(views, names, strict=True)}
+    column, task = _column(model), model.task
+    rows = breast_table(breasts, scores, model.scaling, task).assign(
+        examination=[breast.views[0]["study"] for breast in breasts],
+        view_names=[";".join(str(item["view"] or "unknown") for item in breast.views) for breast in breasts],
+        images=[";".join(named[item["image"]] for item in breast.views) for breast in breasts],
+    )
+    exam = rows["patient"] + "/" + rows["examination"].fillna("")
+    rows[f"{column}_examination"] = rows.groupby(exam)[column].transform("max")
+    rows["called"] = np.where(rows[column] >= model.thresholds["breast"], task.classes[1], task.classes[0])
+    shown = ["patient", "examination", "laterality", "views", "view_names", column, "called"]
+    table = view_table(breasts, scores, model.scaling, task)
+    table["image"] = [named[item["image"]] for breast in breasts for item in breast.views]
+    table["laterality"] = [item["laterality"] for breast in breasts for item in breast.views]
+    table = table.set_index("image").loc[list(named.values())].reset_index()
+    return rows[[*shown, f"{column}_examination", "images"]], table[["image", "patient", "laterality", "view", column]]
+
+
+def _draw(
+    output: Path,
+    model: ExamModel,
+    views: Sequence[View],
+    sources: Sequence[str],
+    table: pd.DataFrame,
+    intensity: str,
+    most: int | None,
+) -> None:
+    """A picture of each view; their pixels are read again, one at a time."""
+    names = output_names(sources)
+    with progress_bar(len(views[:most]), "pictures", unit="views") as bar:
+        for view, source, name, row in zip(views[:most], sources, names, table.to_dict("records"), strict=False):
+            pixels = as_prepared(read_image(view.path, intensity=intensity).pixels, model.prepared)
+            heat = view.tiles.map(exam_attention(model.network, view.features).numpy())
+            side = " ".join(part for part in (view.laterality, view.view) if part) or "side unknown"
+            title = f"{side}: probability of {model.task.scored[0].lower()} in this view {row[_column(model)]:.2f}"
+            plot_case(Case(pixels, heat, title, as_text(source)), output / f"{name}.png", f"{NOTE}\n{INTENDED_USE}")
+            bar.update()
+
+
+def _facts(model: ExamModel, breasts: pd.DataFrame, views: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "intended_use": INTENDED_USE,
+        "task": {"name": model.task.name, "classes": list(model.task.classes)},
+        "model": {"sha256": model.sha256, **model.provenance},
+        "thresholds": dict(model.thresholds),
+        "breasts": breasts.astype(object).where(breasts.notna(), None).to_dict("records"),
+        "views": views.astype(object).where(views.notna(), None).to_dict("records"),
+        "provenance": provenance(),
+    }
+
+
+def _column(model: ExamModel) -> str:
+    return f"prob_{model.task.scored[0]}"

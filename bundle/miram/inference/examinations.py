@@ -1,0 +1,190 @@
+"""A user's views: found, described by the encoder one at a time, and joined into breasts and examinations."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from miram.data.examinations import Breast, group_breasts
+from miram.data.tasks import Task
+from miram.errors import InputError
+from miram.inference.inputs import Inputs, find_images, reduce_to
+from miram.inference.mammograms import check_mammogram
+from miram.inference.tiles import TileEncoder, Tiles
+from miram.progress import progress_bar
+from miram.readers.formats import read_image, without_suffix
+
+SIDES = {"L": "LEFT", "LEFT": "LEFT", "R": "RIGHT", "RIGHT": "RIGHT"}
+VIEWS = ("CC", "MLO", "ML", "LM", "XCCL", "XCCM")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    A view of a user.
+
+    Args:
+        path: of its file.
+        patient: a number, or what its file name says; nothing of a DICOM header.
+        study: a number, None if unknown.
+        laterality: "LEFT", "RIGHT" or None.
+        view: "CC", "MLO" or another, or None.
+        features: (N, F) of its tiles, float16.
+        tiles: where they are.
+    """
+
+    path: str
+    patient: str
+    study: str | None
+    laterality: str | None
+    view: str | None
+    features: torch.Tensor
+    tiles: Tiles
+
+
+def find_views(
+    source: str | os.PathLike[str] | None,
+    smallest_view: int,
+    intensity: str = "stored",
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> Inputs:
+    """
+    Find the views in a file or a folder with its subfolders, and read each once to check that it can be judged.
+
+    Args:
+        source: the file or folder.
+        smallest_view: pixels along the longest side below which an image is taken for a crop.
+        intensity: see :func:`miram.readers.formats.read_image`.
+        workers: see :func:`miram.inference.inputs.find_images`.
+        time_limit: see :func:`miram.inference.inputs.find_images`.
+
+    Raises:
+        InputError: if nothing was given or found, or no image can be judged.
+    """
+    return find_images(source, functools.partial(check_view, smallest=smallest_view), intensity, workers, time_limit)
+
+
+def check_view(path: str | os.PathLike[str], pixels: np.ndarray, smallest: int) -> None:
+    """
+    Check that an image can be judged as a whole view.
+
+    Raises:
+        InputError: if it is a volume, is constant, shows no breast, or is as small as a crop.
+    """
+    check_mammogram(path, pixels)
+    if max(pixels.shape) < smallest:
+        size = " x ".join(map(str, pixels.shape))
+        raise InputError(
+            f"{path} has {size} pixels, less than smallest_view={smallest}: it looks like a crop, but this model "
+            "judges whole views. Classify crops of lesions with inference.yaml. If it is a whole view, lower "
+            "--smallest_view"
+        )
+
+
+def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[View]:
+    """
+    Read views one at a time, as the training views were prepared, and compute the features of their tiles.
+
+    Args:
+        inputs: made by :func:`find_views`.
+        encoder: describes the tiles.
+        prepared: how the training views were prepared: larger ones are downsampled to "crop_size".
+        intensity: see :func:`miram.readers.formats.read_image`.
+    """
+    patients, studies, views = Numbers("patient"), Numbers("study"), []
+    with progress_bar(len(inputs.items), "features", unit="views") as bar:
+        for item, name in zip(inputs.items, inputs.names, strict=True):
+            image = read_image(item["image"], intensity=intensity)
+            for remark in image.remarks:
+                logger.warning("%s: %s", name, remark)
+            pixels = as_prepared(image.pixels, prepared)
+            tiles = encoder.tiles(pixels)
+            features = torch.from_numpy(encoder.features(pixels, tiles))
+            said = said_by_name(name)
+            patient = patients.of(image.patient or image.study) or said["patient"]
+            side, view = image.laterality or said["laterality"], image.view or said["view"]
+            views.append(View(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
+            bar.update()
+    return views
+
+
+def as_prepared(pixels: np.ndarray, prepared: Mapping[str, Any]) -> np.ndarray:
+    """A view (H, W) as large as in training: a larger one is downsampled, its proportions kept."""
+    size = prepared.get("crop_size")
+    return reduce_to(pixels, [size, size]) if size else pixels
+
+
+def join_views(views: Sequence[View], task: Task) -> list[Breast]:
+    """The views of each patient, study and side, of unknown label."""
+    items = [
+        {
+            "image": view.path,
+            "patient": view.patient,
+            "study": view.study,
+            "laterality": view.laterality,
+            "view": view.view,
+            task.key: None,
+        }
+        for view in views
+    ]
+    return group_breasts(items, task)
+
+
+class Numbers:
+    """
+    Names that tell nothing of what they stand for: numbered in the order of first use.
+
+    Args:
+        kind: the first part of a name.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.given: dict[str, str] = {}
+
+    def of(self, identity: str | None) -> str | None:
+        """The name of an identity; None for None."""
+        if identity is None:
+            return None
+        return self.given.setdefault(identity, f"{self.kind}_{len(self.given) + 1:04d}")
+
+
+def said_by_name(name: str) -> dict[str, str | None]:
+    """
+    What a file's name says, for files without a DICOM header: `anna_L_CC.png`, `12/right_mlo.png`, `12_LMLO.png`.
+
+    Returns:
+        "laterality" and "view", None where it does not say; "patient", what is left of the name, or of the folder's.
+    """
+    path = without_suffix(name)
+    side, view, rest = None, None, []
+    for part in re.split(r"[^A-Za-z0-9]+", path.name):
+        word = part.upper()
+        joined = re.fullmatch(f"([LR])({'|'.join(VIEWS)})", word)
+        if joined:
+            side, view = side or SIDES[joined[1]], view or joined[2]
+        elif word in SIDES and side is None:
+            side = SIDES[word]
+        elif word in VIEWS and view is None:
+            view = word
+        else:
+            rest.append(part)
+    folder = path.parent.as_posix()
+    parts = ([] if folder == "." else [folder]) + (["_".join(rest)] if side and any(rest) else [])
+    return {
+        "laterality": side,
+        "view": view,
+        "patient": "/".join(parts) or (Path(name).stem if not side else "unnamed"),
+    }

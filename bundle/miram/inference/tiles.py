@@ -1,0 +1,212 @@
+"""A whole view as tiles inside the breast, and the features of a frozen encoder for each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from miram.errors import InputError
+from miram.inference.mammograms import NO_BREAST, whole_breast
+from miram.inference.risk_map import ToNetworkSize
+from miram.inference.windows import WindowAxis
+from miram.networks.classifier import ViTClassifier
+from miram.weights.pretrained import (
+    encoder_arguments,
+    pretrained_classifier,
+    pretrained_field_of_view,
+    read_pretrained,
+)
+
+logger = logging.getLogger(__name__)
+
+TilePool = Literal["token", "mean", "both"]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """
+    Windows of a view that show the breast.
+
+    Args:
+        rows: the windows along the rows' axis.
+        columns: the windows along the columns' axis.
+        places: (N, 2) indices into both axes.
+    """
+
+    rows: WindowAxis
+    columns: WindowAxis
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, size: Sequence[int], overlap: float) -> Tiles:
+        """
+        The windows of which some pixel of the breast is nearer to the centre than to that of any other window.
+
+        Args:
+            pixels: (H, W), high = bright.
+            size: of a window, in pixels.
+            overlap: smallest share of a window that the next one also covers.
+
+        Raises:
+            InputError: if no breast is found.
+        """
+        breast = whole_breast(pixels)
+        if not breast.any():
+            raise InputError(NO_BREAST)
+        strides = [max(1, round(length * (1 - overlap))) for length in size]
+        rows, columns = (WindowAxis.of(*sizes) for sizes in zip(breast.shape, size, strides, strict=True))
+        return cls(rows, columns, np.argwhere(rows.largest_nearest(columns.largest_nearest(breast.T).T)))
+
+    def batches(self, pixels: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+        """The windows (B, 1, h, w) of a view (H, W) in float32, at most `batch_size` at once."""
+        image = functional.pad(
+            torch.from_numpy(pixels.astype(np.float32))[None], (*self.columns.padding, *self.rows.padding)
+        )
+        for start in range(0, len(self.places), batch_size):
+            chosen = self.places[start : start + batch_size]
+            yield torch.stack([image[:, self.rows.window(row), self.columns.window(column)] for row, column in chosen])
+
+    def map(self, values: np.ndarray) -> np.ndarray:
+        """Values (N,) at the windows' centres, linearly interpolated to every pixel: (H, W); 0 where no window is."""
+        grid = np.zeros((len(self.rows.starts), len(self.columns.starts)), np.float32)
+        grid[tuple(self.places.T)] = values
+        return np.asarray(self.rows.interpolation() @ grid @ self.columns.interpolation().T)
+
+
+class TileEncoder:
+    """
+    A frozen encoder that describes each tile of a view.
+
+    Args:
+        network: holds the encoder; its head is not used.
+        preprocessing: "a_min" and "a_max", stored values, become "b_min" and "b_max".
+        field_of_view: size of a tile, in pixels of the view.
+        overlap: smallest share of a tile that the next one also covers.
+        pool: a tile's features: the class "token", the "mean" of the patches, or "both".
+        batch_size: tiles at once; memory grows with it.
+        facts: what else decides the features: the digest of the weights.
+
+    Raises:
+        InputError: if the overlap or the pooling is not possible.
+    """
+
+    def __init__(
+        self,
+        network: ViTClassifier,
+        preprocessing: Mapping[str, Any],
+        field_of_view: Sequence[int],
+        overlap: float = 0.5,
+        pool: TilePool = "both",
+        batch_size: int = 64,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not 0 <= overlap < 1:
+            raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.5")
+        if pool not in get_args(TilePool) or (pool != "mean" and network.encoder.cls_token is None):
+            raise InputError(
+                f"pool is {pool!r}; use one of {', '.join(get_args(TilePool))}, or only mean for an encoder without a "
+                "class token"
+            )
+        self.network = network.eval()
+        self.encoder = network.encoder
+        self.preprocessing = {name: float(preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
+        self.field_of_view = [int(length) for length in field_of_view]
+        self.overlap = overlap
+        self.pool = pool
+        self.batch_size = batch_size
+        self.resize = ToNetworkSize(network.encoder.img_size)
+        self.facts = dict(facts or {})
+
+    @property
+    def num_features(self) -> int:
+        """The width of a tile's features."""
+        return self.encoder.hidden_size * (2 if self.pool == "both" else 1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the features of a view, as plain values."""
+        return {
+            "field_of_view": self.field_of_view,
+            "overlap": self.overlap,
+            "pool": self.pool,
+            "preprocessing": self.preprocessing,
+            **self.facts,
+        }
+
+    @property
+    def key(self) -> str:
+        """A digest of the settings, which names the features of one encoder and tiling."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def tiles(self, pixels: np.ndarray) -> Tiles:
+        """The tiles of a view (H, W)."""
+        return Tiles.of(pixels, self.field_of_view, self.overlap)
+
+    @torch.no_grad()
+    def features(self, pixels: np.ndarray, tiles: Tiles) -> np.ndarray:
+        """The features (N, F) of a view's tiles, float16."""
+        device = next(self.encoder.parameters()).device
+        return np.concatenate(
+            [self._pooled(batch.to(device)).half().cpu().numpy() for batch in tiles.batches(pixels, self.batch_size)]
+        )
+
+    def tokens(self, windows: torch.Tensor) -> torch.Tensor:
+        """The encoder's tokens (B, [1 +] N, D) of windows (B, 1, h, w), 0..65535."""
+        limits = self.preprocessing
+        scale = (limits["b_max"] - limits["b_min"]) / (limits["a_max"] - limits["a_min"])
+        return self.encoder(self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"]))
+
+    def _pooled(self, windows: torch.Tensor) -> torch.Tensor:
+        tokens = self.tokens(windows)
+        patches = tokens if self.encoder.cls_token is None else tokens[:, 1:]
+        parts = {"token": [tokens[:, 0]], "mean": [patches.mean(dim=1)]}
+        return torch.cat(parts.get(self.pool) or [*parts["token"], *parts["mean"]], dim=1)
+
+
+def load_tile_encoder(
+    backbone: str | os.PathLike[str],
+    device: torch.device | str,
+    field_of_view: Sequence[int] | None = None,
+    overlap: float = 0.5,
+    pool: TilePool = "both",
+    batch_size: int = 64,
+    num_heads: int | None = None,
+) -> TileEncoder:
+    """
+    Load a pretrained encoder for tiles.
+
+    Args:
+        backbone: the `backbone.pt` of a pretraining run, or public weights (docs/backbone.md).
+        device: to compute on.
+        field_of_view: size of a tile in pixels of the prepared view; None is that of pretraining.
+        overlap: see :class:`TileEncoder`.
+        pool: see :class:`TileEncoder`.
+        batch_size: see :class:`TileEncoder`.
+        num_heads: of public weights that do not contain it.
+
+    Raises:
+        InputError: if the file is missing, damaged or not one of images, or does not say its field of view.
+    """
+    pretrained = read_pretrained(backbone, num_heads)
+    if pretrained is None:
+        raise InputError("give --backbone: the backbone.pt of a pretraining run, or weights of timm or Hugging Face")
+    arguments = encoder_arguments(pretrained, None, {})
+    size = field_of_view or pretrained_field_of_view(pretrained) or arguments["img_size"]
+    if len(size) != 2 or len(arguments["img_size"]) != 2:
+        raise InputError(
+            f"views are 2D, but {backbone} is an encoder of volumes, or field_of_view {size} is not two numbers"
+        )
+    network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
+    limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
+    digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
+    return TileEncoder(network.to(device), limits, size, overlap, pool, batch_size, {"weights": digest})
