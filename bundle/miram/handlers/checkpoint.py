@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,7 @@ from miram.handlers.checkpoint_parts import (
     warn_of_changes,
 )
 from miram.handlers.checkpoint_schedule import Schedule
+from miram.weights.initial import InitialWeights
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class CheckpointHandler:
         each_process: the same, for parts whose state differs between processes.
         evaluator: several processes can stop while it runs.
         provenance: where the run comes from, kept in the file. Other writers share this dictionary: if the run began
-            with another version or config, as its checkpoint says, that is added to it.
+            with another version or config, as its checkpoint says, or from initial weights, that is added to it.
+        initial: called at the start of a run that does not resume; the weights that it starts from, or None.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class CheckpointHandler:
         each_process: Mapping[str, Any] | None = None,
         evaluator: Engine | None = None,
         provenance: dict[str, Any] | None = None,
+        initial: Callable[[], InitialWeights | None] | None = None,
     ) -> None:
         self.path = Path(path)
         self.to_save: dict[str, Any] = {
@@ -97,6 +100,7 @@ class CheckpointHandler:
         self.minutes = minutes
         self.evaluator = evaluator
         self.provenance = {} if provenance is None else provenance
+        self.initial = initial
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
         self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, until the epoch ends
@@ -250,13 +254,14 @@ class CheckpointHandler:
         Continue from the checkpoint.
 
         Raises:
-            InputError: if both the checkpoint and the previous one are damaged, or it is of another network.
+            InputError: if both the checkpoint and the previous one are damaged, or it is of another network; or, at a
+                fresh start, if the initial weights do not fit.
         """
         if is_main_process():
             remove_temporaries(self.path.parent)
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
-            self.generators.part(rank())
+            self._start()
             return
         note = note_of_fresh_start(self.path)
         if not self.resume and (not was_restarted() or note.exists()):
@@ -264,7 +269,7 @@ class CheckpointHandler:
             if is_main_process():
                 note.touch()  # for processes that torchrun restarts before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
-            self.generators.part(rank())
+            self._start()
             return
         content, source = read_checkpoint(self.path)
         if source != self.path:
@@ -284,12 +289,22 @@ class CheckpointHandler:
                 "--output_dir, or --resume False to replace it"
             ) from error
 
+    def _start(self) -> None:
+        """Begin a run at its first epoch."""
+        initial = self.initial() if self.initial is not None else None
+        if initial is not None:
+            network = self.to_save["network"]
+            load_whole_state(network, {**network.state_dict(), **initial.state_dict})
+            self.provenance["initial_weights"] = initial.facts
+        self.generators.part(rank())
+
     def _restore(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
         check_same_network(self.path, self.to_save["network"], content["network"])
         saved = content.get("provenance", {})
         refuse_to_forget(self.path, saved, self.provenance)
         warn_of_changes(self.path, saved, self.provenance)
         self.provenance |= earlier_starts(saved, self.provenance)
+        self.provenance |= {name: saved[name] for name in ("initial_weights",) if name in saved}
         for name, part in self.to_save.items():
             if name != "scaler" or content[name]:  # empty if the run used another precision
                 load_whole_state(part, content[name])
