@@ -21,6 +21,7 @@ from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
 from miram.errors import InputError
 from miram.files import remove_temporaries
+from miram.handlers.checkpoint_branch import AnnealingBranch
 from miram.handlers.checkpoint_files import Replaced, exists, note_of_fresh_start, read_checkpoint, write_checkpoint
 from miram.handlers.checkpoint_parts import (
     Generators,
@@ -66,6 +67,8 @@ class CheckpointHandler:
         provenance: where the run comes from, kept in the file. Other writers share this dictionary: if the run began
             with another version or config, as its checkpoint says, or from initial weights, that is added to it.
         initial: called at the start of a run that does not resume; the weights that it starts from, or None.
+        annealing_start: the epoch after which the schedule anneals; its checkpoint is also kept as before_annealing.pt,
+            from which a longer run goes on.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class CheckpointHandler:
         evaluator: Engine | None = None,
         provenance: dict[str, Any] | None = None,
         initial: Callable[[], InitialWeights | None] | None = None,
+        annealing_start: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.to_save: dict[str, Any] = {
@@ -94,6 +98,7 @@ class CheckpointHandler:
         self.generators = Generators()
         self.each_process: dict[str, Any] = {"generators": self.generators, **(each_process or {})}
         self.schedule = Schedule(scheduler)
+        self.branch = AnnealingBranch(self.path, annealing_start)
         self.step = step
         self.resume = resume
         self.interval = interval
@@ -145,7 +150,7 @@ class CheckpointHandler:
         """Save if this epoch is due, and stop if that was requested and epochs are left."""
         self.concluding, self.request.at_once = None, None
         epoch, last = engine.state.epoch, engine.state.max_epochs
-        if epoch % self.interval == 0 or epoch == last or engine.should_terminate:
+        if epoch % self.interval == 0 or epoch in (last, self.branch.epoch) or engine.should_terminate:
             self.save(engine, epoch)
         if epoch != last and not engine.should_terminate:
             self._look(engine, epoch)
@@ -169,7 +174,7 @@ class CheckpointHandler:
         content["each_process"] = self.agreement.gather(
             {name: part.state_dict() for name, part in self.each_process.items()}
         )
-        content["schedule"] = self.schedule.state_dict()
+        content["schedule"], content["annealing_start"] = self.schedule.state_dict(), self.branch.epoch
         content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
         content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
         return content
@@ -177,6 +182,7 @@ class CheckpointHandler:
     def _write(self, content: Mapping[str, Any]) -> None:
         if is_main_process():
             write_checkpoint(self.path, content, self.replaced)
+            self.branch.keep(content)
         self.replaced = "keep"
         self.saved_at = time.monotonic()
 
@@ -280,7 +286,7 @@ class CheckpointHandler:
         if missing:
             raise InputError(f"{self.path} is not a checkpoint of a run: it lacks {sorted(missing)}")
         try:
-            self._restore(engine, content)
+            self._restore(engine, self.branch.choose(self.path, content))
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
