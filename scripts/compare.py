@@ -22,7 +22,8 @@ from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Setti
 EXPLANATION = """\
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
 pretrained; cnn is a ResNet-18 that is not pretrained either (configs/cnn.yaml; its own values by --cnn_set); floor is a
-logistic regression on brightness, lesion size and a thumbnail. NAME=FILE is a method that starts from weights of your
+logistic regression on brightness, lesion size and a thumbnail; handmade one on 249 features that do not change when the
+image is turned (intensities, bands of frequency, gradients around the centre, local binary patterns). NAME=FILE is a method that starts from weights of your
 own: a backbone.pt, or weights of timm or Hugging Face. Pretraining runs once per method and seed, on the training
 split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it as --variants FILE.
 

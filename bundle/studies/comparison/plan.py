@@ -18,10 +18,11 @@ import miram
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
 from studies.comparison.folds import dataset_dir_of, fold_names
-from studies.comparison.settings import BASELINES, UNTRAINED, Settings
+from studies.comparison.settings import BASELINES, FLOORS, UNTRAINED, Settings
 
 ROOT = Path(miram.__file__).parents[2]
-OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
+OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv"}
+OUTPUTS |= dict.fromkeys(FLOORS, "predictions.csv")
 _SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # scales of the baselines' decoders
 # Ids that decide which images pretraining sees.
 IMAGES_OF_PRETRAINING = ("train#items", "train#test_items", "validate#items", "allow_test_patients")
@@ -36,7 +37,7 @@ class Step:
     One run of one method, with its own output folder.
 
     Args:
-        stage: "pretrain", "finetune", "evaluate" or "floor".
+        stage: "pretrain", "finetune", "evaluate", or the name of a floor.
         method: the method's name.
         seed: seed of training.
         task: what is predicted; None in pretraining.
@@ -45,7 +46,7 @@ class Step:
         overrides: config values that replace those of the files; paths are added when the step runs.
         after: the step whose output it starts from.
         fold: the name of its fold; empty without cross-validation.
-        mode: how the encoder is judged; in pretraining and of the floor always "finetune".
+        mode: how the encoder is judged; in pretraining and of the floors always "finetune".
     """
 
     stage: str
@@ -145,11 +146,11 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
 def _classify(
     settings: Settings, method: str, seed: int, fold: str, task: str, share: float, pretrained: Step | None
 ) -> list[Step]:
-    """Fine-tuning and evaluation; for the floor, one step that does both."""
+    """Fine-tuning and evaluation; for a floor, one step that does both."""
     make = functools.partial(Step, method=method, seed=seed, task=task, label_fraction=share, fold=fold)
-    if method == "floor":
+    if method in FLOORS:
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
-        return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
+        return [make(method, configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
     make = functools.partial(make, mode=settings.mode)
     overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
     overrides |= {**_start(settings, method, seed), **settings.overrides.get("finetune", {})}

@@ -17,7 +17,8 @@ from miram.errors import InputError
 from miram.weights.pretrained import read_pretrained
 
 BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
-UNTRAINED = ("scratch", "cnn", "floor")  # without pretraining
+FLOORS = ("floor", "handmade")  # without a network
+UNTRAINED = ("scratch", "cnn", *FLOORS)  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
 MODES = ("finetune", "linear_probe", "attentive_probe")  # the probes have an overlay with their name
 STAGES = ("pretrain", *BASELINES, "finetune", "cnn", "evaluate")
@@ -44,8 +45,8 @@ class Settings:
     Args:
         dataset_dir: a prepared folder; with a test split, unless there are folds.
         output_dir: where a folder per step, and the table, are written.
-        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights) and
-            floor (classical features).
+        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights), and
+            floor and handmade (classical features).
         tasks: tasks of the data list.
         seeds: every method is trained once per seed; the seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.

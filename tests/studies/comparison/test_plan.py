@@ -16,14 +16,14 @@ def step_of(plan, name):
 
 
 def test_pretraining_runs_once_a_method_and_seed(settings) -> None:
-    plan = make_plan(replace(settings, methods=("miram", "mae", "scratch", "floor")))
+    plan = make_plan(replace(settings, methods=("miram", "mae", "scratch", "floor", "handmade")))
     names = [step.name for step in plan]
     assert len(set(names)) == len(names)
     assert [name for name in names if name.startswith("pretrain")] == [
         f"pretrain/{method}/seed_{seed}" for seed in (0, 1) for method in ("miram", "mae")
     ]
     assert sum(step.stage == "finetune" for step in plan) == 3 * 2 * 2
-    assert sum(step.is_result for step in plan) == 4 * 1 * 2 * 2
+    assert sum(step.is_result for step in plan) == 5 * 1 * 2 * 2
     assert "floor/pathology/fraction_0.5/seed_1" in names
     assert all(names.index(step.after.name) < names.index(step.name) for step in plan if step.after)
 

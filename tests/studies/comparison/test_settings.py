@@ -30,7 +30,10 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, cnn, floor"),
+        (
+            {"methods": ("miram", "dino")},
+            "'dino' is not one of miram, mae, .*floor, handmade",
+        ),
         ({"methods": ("cnn",), "mode": "linear_probe"}, "the cnn has no pretrained features"),
         ({"backbones": {"mae": Path("configs/mae.yaml")}}, "give the backbone another name"),
         ({"backbones": {"../own": Path("configs/mae.yaml")}}, "give the backbone another name"),
