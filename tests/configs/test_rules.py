@@ -13,7 +13,7 @@ import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap")
-OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
+OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "library_encoder", "label_training", "package_train")
 OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
@@ -21,6 +21,8 @@ OWN = {
     "packed": {"shards_at_once"},
     "barlow_twins": {"projection_sizes", "redundancy_weight"},
     "fsdp": {"shard_size"},
+    "cnn": {"architecture", "weights"},
+    "library_encoder": {"library", "encoder_name", "weights", "input_size"},
     "linear_probe": {"strengths", "mirrored"},
     "package_model": {"facts"},
     "package_train": {"facts", "ckpt_dir"},
