@@ -33,7 +33,9 @@ def test_imagenet_weights_give_the_features_of_three_equal_colors(imagenet: Path
     theirs.fc = nn.Identity()
     image = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(network.features(image), theirs.eval()(image.expand(-1, 3, -1, -1)))
+        expected = theirs.eval()(image.expand(-1, 3, -1, -1))
+        # features of up to 100; one sum over colors instead of three products
+        torch.testing.assert_close(network.features(image), expected, atol=1e-2, rtol=1e-3)
     assert not any(parameter.requires_grad for parameter in network.body.parameters())
 
 

@@ -133,8 +133,8 @@ def test_the_cnn_has_its_own_network_and_the_images_of_the_encoders(settings, re
     plan = make_plan(replace(small, overrides={"finetune": {"max_epochs": 7}, "cnn": {"weight_decay": 0.2}}))
     cnn, scratch = (step_of(plan, f"finetune/{name}/pathology/fraction_1/seed_0") for name in ("cnn", "scratch"))
     one, other = effective_config(cnn), effective_config(scratch)
-    changed = {key for key in one if one[key] != other[key]}
-    assert changed == {"network_def", "base_learning_rate", "weight_decay", "output_dir"}
+    changed = {key for key in one if one[key] != other.get(key)}
+    assert changed == {"network_def", "base_learning_rate", "weight_decay", "output_dir", "architecture"}
     judged = effective_config(step_of(plan, "evaluate/cnn/pathology/fraction_1/seed_0"))
     assert judged["classifier"]["_target_"] == "studies.comparison.cnn.load_trained_cnn"
 
