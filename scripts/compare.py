@@ -14,6 +14,7 @@ from miram.metrics.comparison import check_margin
 from miram.provenance import provenance
 from studies.comparison.comparison_page import write_comparison
 from studies.comparison.cost import describe_plan
+from studies.comparison.folds import check_label_fractions
 from studies.comparison.peers import parse_peer
 from studies.comparison.plan import make_plan
 from studies.comparison.results import comparison_table
@@ -62,6 +63,7 @@ def main() -> None:
     settings = _settings(arguments)
     datalist = check_data(settings)
     plan = make_plan(settings)
+    check_label_fractions(settings)
     if arguments.dry_run:
         check_arguments(plan, settings)
         print(describe_plan(plan, settings, arguments.jobs))
