@@ -13,7 +13,10 @@ import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap")
-OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "library_encoder", "label_training", "package_train")
+OF_FINETUNING = (
+    *("cbis_masses_finetune", "linear_probe", "attentive_probe"),
+    *("cnn", "library_encoder", "label_training", "package_train"),
+)
 OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
