@@ -14,6 +14,8 @@ from miram.metrics.comparison import check_margin
 from miram.provenance import provenance
 from studies.comparison.comparison_page import write_comparison
 from studies.comparison.cost import describe_plan
+from studies.comparison.folds import check_label_fractions
+from studies.comparison.peers import parse_peer
 from studies.comparison.plan import make_plan
 from studies.comparison.results import comparison_table
 from studies.comparison.run import check_arguments, run_plan
@@ -21,10 +23,18 @@ from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Setti
 
 EXPLANATION = """\
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
-pretrained; cnn is a ResNet-18 that is not pretrained either (configs/cnn.yaml; its own values by --cnn_set); floor is a
-logistic regression on brightness, lesion size and a thumbnail. NAME=FILE is a method that starts from weights of your
-own: a backbone.pt, or weights of timm or Hugging Face. Pretraining runs once per method and seed, on the training
-split. To add your own way to pretrain, write an overlay of configs/pretrain.yaml and give it as --variants FILE.
+pretrained. Pretraining runs once per method and seed, on the training split. To add your own way to pretrain, write an
+overlay of configs/pretrain.yaml and give it as --variants FILE. NAME=FILE is a method that starts from weights of your
+own: a backbone.pt, or weights of timm or Hugging Face that fit our encoder.
+
+What people would use instead: cnn is a ResNet-18 from random weights (configs/cnn.yaml); cnn:resnet50 another one;
+cnn:resnet50=FILE starts from ImageNet weights of torchvision or timm. timm:NAME=FILE is any encoder of timm with its
+weights, timm:NAME with those of timm's cache; hf:FOLDER or hf:NAME one of Hugging Face in a folder or in its cache:
+ViT, DINOv2, DINOv3 ... (configs/library_encoder.yaml). Values for them alone: --cnn_set, --library_set.
+
+Without a network: floor is a logistic regression on brightness, lesion size and a thumbnail; handmade one on 249
+features that do not change when the image is turned (intensities, bands of frequency, gradients around the centre,
+local binary patterns).
 
 --folds 5 is a cross-validation: a fifth of the training and validation patients is left out, everything is trained on
 the others, pretraining too, and the left out are predicted; five times, so that every patient is predicted once by
@@ -53,6 +63,7 @@ def main() -> None:
     settings = _settings(arguments)
     datalist = check_data(settings)
     plan = make_plan(settings)
+    check_label_fractions(settings)
     if arguments.dry_run:
         check_arguments(plan, settings)
         print(describe_plan(plan, settings, arguments.jobs))
@@ -62,6 +73,9 @@ def main() -> None:
     origin = provenance(seeds=list(settings.seeds), dataset=describe(settings.dataset_dir))
     for path in write_comparison(table, settings, datalist, arguments.level, arguments.margin, origin):
         print(path)
+
+
+WHAT = {"cnn": "the training of CNNs", "library": "the training of encoders of timm and Hugging Face"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         "--methods",
         type=_names,
         default="miram,mae,scratch",
-        help=f"any of {', '.join(METHODS)}, and NAME=FILE for pretrained weights (default %(default)s)",
+        help=f"any of {', '.join(METHODS)}, NAME=FILE for pretrained weights, and cnn:NAME, timm:NAME, hf:NAME, each "
+        "with =FILE or not (default %(default)s)",
     )
     add(
         "--variants",
@@ -108,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
     for stage in STAGES:
-        what = f"{stage}'s pretraining" if stage in BASELINES else "the cnn's training" if stage == "cnn" else stage
+        what = WHAT.get(stage, f"{stage}'s pretraining" if stage in BASELINES else stage)
         add(f"--{stage}_set", nargs="+", default=[], metavar="KEY=VALUE", help=f"config values only for {what}")
     add("--level", default="lesion", choices=("image", "lesion", "patient"), help="counted unit (default %(default)s)")
     add("--margin", type=float, default=0.02, help="non-inferiority margin, in AUC (default %(default)s)")
@@ -122,11 +137,14 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     both = parse_assignments(arguments.set, "--set")
     for stage in ("pretrain", "finetune"):
         overrides[stage] = both | overrides[stage]
+    peers = {name: peer for name in arguments.methods if (peer := parse_peer(name)) is not None}
+    others = [name for name in arguments.methods if name not in peers]
     return Settings(
         dataset_dir=arguments.dataset_dir,
         output_dir=arguments.output_dir,
-        methods=[name for name in arguments.methods if "=" not in name],
-        backbones=_backbones(arguments.methods),
+        methods=[name for name in others if "=" not in name],
+        backbones=_backbones(others),
+        peers=list(peers.values()),
         variants=arguments.variants,
         tasks=arguments.tasks,
         seeds=arguments.seeds,

@@ -1,7 +1,16 @@
 import pytest
+import torch
 
+from miram.errors import InputError
 from miram.networks.classifier import ViTClassifier
-from miram.optimizers import effective_learning_rate, layer_decay_groups, warmup_iterations, weight_decay_groups
+from miram.optimizers import (
+    annealing_start,
+    effective_learning_rate,
+    layer_decay_groups,
+    pretraining_schedule,
+    warmup_iterations,
+    weight_decay_groups,
+)
 
 
 def test_the_rate_scales_with_the_global_batch():
@@ -21,6 +30,51 @@ def test_a_warm_up_of_more_than_half_of_the_run_becomes_a_tenth_and_that_is_said
     total = 7 * epochs
     assert f"warmup_epochs {warmup} leaves no room for a decay in {epochs} epochs" in caplog.text
     assert f"over {expected} of {total} iterations" in caplog.text
+
+
+def rates(schedule, epochs, annealing=2, **shares):
+    """Epoch by epoch, of an optimizer whose rate is 1, in epochs of 10 steps."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    shares = {"constant_share": 0.25, "final_share": 0.01, **shares}
+    scheduler = pretraining_schedule(optimizer, schedule, 10, epochs, 1, 2, annealing, **shares)
+    found = []
+    for step in range(10 * epochs + 1):
+        found += [scheduler.get_last_lr()[0]] * (step % 10 == 0)
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_the_infinite_schedule_warms_up_cools_down_stays_and_anneals():
+    expected = [0, 1, 0.625, 0.25, 0.25, 0.25, 0.05, 0.01]
+    assert rates("infinite", 7) == pytest.approx(expected)
+
+
+def test_a_longer_run_has_the_same_rates_until_the_annealing_begins():
+    short, long = rates("infinite", 7), rates("infinite", 12)
+    assert long[: annealing_start("infinite", 7, 2) + 1] == short[:6]
+    assert long[5:11] == [0.25] * 6
+    assert rates("infinite", 7, annealing=0)[-1] == 0.25
+
+
+def test_the_cosine_falls_to_zero():
+    assert rates("cosine", 5) == pytest.approx([0, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
+    assert annealing_start("cosine", 5, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "message"),
+    [
+        ("linear", {"epochs": 7}, "schedule is 'linear'; give cosine or infinite"),
+        ("infinite", {"epochs": 4}, "are more than max_epochs 4"),
+        ("infinite", {"epochs": 7, "annealing": 0.5}, "annealing_epochs is 0.5; give a whole number"),
+        ("infinite", {"epochs": 7, "annealing": 8}, "annealing_epochs is 8"),
+        ("infinite", {"epochs": 7, "constant_share": 0.001}, "constant_share is 0.001 and final_share 0.01"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(schedule, arguments, message):
+    with pytest.raises(InputError, match=message):
+        rates(schedule, **arguments)
 
 
 def test_only_matrices_decay_and_every_trained_parameter_is_in_one_group(tiny_miram):

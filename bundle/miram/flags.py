@@ -18,7 +18,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 # Config ids whose values are paths or names: always text, whatever it looks like
 TEXT = (
     *("bundle_root", "dataset_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
-    *("model", "pretrained", "backbone", "risk_model", "calibration_file", "run_name"),
+    *("model", "pretrained", "backbone", "init", "risk_model", "calibration_file", "run_name"),
     *("task", "monitor_task", "mapped_class", "mode", "split"),
 )
 SIZES = ("image_size", "patch_size", "field_of_view")

@@ -1,12 +1,19 @@
-"""Parameter groups and learning rates of the MAE recipe, for pretraining and for fine-tuning."""
+"""Parameter groups, learning rates and their schedules, for pretraining and for fine-tuning."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from miram.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +54,109 @@ def warmup_iterations(warmup_epochs: float, max_epochs: float, epoch_length: int
         round(max_epochs * epoch_length),
     )
     return iterations
+
+
+def annealing_start(schedule: str, max_epochs: int, annealing_epochs: int) -> int | None:
+    """
+    The epoch after which the schedule "infinite" anneals; None for "cosine", which has no such epoch.
+
+    Raises:
+        InputError: if the number of epochs is not a whole one, or larger than that of the run.
+    """
+    if schedule != "infinite":
+        return None
+    if not isinstance(annealing_epochs, int) or not 0 <= annealing_epochs <= max_epochs:
+        raise InputError(
+            f"annealing_epochs is {annealing_epochs}; give a whole number of epochs, at most max_epochs {max_epochs}"
+        )
+    return max_epochs - annealing_epochs
+
+
+def pretraining_schedule(
+    optimizer: Optimizer,
+    schedule: str,
+    epoch_length: int,
+    max_epochs: int,
+    warmup_epochs: float,
+    cooldown_epochs: float,
+    annealing_epochs: int,
+    constant_share: float,
+    final_share: float,
+) -> LRScheduler:
+    """
+    The learning-rate schedule of a pretraining, in iterations.
+
+    Args:
+        optimizer: its rates are the highest that are reached.
+        schedule: "cosine", a warm-up and a cosine to zero (MAE); or "infinite", :class:`InfiniteRate`.
+        epoch_length: iterations of an epoch.
+        max_epochs: of the run.
+        warmup_epochs: both: from zero to the full rate.
+        cooldown_epochs: infinite: from the full to the constant rate.
+        annealing_epochs: infinite: the last epochs of the run, in which the rate falls from the constant one.
+        constant_share: infinite: the constant rate, as a share of the full one.
+        final_share: infinite: the rate at the end, as a share of the full one.
+
+    Raises:
+        InputError: if the schedule is unknown, its parts are longer than the run, or a share is not possible.
+    """
+    if schedule == "cosine":
+        warmup_steps = warmup_iterations(warmup_epochs, max_epochs, epoch_length)
+        return WarmupCosineSchedule(optimizer, warmup_steps, max_epochs * epoch_length)
+    start = annealing_start(schedule, max_epochs, annealing_epochs)
+    if start is None:
+        raise InputError(f"schedule is {schedule!r}; give cosine or infinite")
+    if warmup_epochs + cooldown_epochs > start:
+        raise InputError(
+            f"warmup_epochs {warmup_epochs}, cooldown_epochs {cooldown_epochs} and annealing_epochs {annealing_epochs} "
+            f"are more than max_epochs {max_epochs}; lower them, or use the schedule cosine"
+        )
+    if not 0 < final_share <= constant_share <= 1:
+        raise InputError(
+            f"constant_share is {constant_share} and final_share {final_share}; give two shares above 0 and at most 1, "
+            "the second not larger than the first"
+        )
+    ends = warmup_epochs, warmup_epochs + cooldown_epochs, start, max_epochs
+    warm, cool, constant, last = (round(epochs * epoch_length) for epochs in ends)
+    return LambdaLR(optimizer, InfiniteRate(warm, cool, constant, last, constant_share, final_share))
+
+
+@dataclass(frozen=True)
+class InfiniteRate:
+    """
+    The infinite learning-rate schedule (Singh et al., arXiv 2503.02844), as a share of the full rate.
+
+    A linear warm-up; a cool-down, half a cosine, to a constant rate, at which a run can go on as long as there are new
+    images; and an exponential annealing, only when a model is wanted. A longer run has the same rates up to the
+    annealing, so it can go on from there, and is not warmed up again, which costs what was learnt before.
+
+    Args:
+        warmup_end: step at which the full rate is reached.
+        cooldown_end: step at which the constant rate is reached.
+        annealing_start: step from which the rate falls.
+        total: the last step.
+        constant_share: the constant rate, as a share of the full one.
+        final_share: the rate at the last step.
+    """
+
+    warmup_end: int
+    cooldown_end: int
+    annealing_start: int
+    total: int
+    constant_share: float
+    final_share: float
+
+    def __call__(self, step: int) -> float:
+        """The share at a step."""
+        if step < self.warmup_end:
+            return step / self.warmup_end
+        if step < self.cooldown_end:
+            done = (step - self.warmup_end) / (self.cooldown_end - self.warmup_end)
+            return self.constant_share + (1 - self.constant_share) * (1 + math.cos(math.pi * done)) / 2
+        if step <= self.annealing_start or self.annealing_start == self.total:
+            return self.constant_share
+        done = min((step - self.annealing_start) / (self.total - self.annealing_start), 1)
+        return self.constant_share * (self.final_share / self.constant_share) ** done
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def test_every_property_of_a_training_workflow_is_there(workflow_of):
     assert workflow.check_properties() == []
 
 
-@pytest.mark.parametrize("overlay", ["attentive_probe", "cnn", "multi_gpu"])
+@pytest.mark.parametrize("overlay", ["attentive_probe", "multi_gpu"])
 def test_overlays_change_only_what_the_base_has(overlay, repository):
     base, changes = (
         yaml.safe_load((repository / f"configs/{name}.yaml").read_text()) for name in ("finetune", overlay)

@@ -115,6 +115,24 @@ def test_the_backbone_loads_into_a_stock_vit(prepared, workflow_of, tmp_path):
     assert backbone["provenance"]["epoch"] == 2
 
 
+def test_a_run_starts_from_weights_says_so_and_goes_on_without_them(prepared, workflow_of, tmp_path, caplog):
+    """One decoder fits, the other is of another depth; the file may be gone when the run goes on."""
+    run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1, output_dir=str(tmp_path / "first")))
+    first = (tmp_path / "first/checkpoint.pt").rename(tmp_path / "first.pt")
+    started = torch.load(first, weights_only=True)["network"]
+    deeper = [{"scale": scale, "hidden_size": 16, "num_layers": scale, "num_heads": 2} for scale in (1, 2)]
+    options = {"dataset_dir": str(prepared), "init": str(first), "decoders": deeper, "base_learning_rate": 1e-30}
+    run_here(workflow_of(**options, max_epochs=1))
+    facts = torch.load(tmp_path / "run/backbone.pt", weights_only=True)["provenance"]["initial_weights"]
+    assert (facts["file"], facts["format"], facts["decoders"]) == (str(first), "checkpoint", [1])
+    first.unlink()
+    run_here(workflow_of(**options, max_epochs=2))
+    content = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    assert content["provenance"]["initial_weights"] == facts
+    kept = {key for key, value in content["network"].items() if key in started and torch.equal(value, started[key])}
+    assert {key for key in started if not key.startswith("decoders.1.")} <= kept
+
+
 def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, tmp_path):
     datalist = read_datalist(prepared / "datalist.json")
     for split in ("training", "validation"):

@@ -13,13 +13,18 @@ import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap", "exam", "exam_inference")
-OF_FINETUNING = ("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
+OF_FINETUNING = (
+    *("cbis_masses_finetune", "linear_probe", "attentive_probe"),
+    *("cnn", "library_encoder", "label_training", "package_train"),
+)
 OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
     "demo": {"demo_patients"},
     "barlow_twins": {"projection_sizes", "redundancy_weight"},
     "fsdp": {"shard_size"},
+    "cnn": {"architecture", "weights"},
+    "library_encoder": {"library", "encoder_name", "weights", "input_size"},
     "linear_probe": {"strengths", "mirrored"},
     "package_model": {"facts"},
     "package_train": {"facts", "ckpt_dir"},

@@ -14,6 +14,7 @@ from miram.engines.steps import TrainingStep
 from miram.errors import InputError
 from miram.handlers.checkpoint import CheckpointHandler
 from miram.loading.seeded import SeededDataset, make_loader
+from miram.optimizers import pretraining_schedule
 
 LENGTH = 4  # iterations of an epoch
 
@@ -51,6 +52,7 @@ class Run:
         group=1,
         length=LENGTH,
         schedule=falling,
+        annealing_start=None,
         **facts,
     ):
         torch.manual_seed(seed)
@@ -73,6 +75,7 @@ class Run:
             interval,
             minutes,
             provenance=facts,
+            annealing_start=annealing_start,
         )
         self.handler.attach(self.engine)
         self.engine.add_event_handler(Events.EPOCH_STARTED, lambda e: e.data_loader.sampler.set_epoch(e.state.epoch))
@@ -219,6 +222,49 @@ def test_a_longer_run_has_its_own_schedule(tmp_path):
     assert longer.scheduler.t_total == 4 * LENGTH
     assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * longer.scheduler.lr_lambda(3 * LENGTH))
     assert longer.optimizer.param_groups[0]["lr"] > 0.01
+
+
+def infinite(path, epochs, **arguments):
+    """A run whose rate is constant but in its last epoch."""
+
+    def make(optimizer):
+        return pretraining_schedule(optimizer, "infinite", LENGTH, epochs, 0, 0, 1, 0.5, 0.01)
+
+    return Run(path, schedule=make, annealing_start=epochs - 1, **arguments)
+
+
+@pytest.mark.parametrize("interval", [1, 5])
+def test_a_longer_run_goes_on_from_before_the_annealing(tmp_path, interval):
+    """As if there had been no annealing; the same also if it is interrupted on its way, within an epoch."""
+    whole = infinite(tmp_path / "whole.pt", 5).run(5)
+    infinite(tmp_path / "c.pt", 3, interval=interval).run(3)
+    assert content_of(tmp_path / "before_annealing.pt")["epoch"] == 2
+    longer = infinite(tmp_path / "c.pt", 5, minutes=0, interval=interval)
+    stop_at(longer, Events.ITERATION_STARTED, once=3 * LENGTH + 2)
+    with pytest.raises(RuntimeError, match="crash"):
+        longer.run(5)
+    assert longer.seen[0][0] == 3
+    again = infinite(tmp_path / "c.pt", 5)
+    assert torch.equal(again.run(5).weights(), whole.weights())
+    assert len(again.seen) == 2 * (5 * LENGTH - (3 * LENGTH + 1))
+
+
+def test_an_interrupted_annealing_goes_on(tmp_path):
+    whole = infinite(tmp_path / "whole.pt", 3).run(3)
+    cut = infinite(tmp_path / "c.pt", 3, minutes=0)
+    stop_at(cut, Events.ITERATION_STARTED, once=2 * LENGTH + 3)
+    with pytest.raises(RuntimeError, match="crash"):
+        cut.run(3)
+    again = infinite(tmp_path / "c.pt", 3).run(3)
+    assert len(again.seen) == 2 * 2
+    assert torch.equal(again.weights(), whole.weights())
+
+
+def test_an_annealed_run_without_the_checkpoint_from_before_cannot_be_made_longer(tmp_path):
+    infinite(tmp_path / "c.pt", 3).run(3)
+    (tmp_path / "before_annealing.pt").unlink()
+    with pytest.raises(InputError, match=r"c\.pt is annealed, and there is no .*before_annealing\.pt"):
+        infinite(tmp_path / "c.pt", 5).run(5)
 
 
 def write_older(path):

@@ -111,10 +111,13 @@ def test_figures_of_the_validation_split_are_said_to_be_optimistic(folder, tmp_p
     assert any("too optimistic" in note for note in notes) == optimistic
 
 
-def test_pretraining_on_test_patients_is_said(folder, tmp_path):
+def test_pretraining_on_test_patients_is_said_also_if_it_only_began_with_such_weights(folder, tmp_path):
     trained, items, images = evaluate(folder, tmp_path, num_cases=0)
-    for seen in (0, 40):
-        known = dataclasses.replace(trained, provenance={"pretrained_provenance": {"test_images": seen}})
+    for seen, begun in ((0, False), (40, False), (0, True), (40, True)):
+        pretrained = {"test_images": seen}
+        if begun:
+            pretrained = {"test_images": 0, "initial_weights": {"provenance": pretrained}}
+        known = dataclasses.replace(trained, provenance={"pretrained_provenance": pretrained})
         handler = EvaluationHandler(tmp_path, known, items, images, str(folder), "test", Calibration())
         assert any("40 images of test patients" in note for note in handler._notes()) == bool(seen)
 

@@ -164,6 +164,8 @@ def _gathered(value: Any) -> Any:
 
 def _share(value: Any, like: torch.Tensor | None) -> Any:
     """This process's share of a tensor, sharded like another; one of another shape, such as a count, stays whole."""
+    if isinstance(value, DTensor):  # it is a share already
+        return value
     if not (isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape):
         return value
     # each process has the whole tensor: there is nothing to send

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
 from miram.errors import InputError
 from miram.files import remove_temporaries
+from miram.handlers.checkpoint_branch import AnnealingBranch
 from miram.handlers.checkpoint_files import Replaced, exists, note_of_fresh_start, read_checkpoint, write_checkpoint
 from miram.handlers.checkpoint_parts import (
     Generators,
@@ -31,6 +32,7 @@ from miram.handlers.checkpoint_parts import (
     warn_of_changes,
 )
 from miram.handlers.checkpoint_schedule import Schedule
+from miram.weights.initial import InitialWeights
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,10 @@ class CheckpointHandler:
         each_process: the same, for parts whose state differs between processes.
         evaluator: several processes can stop while it runs.
         provenance: where the run comes from, kept in the file. Other writers share this dictionary: if the run began
-            with another version or config, as its checkpoint says, that is added to it.
+            with another version or config, as its checkpoint says, or from initial weights, that is added to it.
+        initial: called at the start of a run that does not resume; the weights that it starts from, or None.
+        annealing_start: the epoch after which the schedule anneals; its checkpoint is also kept as before_annealing.pt,
+            from which a longer run goes on.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class CheckpointHandler:
         each_process: Mapping[str, Any] | None = None,
         evaluator: Engine | None = None,
         provenance: dict[str, Any] | None = None,
+        initial: Callable[[], InitialWeights | None] | None = None,
+        annealing_start: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.to_save: dict[str, Any] = {
@@ -91,12 +98,14 @@ class CheckpointHandler:
         self.generators = Generators()
         self.each_process: dict[str, Any] = {"generators": self.generators, **(each_process or {})}
         self.schedule = Schedule(scheduler)
+        self.branch = AnnealingBranch(self.path, annealing_start)
         self.step = step
         self.resume = resume
         self.interval = interval
         self.minutes = minutes
         self.evaluator = evaluator
         self.provenance = {} if provenance is None else provenance
+        self.initial = initial
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
         self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, until the epoch ends
@@ -141,7 +150,7 @@ class CheckpointHandler:
         """Save if this epoch is due, and stop if that was requested and epochs are left."""
         self.concluding, self.request.at_once = None, None
         epoch, last = engine.state.epoch, engine.state.max_epochs
-        if epoch % self.interval == 0 or epoch == last or engine.should_terminate:
+        if epoch % self.interval == 0 or epoch in (last, self.branch.epoch) or engine.should_terminate:
             self.save(engine, epoch)
         if epoch != last and not engine.should_terminate:
             self._look(engine, epoch)
@@ -161,7 +170,7 @@ class CheckpointHandler:
         state = engine.state
         content = {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
         content["each_process"] = gather_objects({name: part.state_dict() for name, part in self.each_process.items()})
-        content["schedule"] = self.schedule.state_dict()
+        content["schedule"], content["annealing_start"] = self.schedule.state_dict(), self.branch.epoch
         content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
         content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
         return content
@@ -170,7 +179,9 @@ class CheckpointHandler:
         """Write the weights of now, which are gathered only here, and a position; all processes call it together."""
         weights = {name: whole_state(part) for name, part in self.to_save.items()}
         if is_main_process():
-            write_checkpoint(self.path, {**weights, **position}, self.replaced)
+            content = {**weights, **position}
+            write_checkpoint(self.path, content, self.replaced)
+            self.branch.keep(content)
         self.replaced = "keep"
         self.saved_at = time.monotonic()
 
@@ -248,13 +259,14 @@ class CheckpointHandler:
         Continue from the checkpoint.
 
         Raises:
-            InputError: if both the checkpoint and the previous one are damaged, or it is of another network.
+            InputError: if both the checkpoint and the previous one are damaged, or it is of another network; or, at a
+                fresh start, if the initial weights do not fit.
         """
         if is_main_process():
             remove_temporaries(self.path.parent)
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
-            self.generators.part(rank())
+            self._start()
             return
         note = note_of_fresh_start(self.path)
         if not self.resume and (not was_restarted() or note.exists()):
@@ -262,7 +274,7 @@ class CheckpointHandler:
             if is_main_process():
                 note.touch()  # for processes that torchrun restarts before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
-            self.generators.part(rank())
+            self._start()
             return
         content, source = read_checkpoint(self.path)
         if source != self.path:
@@ -273,7 +285,7 @@ class CheckpointHandler:
         if missing:
             raise InputError(f"{self.path} is not a checkpoint of a run: it lacks {sorted(missing)}")
         try:
-            self._restore(engine, content)
+            self._restore(engine, self.branch.choose(self.path, content))
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -282,12 +294,22 @@ class CheckpointHandler:
                 "--output_dir, or --resume False to replace it"
             ) from error
 
+    def _start(self) -> None:
+        """Begin a run at its first epoch."""
+        initial = self.initial() if self.initial is not None else None
+        if initial is not None:
+            network = self.to_save["network"]
+            load_whole_state(network, {**network.state_dict(), **initial.state_dict})
+            self.provenance["initial_weights"] = initial.facts
+        self.generators.part(rank())
+
     def _restore(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
         check_same_network(self.path, self.to_save["network"], content["network"])
         saved = content.get("provenance", {})
         refuse_to_forget(self.path, saved, self.provenance)
         warn_of_changes(self.path, saved, self.provenance)
         self.provenance |= earlier_starts(saved, self.provenance)
+        self.provenance |= {name: saved[name] for name in ("initial_weights",) if name in saved}
         for name, part in self.to_save.items():
             if name != "scaler" or content[name]:  # empty if the run used another precision
                 load_whole_state(part, content[name])

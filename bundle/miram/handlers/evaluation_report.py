@@ -30,6 +30,7 @@ from miram.metrics.evaluation import evaluate_predictions
 from miram.provenance.versions import provenance
 from miram.visualize.attention import MapKind
 from miram.visualize.html_report import Picture, write_report
+from miram.weights.initial import lineage
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,8 @@ class EvaluationHandler:
             )
         if self.split == "training":
             notes.append("The network was trained on these images: these figures show what it has memorised.")
-        seen = (self.trained.provenance.get("pretrained_provenance") or {}).get("test_images")
+        pretrained = lineage(self.trained.provenance.get("pretrained_provenance") or {})
+        seen = max(facts.get("test_images") or 0 for facts in pretrained)
         if seen:
             notes.append(
                 f"The encoder was pretrained on {seen} images of test patients too (allow_test_patients), without "

@@ -34,7 +34,7 @@ class Pretrained:
 
     Args:
         source: the file.
-        format: "miram", "timm" or "huggingface".
+        format: "miram", "timm" or "huggingface"; or "checkpoint", of a run of pretraining.
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights.
         state_dict: the weights.
         preprocessing: how pixels are turned into the encoder's input, if the file says so.
@@ -51,7 +51,9 @@ class Pretrained:
     layer_norm_eps: float = 1e-5
 
 
-def read_pretrained(path: str | os.PathLike[str] | None, num_heads: int | None = None) -> Pretrained | None:
+def read_pretrained(
+    path: str | os.PathLike[str] | None, num_heads: int | None = None, option: str = "pretrained"
+) -> Pretrained | None:
     """
     Read weights to start from.
 
@@ -59,22 +61,38 @@ def read_pretrained(path: str | os.PathLike[str] | None, num_heads: int | None =
         path: a `backbone.pt` of a pretraining run; weights of timm or Hugging Face (`.pth`, `.pt`, `.bin` or
             `.safetensors`); or None or "none" for no pretraining.
         num_heads: attention heads of public weights, which do not contain this number; by default width / 64.
+        option: the config's option with the path, for messages.
 
     Raises:
         InputError: if the file is missing or damaged, or its format is unknown.
     """
-    if path is None or str(path).strip().lower() in ("none", ""):
+    if path is None or is_none(path):
         return None
-    if not Path(path).is_file():
-        raise InputError(
-            f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --pretrained, "
-            "or start from random weights with --pretrained none"
-        )
-    content = _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
+    content = read_weights(path, option)
     if "network_def" in content:
         return _from_backbone(path)
     weights = convert_public_weights(str(path), content, num_heads)
     return Pretrained(str(path), weights.format, weights.encoder, weights.state_dict, None, {}, weights.layer_norm_eps)
+
+
+def is_none(path: str | os.PathLike[str]) -> bool:
+    """Whether a path of weights says that there are none: "none" or an empty text."""
+    return str(path).strip().lower() in ("none", "")
+
+
+def read_weights(path: str | os.PathLike[str], option: str = "pretrained") -> dict[str, Any]:
+    """
+    The content of a file of weights, of `torch.save` or safetensors, on the CPU.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise InputError(
+            f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --{option}, "
+            f"or start from random weights with --{option} none"
+        )
+    return _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
 
 
 def encoder_arguments(
@@ -152,15 +170,24 @@ def pretrained_classifier(
 
 
 def load_encoder(encoder: ViTEncoder, pretrained: Pretrained) -> None:
+    """Load pretrained weights into an encoder, changed in place; see :func:`fitting_state`."""
+    encoder.load_state_dict(fitting_state(encoder, pretrained), strict=False)
+
+
+def fitting_state(encoder: ViTEncoder, pretrained: Pretrained, option: str = "pretrained") -> dict[str, torch.Tensor]:
     """
-    Load pretrained weights into an encoder, all of it, and log how many keys were loaded and which were not used.
+    Pretrained weights of all of an encoder; how many keys fit and which are not used is logged.
 
     Positions are made for the encoder's own grid, where that of pretraining differs
     (:func:`miram.networks.positions.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
 
     Args:
-        encoder: changed in place.
+        encoder: it is not changed.
         pretrained: the weights.
+        option: the config's option with their path, for messages.
+
+    Returns:
+        the weights that the encoder has, with its shapes.
 
     Raises:
         InputError: if a key of the encoder has no weight of its shape, or the file has blocks that the encoder lacks;
@@ -179,9 +206,8 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained) -> None:
         raise InputError(
             f"{pretrained.source} holds another encoder, or not all of it: {len(wrong)} of {len(required | foreign)} "
             f"keys do not fit: {_describe(wrong, own, given)}. Give the whole file of an encoder of the same sizes, or "
-            "--pretrained none"
+            f"--{option} none"
         )
-    encoder.load_state_dict(matched, strict=False)
     logger.info(
         "pretrained weights (%s format): %d of %d keys loaded from %s; not loaded: %s; unused: %s",
         pretrained.format,
@@ -191,6 +217,7 @@ def load_encoder(encoder: ViTEncoder, pretrained: Pretrained) -> None:
         ", ".join(sorted(absent)) or "none",
         ", ".join(sorted(given.keys() - matched.keys())) or "none",
     )
+    return matched
 
 
 def _is_unused(key: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ HUGGING_FACE = {
     "layernorm": "norm",
 }
 # Version 5 of transformers uses other names in its networks, but reads and writes those of the hub.
-_HUGGING_FACE_5 = {
+HUGGING_FACE_5 = {
     "layers.*.layernorm_before": "blocks.*.norm1",
     "layers.*.attention.q_proj": "blocks.*.attn.q",
     "layers.*.attention.k_proj": "blocks.*.attn.k",
@@ -86,24 +86,26 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
         InputError: if the file has neither format, lacks a part of the encoder, or has a part that our encoder lacks,
             such as the layer scale of DINOv2: without it the features would be others.
     """
-    weights = _unwrap(content)
+    weights = _of_encoder(unwrap(content))
     hugging_face = "embeddings.patch_embeddings.projection.weight" in weights
     if not hugging_face and "patch_embed.proj.weight" not in weights:
         raise InputError(
             f"{source} is neither our backbone.pt nor a ViT of timm or Hugging Face; its first keys are "
             f"{', '.join(map(str, list(content)[:3]))}"
         )
-    names = {**HUGGING_FACE, **_HUGGING_FACE_5} if hugging_face else TIMM
+    names = {**HUGGING_FACE, **HUGGING_FACE_5} if hugging_face else TIMM
     _refuse_unknown_layers(source, weights, names)
     state = {key: value.detach().float().clone() for key, value in rename_layers(weights, names).items()}
     if hugging_face:
-        state = _join_query_key_value(source, state)
+        state = join_query_key_value(source, state)
     _gray(state)
     positions = _part(source, weights, "embeddings.position_embeddings" if hugging_face else "pos_embed")
     token = weights.get("embeddings.cls_token" if hugging_face else "cls_token")
     grid = _add_positions(source, state, positions, token)
     name, eps = ("huggingface", 1e-12) if hugging_face else ("timm", 1e-6)
-    return PublicWeights(name, _arguments(source, state, grid, num_heads, token is not None), state, eps)
+    arguments = arguments_of(source, state, [grid, grid], num_heads)
+    _warn_if_cut_short(source, arguments)
+    return PublicWeights(name, arguments, state, eps)
 
 
 def _part(source: str, state: Mapping[str, torch.Tensor], key: str) -> torch.Tensor:
@@ -123,12 +125,16 @@ def _refuse_unknown_layers(source: str, weights: Mapping[str, torch.Tensor], nam
         )
 
 
-def _unwrap(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights themselves, without wrappers and prefixes."""
+def unwrap(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a file, without the dictionaries that they may be wrapped in."""
     for name in _WRAPPERS:
         if isinstance(content.get(name), Mapping):
             content = content[name]
-    weights = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _of_encoder(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The encoder's weights, without the prefixes of a network that contains it."""
     for prefix in _PREFIXES:
         if any(key.startswith((prefix + "embeddings.", prefix + "patch_embed.")) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -153,7 +159,7 @@ def rename_layers(weights: Mapping[str, torch.Tensor], names: Mapping[str, str])
     return state
 
 
-def _join_query_key_value(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def join_query_key_value(source: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Join the three layers for query, key and value, in this order, into one."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     joined = {}
@@ -189,12 +195,43 @@ def _add_positions(
     return side
 
 
-def _arguments(
-    source: str, state: Mapping[str, torch.Tensor], grid: int, num_heads: int | None, class_token: bool
+def arguments_of(
+    source: str, state: Mapping[str, torch.Tensor], grid: Sequence[int], num_heads: int | None = None
 ) -> dict[str, Any]:
-    """Arguments of an encoder with these weights; positions count as learned, since their kind is not known."""
-    hidden_size, _, *patch_size = state["patch_embedding.patch_embeddings.weight"].shape
-    num_layers = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=-1)
+    """
+    Arguments of an encoder with these weights.
+
+    Args:
+        source: the file, for messages.
+        state: weights under our encoder's keys.
+        grid: patches along each spatial dimension.
+        num_heads: attention heads, which weights do not show; by default width / 64.
+
+    Returns:
+        arguments of :class:`miram.networks.vit_encoder.ViTEncoder`; positions count as learned, since weights do not
+        show their kind.
+
+    Raises:
+        InputError: if the first block is missing.
+    """
+    hidden_size, in_channels, *patch_size = state["patch_embedding.patch_embeddings.weight"].shape
+    return {
+        "in_channels": in_channels,
+        "img_size": [count * patch for count, patch in zip(grid, patch_size, strict=True)],
+        "patch_size": patch_size,
+        "hidden_size": hidden_size,
+        "mlp_dim": _part(source, state, "blocks.0.mlp.linear1.weight").shape[0],
+        "num_layers": 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=-1),
+        "num_heads": num_heads or max(hidden_size // 64, 1),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+        "pos_embed_type": "learnable",
+        "spatial_dims": len(patch_size),
+        "class_token": "cls_token" in state,
+    }
+
+
+def _warn_if_cut_short(source: str, arguments: Mapping[str, Any]) -> None:
+    hidden_size, num_layers = arguments["hidden_size"], arguments["num_layers"]
     if num_layers < _PUBLISHED_DEPTHS.get(hidden_size, 0):
         logger.warning(
             "%s has %d blocks; published ViTs of width %d have %d. If it was cut short, its features are worthless",
@@ -203,16 +240,3 @@ def _arguments(
             hidden_size,
             _PUBLISHED_DEPTHS[hidden_size],
         )
-    return {
-        "in_channels": 1,
-        "img_size": [grid * patch for patch in patch_size],
-        "patch_size": patch_size,
-        "hidden_size": hidden_size,
-        "mlp_dim": _part(source, state, "blocks.0.mlp.linear1.weight").shape[0],
-        "num_layers": num_layers,
-        "num_heads": num_heads or max(hidden_size // 64, 1),
-        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
-        "pos_embed_type": "learnable",
-        "spatial_dims": 2,
-        "class_token": class_token,
-    }

@@ -20,7 +20,7 @@ from studies.benchmark.step_cost import step_cost, training_step_cost
 from studies.comparison.folds import fold_lists
 from studies.comparison.plan import Step, effective_config
 from studies.comparison.run import is_finished
-from studies.comparison.settings import Settings
+from studies.comparison.settings import FLOORS, Settings
 
 
 def training_seconds(
@@ -31,7 +31,7 @@ def training_seconds(
     tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
     return {
         "pretraining_seconds": _mean_seconds([step for step in own if step.stage == "pretrain"], settings),
-        "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", "floor")], settings),
+        "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", *FLOORS)], settings),
     }
 
 

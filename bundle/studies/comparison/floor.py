@@ -1,10 +1,10 @@
-"""A classical floor: logistic regression on brightness, size and a thumbnail of a lesion."""
+"""Floors without a network: logistic regression on features of a lesion that nobody has to learn."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from miram.data.prediction_table import prediction_table
 from miram.data.tasks import Task, applicable_items, find_task, targets
 from miram.files import write_text
 from miram.metrics.classification import roc_auc
+from studies.comparison.handmade import handmade_features
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ logger = logging.getLogger(__name__)
 def run_floor(
     dataset_dir: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
+    kind: str,
     task: str,
     label_fraction: float = 1.0,
     seed: int = 0,
     allow_leakage: str | None = None,
-    thumbnail_size: int = 8,
-    strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
+    strengths: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
 ) -> None:
     """
     Fit on the training split, choose the regularisation on the validation split, and predict the test split.
@@ -40,22 +41,22 @@ def run_floor(
     Args:
         dataset_dir: a prepared folder of 2D images.
         output_dir: where predictions.csv is written, for the same images as in an evaluation.
+        kind: "floor" for :func:`features`, "handmade" for those of :mod:`studies.comparison.handmade`.
         task: a task of the data list.
         label_fraction: share of the training patients, the same patients as in fine-tuning.
         seed: seed of that share.
         allow_leakage: as in fine-tuning.
-        thumbnail_size: side of the thumbnail in pixels.
         strengths: inverse regularisations (scikit-learn's C) to choose from.
     """
     found = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
     training = load_labelled(dataset_dir, "training", found, label_fraction, seed, allow_leakage)
     validation = load_labelled(dataset_dir, "validation", found)
     test = applicable_items(load_split(dataset_dir, "test"), found)
-    inputs = [features(items, thumbnail_size) for items in (training, validation, test)]
+    inputs = [FLOORS[kind](items) for items in (training, validation, test)]
     labels, held_out = targets(training, found), targets(validation, found)
     predicted = {c: _predict(inputs[0], labels, inputs[1], found, c) for c in strengths}
     best = max(strengths, key=lambda c: _mean_auc(held_out, predicted[c]))
-    logger.info("floor: C %g of %s is the best on the validation split", best, list(strengths))
+    logger.info("%s: C %g of %s is the best on the validation split", kind, best, list(strengths))
     table = prediction_table(test, _predict(inputs[0], labels, inputs[2], found, best), found, dataset_dir)
     write_text(Path(output_dir) / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
 
@@ -85,6 +86,9 @@ def _describe(item: Item, size: int) -> np.ndarray:
     thumbnail = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(pixels)[None], size).numpy().ravel()
     zoom = item.get("zoom") or 1.0
     return np.concatenate([[pixels.mean(), np.log1p(area), np.log(zoom)], thumbnail])
+
+
+FLOORS: dict[str, Callable[[Sequence[Item]], np.ndarray]] = {"floor": features, "handmade": handmade_features}
 
 
 def _predict(inputs: np.ndarray, labels: np.ndarray, others: np.ndarray, task: Task, strength: float) -> np.ndarray:

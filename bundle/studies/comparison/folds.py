@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from miram.data.datalist import FILE_NAME, Item, read_datalist, write_datalist
+from miram.data.fractions import take_fraction
 from miram.data.leakage import groups_to_keep_together
-from miram.data.tasks import Task, find_task
+from miram.data.tasks import Task, applicable_items, find_task
 from miram.errors import InputError
 from miram.files import path_inside
 from studies.comparison.settings import Settings
@@ -85,6 +87,23 @@ def write_folds(settings: Settings) -> None:
                 _link_files(item, settings.dataset_dir, folder)
         if not path.is_file():  # last: a folder with a data list is complete
             write_datalist(path, datalist)
+
+
+def check_label_fractions(settings: Settings) -> None:
+    """
+    Check, before anything runs, that every share of the labels leaves a patient of each class in every fold.
+
+    Raises:
+        InputError: naming the fold, and what :func:`miram.data.fractions.take_fraction` says.
+    """
+    for name, datalist in fold_lists(settings).items():
+        for task in (find_task(datalist, task) for task in settings.tasks):
+            labelled = [item for item in applicable_items(datalist["training"], task) if item.get(task.key) is not None]
+            for share, seed in product(settings.label_fractions, settings.seeds):
+                try:
+                    take_fraction(labelled, task, share, seed)
+                except InputError as error:
+                    raise InputError(f"{name or 'the training split'}, seed {seed}: {error}") from error
 
 
 def _splits(items: Sequence[Item], groups: Sequence[int], task: Task, test: Sequence[int], parts: int) -> Datalist:

@@ -18,10 +18,12 @@ import miram
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
 from studies.comparison.folds import dataset_dir_of, fold_names
-from studies.comparison.settings import BASELINES, UNTRAINED, Settings
+from studies.comparison.peers import Peer
+from studies.comparison.settings import BASELINES, FLOORS, Settings
 
 ROOT = Path(miram.__file__).parents[2]
-OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv", "floor": "predictions.csv"}
+OUTPUTS = {"pretrain": "backbone.pt", "finetune": "model.pt", "evaluate": "predictions.csv"}
+OUTPUTS |= dict.fromkeys(FLOORS, "predictions.csv")
 _SCALES: dict[str, list[int]] = {"mae": [1], "barlow_twins": []}  # scales of the baselines' decoders
 # Ids that decide which images pretraining sees.
 IMAGES_OF_PRETRAINING = ("train#items", "train#test_items", "validate#items", "allow_test_patients")
@@ -36,7 +38,7 @@ class Step:
     One run of one method, with its own output folder.
 
     Args:
-        stage: "pretrain", "finetune", "evaluate" or "floor".
+        stage: "pretrain", "finetune", "evaluate", or the name of a floor.
         method: the method's name.
         seed: seed of training.
         task: what is predicted; None in pretraining.
@@ -45,7 +47,7 @@ class Step:
         overrides: config values that replace those of the files; paths are added when the step runs.
         after: the step whose output it starts from.
         fold: the name of its fold; empty without cross-validation.
-        mode: how the encoder is judged; in pretraining and of the floor always "finetune".
+        mode: how the encoder is judged; in pretraining and of the floors always "finetune".
     """
 
     stage: str
@@ -87,7 +89,7 @@ def make_plan(settings: Settings) -> list[Step]:
     _check_images_of_pretraining(settings)
     steps: list[Step] = []
     for seed, fold in product(settings.seeds, fold_names(settings)):
-        trained = [name for name in settings.all_methods if name not in (*UNTRAINED, *settings.backbones)]
+        trained = [name for name in settings.all_methods if name not in settings.untrained]
         pretrained = {name: replace(_pretrain(settings, name, seed), fold=fold) for name in trained}
         steps += pretrained.values()
         for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
@@ -111,6 +113,9 @@ def identity(step: Step, settings: Settings) -> dict[str, Any]:
     given = {"fold": f"{step.fold} by {settings.tasks[0]}"} if step.fold else {}
     if step.stage == "finetune" and step.method in settings.backbones:
         given["backbone_sha256"] = hashlib.sha256(settings.backbones[step.method].read_bytes()).hexdigest()
+    peer = _peer(settings, step.method)
+    if step.stage == "finetune" and peer is not None and peer.sha256 is not None:
+        given["weights_sha256"] = peer.sha256
     return {
         "step": step.name,
         "overrides": json.loads(json.dumps(dict(step.overrides), default=str)),
@@ -145,29 +150,43 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
 def _classify(
     settings: Settings, method: str, seed: int, fold: str, task: str, share: float, pretrained: Step | None
 ) -> list[Step]:
-    """Fine-tuning and evaluation; for the floor, one step that does both."""
+    """Fine-tuning and evaluation; for a floor, one step that does both."""
     make = functools.partial(Step, method=method, seed=seed, task=task, label_fraction=share, fold=fold)
-    if method == "floor":
+    if method in FLOORS:
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
-        return [make("floor", configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
+        return [make(method, configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
     make = functools.partial(make, mode=settings.mode)
     overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
     overrides |= {**_start(settings, method, seed), **settings.overrides.get("finetune", {})}
     configs = _configs(settings, "finetune")
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
-    if method == "cnn":
-        configs += (ROOT / "configs/cnn.yaml",)
-        overrides |= settings.overrides.get("cnn", {})
-        judged |= {"classifier#_target_": "studies.comparison.cnn.load_trained_cnn", "num_cases": 0}  # no attention
+    peer = _peer(settings, method)
+    if peer is not None:
+        overlay, stage, loader = _OF_PEERS[peer.kind]
+        configs += (ROOT / f"configs/{overlay}.yaml",)
+        overrides |= {**peer.overrides, **settings.overrides.get(stage, {})}
+        judged |= {"classifier#_target_": f"studies.comparison.{loader}", "num_cases": 0}  # no attention to draw
     tuned = make("finetune", configs=configs, overrides=overrides, after=pretrained)
     return [tuned, make("evaluate", configs=_configs(settings, "evaluate"), overrides=judged, after=tuned)]
+
+
+# The overlay that puts a peer in place of the encoder, the name of its overrides, and what loads its model.pt.
+_LIBRARY = ("library_encoder", "library", "library_encoder.load_trained_library_encoder")
+_OF_PEERS = {"cnn": ("cnn", "cnn", "cnn.load_trained_cnn"), "timm": _LIBRARY, "hf": _LIBRARY}
+
+
+def _peer(settings: Settings, method: str) -> Peer | None:
+    """The peer with a method's name; "cnn" is a ResNet-18 from random weights."""
+    if method == "cnn":
+        return Peer("cnn", "resnet18")
+    return next((peer for peer in settings.peers if peer.name == method), None)
 
 
 def _start(settings: Settings, method: str, seed: int) -> dict[str, Any]:
     """What fine-tuning starts from, where it is not a pretraining of this comparison."""
     if method in settings.backbones:
         return {"pretrained": str(settings.backbones[method].resolve())}
-    if method not in UNTRAINED:
+    if method not in settings.untrained:
         return {}
     config = effective_config(_pretrain(settings, "miram", seed))
     return {"pretrained": "none"} | {name: config[name] for name in ENCODER}

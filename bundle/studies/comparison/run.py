@@ -23,7 +23,7 @@ from studies.comparison.floor import run_floor
 from studies.comparison.folds import dataset_dir_of, write_folds
 from studies.comparison.lanes import run_side_by_side
 from studies.comparison.plan import OUTPUTS, ROOT, Step, identity, run_overrides
-from studies.comparison.settings import Settings
+from studies.comparison.settings import FLOORS, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def is_finished(step: Step, settings: Settings) -> bool:
 
 class StepProcesses:
     """
-    Runs steps to their end: a floor in this process, all others as a user does, as a bundle in a separate process.
+    Runs steps to their end: floors in this process, all others as a user does, as a bundle in a separate process.
 
     Each process has its own process group, so that a Ctrl-C in the terminal reaches it only once, through :meth:`stop`:
     on the first signal it saves a checkpoint, on a second it would end immediately.
@@ -134,10 +134,11 @@ class StepProcesses:
         Raises:
             InputError: if it fails; the message names its log and quotes its last line.
         """
-        if step.task is not None and step.label_fraction is not None and step.stage == "floor":
+        if step.task is not None and step.label_fraction is not None and step.stage in FLOORS:
             allowed = step.overrides.get("allow_leakage")
             data = dataset_dir_of(step.fold, settings)
-            run_floor(data, _folder(step, settings), step.task, step.label_fraction, step.seed, allowed)
+            folder = _folder(step, settings)
+            run_floor(data, folder, step.stage, step.task, step.label_fraction, step.seed, allowed)
             return
         overrides = _folder(step, settings) / "overrides.yaml"
         write_text(overrides, yaml.safe_dump(run_overrides(step, settings), sort_keys=False))

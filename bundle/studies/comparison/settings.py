@@ -14,13 +14,16 @@ import yaml
 from miram.data.datalist import FILE_NAME, describe, read_datalist, remedy_of_empty
 from miram.data.tasks import find_task
 from miram.errors import InputError
-from miram.weights.pretrained import read_pretrained
+from miram.weights.initial import lineage
+from miram.weights.pretrained import is_none, read_pretrained, read_weights
+from studies.comparison.peers import Peer
 
 BASELINES = ("mae", "barlow_twins")  # each has an overlay with its name and its own overrides
-UNTRAINED = ("scratch", "cnn", "floor")  # without pretraining
+FLOORS = ("floor", "handmade")  # without a network
+UNTRAINED = ("scratch", "cnn", *FLOORS)  # without pretraining
 METHODS = ("miram", *BASELINES, *UNTRAINED)
 MODES = ("finetune", "linear_probe", "attentive_probe")  # the probes have an overlay with their name
-STAGES = ("pretrain", *BASELINES, "finetune", "cnn", "evaluate")
+STAGES = ("pretrain", *BASELINES, "finetune", "cnn", "library", "evaluate")
 # Ids that the plan sets for each step.
 PLANNED = (
     "dataset_dir",
@@ -44,18 +47,20 @@ class Settings:
     Args:
         dataset_dir: a prepared folder; with a test split, unless there are folds.
         output_dir: where a folder per step, and the table, are written.
-        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights) and
-            floor (classical features).
+        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights), and
+            floor and handmade (classical features).
         tasks: tasks of the data list.
         seeds: every method is trained once per seed; the seed also decides which patients a label fraction keeps.
         label_fractions: shares of the training patients whose labels are used.
         variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
         backbones: pretrained weights by the name of a further method, which is not pretrained here.
+        peers: further methods, networks that people would use instead.
         overlays: config files for all stages, after the stage's own.
         folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
         mode: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is.
         overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
-            "finetune" (all methods), "cnn" (only its training) and "evaluate".
+            "finetune" (all methods), "cnn" and "library" (only the training of CNNs, or of timm's and Hugging Face's
+            networks) and "evaluate".
     """
 
     dataset_dir: Path
@@ -67,17 +72,22 @@ class Settings:
     variants: Sequence[Path] = ()
     overlays: Sequence[Path] = ()
     backbones: Mapping[str, Path] = field(default_factory=dict)
+    peers: Sequence[Peer] = ()
     folds: int = 0
     mode: str = "finetune"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that does not need the content of a config."""
-        if self.methods or not self.backbones:
+        if self.methods or not (self.backbones or self.peers):
             _check_members("methods", self.methods, METHODS)
         _check_members("mode", [self.mode], MODES)
-        if self.mode != "finetune" and "cnn" in self.methods:
-            raise InputError(f"the cnn has no pretrained features to judge by {self.mode}; leave it out of the methods")
+        random = [*self.methods, *(peer.name for peer in self.peers if not peer.has_features)]
+        if self.mode != "finetune" and any(name.startswith("cnn") for name in random):
+            raise InputError(
+                f"the cnn has no pretrained features to judge by {self.mode}; leave it out of the methods, or give its "
+                "ImageNet weights, such as cnn:resnet50=FILE"
+            )
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
         wrong = [share for share in self.label_fractions if not 0 < share <= 1]
@@ -95,12 +105,18 @@ class Settings:
         if taken:
             raise InputError(f"{taken[0]}: {taken[0].stem!r} is already a method; use --methods, or rename the file")
         self._check_backbones()
-        _check_members("methods, variants and backbones", self.all_methods)
+        _check_members("methods, variants, backbones and peers", self.all_methods)
 
     @property
     def all_methods(self) -> list[str]:
-        """The methods, followed by the names of the variants and of the backbones."""
-        return [*self.methods, *(path.stem for path in self.variants), *self.backbones]
+        """The methods, followed by the names of the variants, of the backbones and of the peers."""
+        names = [*(path.stem for path in self.variants), *self.backbones, *(peer.name for peer in self.peers)]
+        return [*self.methods, *names]
+
+    @property
+    def untrained(self) -> set[str]:
+        """The methods that the comparison does not pretrain."""
+        return {*UNTRAINED, *self.backbones, *(peer.name for peer in self.peers)}
 
     def _check_backbones(self) -> None:
         for name, path in self.backbones.items():
@@ -133,16 +149,28 @@ def check_data(settings: Settings) -> dict[str, Any]:
 
 
 def _check_unseen(settings: Settings) -> None:
-    """Refuse a backbone that was pretrained on the patients that the folds leave out."""
+    """Refuse weights that were pretrained on the patients that the folds leave out, or began with such weights."""
     digest = describe(settings.dataset_dir)["sha256"]
-    for name, path in settings.backbones.items():
-        pretrained = read_pretrained(path)
-        data = pretrained.provenance.get("dataset") if pretrained else None
-        if isinstance(data, Mapping) and data.get("sha256") == digest:
+    given = dict(settings.backbones)
+    for stage in ("pretrain", *BASELINES):
+        path = settings.overrides.get(stage, {}).get("init")
+        if path is not None and not is_none(path):
+            given[f"init of {stage}"] = Path(path)
+    for name, path in given.items():
+        data = [facts.get("dataset") for facts in lineage(_provenance(path))]
+        if any(isinstance(facts, Mapping) and facts.get("sha256") == digest for facts in data):
             raise InputError(
                 f"{name}: {path} was pretrained on {settings.dataset_dir}, so it has seen the patients that the folds "
                 "leave out; let the comparison pretrain it for each fold (--methods, or --variants with its overlay)"
             )
+
+
+def _provenance(path: Path) -> Mapping[str, Any]:
+    content = read_weights(path)
+    if "network_def" in content:
+        pretrained = read_pretrained(path)
+        return {} if pretrained is None else pretrained.provenance
+    return content.get("provenance") or {}
 
 
 def parse_assignments(texts: Sequence[str], option: str) -> dict[str, Any]:

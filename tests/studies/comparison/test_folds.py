@@ -106,3 +106,9 @@ def test_a_backbone_that_saw_the_patients_left_out_is_refused(in_folds, tmp_path
 def test_too_many_folds_are_refused(in_folds, count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         folds.fold_lists(replace(in_folds, folds=count))
+
+
+def test_a_share_that_leaves_a_class_without_a_patient_is_refused_before_anything_runs(settings) -> None:
+    folds.check_label_fractions(replace(settings, label_fractions=(0.1, 1.0)))
+    with pytest.raises(InputError, match=r"fold_1_of_3, seed 0: label_fraction 0.02 keeps 1 of 16 patients"):
+        folds.check_label_fractions(replace(settings, folds=3, label_fractions=(1.0, 0.02)))

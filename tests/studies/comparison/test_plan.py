@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from miram.errors import InputError
+from studies.comparison.peers import parse_peer
 from studies.comparison.plan import effective_config, identity, make_plan, run_overrides
 
 
@@ -16,14 +18,14 @@ def step_of(plan, name):
 
 
 def test_pretraining_runs_once_a_method_and_seed(settings) -> None:
-    plan = make_plan(replace(settings, methods=("miram", "mae", "scratch", "floor")))
+    plan = make_plan(replace(settings, methods=("miram", "mae", "scratch", "floor", "handmade")))
     names = [step.name for step in plan]
     assert len(set(names)) == len(names)
     assert [name for name in names if name.startswith("pretrain")] == [
         f"pretrain/{method}/seed_{seed}" for seed in (0, 1) for method in ("miram", "mae")
     ]
     assert sum(step.stage == "finetune" for step in plan) == 3 * 2 * 2
-    assert sum(step.is_result for step in plan) == 4 * 1 * 2 * 2
+    assert sum(step.is_result for step in plan) == 5 * 1 * 2 * 2
     assert "floor/pathology/fraction_0.5/seed_1" in names
     assert all(names.index(step.after.name) < names.index(step.name) for step in plan if step.after)
 
@@ -131,10 +133,32 @@ def test_the_cnn_has_its_own_network_and_the_images_of_the_encoders(settings, re
     plan = make_plan(replace(small, overrides={"finetune": {"max_epochs": 7}, "cnn": {"weight_decay": 0.2}}))
     cnn, scratch = (step_of(plan, f"finetune/{name}/pathology/fraction_1/seed_0") for name in ("cnn", "scratch"))
     one, other = effective_config(cnn), effective_config(scratch)
-    changed = {key for key in one if one[key] != other[key]}
-    assert changed == {"network_def", "base_learning_rate", "weight_decay", "output_dir"}
+    changed = {key for key in one if one[key] != other.get(key)}
+    assert changed == {"network_def", "base_learning_rate", "weight_decay", "output_dir", "architecture"}
     judged = effective_config(step_of(plan, "evaluate/cnn/pathology/fraction_1/seed_0"))
     assert judged["classifier"]["_target_"] == "studies.comparison.cnn.load_trained_cnn"
+
+
+def test_networks_of_others_are_tuned_and_loaded_in_their_own_way(settings, tmp_path: Path) -> None:
+    weights = tmp_path / "imagenet.pth"
+    weights.write_bytes(b"weights")
+    peers = [parse_peer(text) for text in (f"cnn:resnet50={weights}", "timm:vit_tiny", f"hf:{tmp_path}")]
+    given = replace(settings, methods=("scratch",), peers=peers, mode="linear_probe")
+    plan = make_plan(given)
+    assert {step.stage for step in plan} == {"finetune", "evaluate"}
+    name = "linear_probe/cnn_resnet50_imagenet/pathology/fraction_1/seed_0"
+    cnn = effective_config(step_of(plan, name))
+    assert (cnn["architecture"], cnn["weights"], cnn["mode"]) == ("resnet50", str(weights), "linear_probe")
+    assert cnn["base_learning_rate"] == 8e-4
+    timm = effective_config(step_of(plan, "linear_probe/timm_vit_tiny/pathology/fraction_1/seed_0"))
+    assert (timm["library"], timm["encoder_name"], timm["layer_decay"]) == ("timm", "vit_tiny", 1.0)
+    judged = effective_config(step_of(plan, "evaluate_linear_probe/timm_vit_tiny/pathology/fraction_1/seed_0"))
+    assert judged["classifier"]["_target_"] == "studies.comparison.library_encoder.load_trained_library_encoder"
+    assert effective_config(plan[-2])["encoder_name"] == str(tmp_path)  # a folder, from any working directory
+    before = identity(step_of(plan, name), given)
+    os.utime(weights, ns=(0, 0))
+    weights.write_bytes(b"others")
+    assert identity(step_of(plan, name), given) != before
 
 
 def test_a_misspelt_option_is_refused(settings) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from miram.errors import InputError
+from studies.comparison.peers import Peer
 from studies.comparison.settings import check_data, parse_assignments
 
 
@@ -30,8 +31,13 @@ def test_an_assignment_needs_key_and_value(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("miram", "dino")}, "'dino' is not one of miram, mae, barlow_twins, scratch, cnn, floor"),
+        (
+            {"methods": ("miram", "dino")},
+            "'dino' is not one of miram, mae, .*floor, handmade",
+        ),
         ({"methods": ("cnn",), "mode": "linear_probe"}, "the cnn has no pretrained features"),
+        ({"peers": (Peer("cnn", "resnet50"),), "mode": "linear_probe"}, "or give its ImageNet weights"),
+        ({"peers": (Peer("hf", "a/b"), Peer("hf", "c/b"))}, "each only once"),
         ({"backbones": {"mae": Path("configs/mae.yaml")}}, "give the backbone another name"),
         ({"backbones": {"../own": Path("configs/mae.yaml")}}, "give the backbone another name"),
         ({"backbones": {"own": Path("absent.pt")}}, "own: there is no absent.pt"),

@@ -1,0 +1,202 @@
+"""Start a pretraining from weights: our files, or a ViT or MAE of timm or Hugging Face, with its decoder at 1x."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from miram.errors import InputError
+from miram.networks.decoders.base import Decoder
+from miram.networks.positions import POSITIONS, resize_position_embeddings
+from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.pretrained import (
+    Pretrained,
+    compare_preprocessing,
+    fitting_state,
+    is_none,
+    read_pretrained,
+    read_weights,
+)
+from miram.weights.public_decoder import DECODER_POSITIONS, convert_public_decoder
+from miram.weights.public_weights import arguments_of
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, torch.Tensor]
+
+# Arguments of an encoder that decide what its weights mean, all of them options of configs/pretrain.yaml.
+_COMPARED = (
+    *("patch_size", "in_channels", "spatial_dims", "pos_embed_type"),
+    *("hidden_size", "mlp_dim", "num_layers", "num_heads", "class_token"),
+)
+
+
+class InitialWeights(NamedTuple):
+    """
+    What a pretraining starts from.
+
+    Args:
+        state_dict: weights under the keys of the whole network; what is missing keeps its random weights.
+        facts: for the provenance: the file, its format, the scales whose decoders start from it, and the file's own
+            provenance.
+    """
+
+    state_dict: State
+    facts: dict[str, Any]
+
+
+def initial_weights(
+    network: nn.Module, path: str | os.PathLike[str] | None, preprocessing: Mapping[str, Any]
+) -> InitialWeights | None:
+    """
+    Read the weights from which a pretraining starts; what fits and what does not is logged.
+
+    The encoder must fit as a whole, except for its positions: those of another grid are computed (fixed ones) or
+    interpolated (learned ones). A decoder is taken if the file has one of its scale and all of its weights fit; public
+    masked autoencoders have one at 1x. Layer norms add 1e-5 to the variance, as MONAI's do, where public weights were
+    trained with less; further training makes up for it.
+
+    Args:
+        network: :class:`miram.networks.miram.MIRAM`, or another network with an `encoder`; it is not changed.
+        path: a `backbone.pt`; a `checkpoint.pt` of a run, with its decoders; a ViT of timm or Hugging Face; an MAE of
+            its authors or Hugging Face. None or "none" starts from random weights.
+        preprocessing: how this run's pixels become input; another one in the file is a warning.
+
+    Raises:
+        InputError: if the file is missing or damaged, or holds another encoder; the message says which options fit it.
+    """
+    if path is None or is_none(path):
+        return None
+    encoder = cast(ViTEncoder, network.encoder)
+    given, decoders = _read(path, encoder)
+    _check_encoder(given, encoder)
+    compare_preprocessing(given, preprocessing)
+    state = {f"encoder.{key}": value for key, value in fitting_state(encoder, given, "init").items()}
+    taken = []
+    for index, decoder in enumerate(cast(list[Decoder], getattr(network, "decoders", []))):
+        fitting = _fitting_decoder(decoder, decoders.get(decoder.scale, {}), given.source)
+        state |= {f"decoders.{index}.{key}": value for key, value in fitting.items()}
+        taken += [decoder.scale] * bool(fitting)
+    facts = {"file": given.source, "format": given.format, "decoders": taken, "provenance": dict(given.provenance)}
+    return InitialWeights(state, facts)
+
+
+def lineage(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The provenance of weights, then of the weights that their pretraining began with, and so on."""
+    while True:
+        yield provenance
+        begun = (provenance.get("initial_weights") or {}).get("provenance")
+        if not begun:
+            return
+        provenance = begun
+
+
+def _read(path: str | os.PathLike[str], encoder: ViTEncoder) -> tuple[Pretrained, dict[float, State]]:
+    """A file's encoder, and its decoders by scale."""
+    content = read_weights(path, "init")
+    if {"network", "optimizer", "iteration"} <= content.keys():
+        return _of_checkpoint(path, content, encoder)
+    heads = None if "network_def" in content else encoder.network_def["num_heads"]
+    given = cast(Pretrained, read_pretrained(path, heads, "init"))
+    public = {} if given.format == "miram" else convert_public_decoder(str(path), content)
+    usual = max(given.encoder["hidden_size"] // 64, 1)
+    if heads is not None and heads != usual:
+        logger.warning(
+            "%s does not say how many heads it was trained with; this run has %d, public ViTs of its width mostly %d",
+            path,
+            heads,
+            usual,
+        )
+    return given, {1: public} if public else {}
+
+
+def _of_checkpoint(
+    path: str | os.PathLike[str], content: Mapping[str, Any], encoder: ViTEncoder
+) -> tuple[Pretrained, dict[float, State]]:
+    """A run's checkpoint does not hold its encoder's arguments: they follow from the weights, or are this run's."""
+    network, provenance = content["network"], content.get("provenance") or {}
+    state = _below(network, "encoder.")
+    if "patch_embedding.patch_embeddings.weight" not in state or POSITIONS not in state:
+        raise InputError(f"{path} is the checkpoint of another kind of run; give that of a pretraining as --init")
+    own = encoder.network_def
+    count = state[POSITIONS].shape[1]
+    if own["pos_embed_type"] == "sincos" and count != encoder.num_tokens:
+        del state[POSITIONS]  # this run's own are right
+    side = round(count ** (1 / encoder.spatial_dims))
+    grid = encoder.grid if count == math.prod(encoder.grid) else [side] * encoder.spatial_dims
+    arguments = arguments_of(str(path), state, list(grid), own["num_heads"]) | {"pos_embed_type": own["pos_embed_type"]}
+    given = Pretrained(str(path), "checkpoint", arguments, state, None, provenance)
+    scales = provenance.get("scales") or []
+    return given, {scale: _below(network, f"decoders.{index}.") for index, scale in enumerate(scales)}
+
+
+def _below(state: Mapping[str, torch.Tensor], prefix: str) -> State:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _check_encoder(given: Pretrained, encoder: ViTEncoder) -> None:
+    """
+    Compare the file's encoder with the config's.
+
+    Raises:
+        InputError: naming the options that differ, and their values in the file.
+    """
+    own = {**encoder.network_def, "class_token": encoder.cls_token is not None}
+    different = [name for name in _COMPARED if _plain(given.encoder[name]) != _plain(own[name])]
+    if different:
+        told = ", ".join(f"{name} is {_plain(given.encoder[name])}, here {_plain(own[name])}" for name in different)
+        options = " ".join(f'--{name} "{_plain(given.encoder[name])}"' for name in different)
+        raise InputError(
+            f"{given.source} holds another encoder than this config has: {told}. Add {options}, or give another --init"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _fitting_decoder(decoder: Decoder, given: State, source: str) -> State:
+    """The weights of a decoder if all of them fit; else none, and the log says why."""
+    own = {key: value.shape for key, value in decoder.state_dict().items()}
+    given = _on_grid(decoder, given)
+    wrong = sorted(key for key in own.keys() | given.keys() if key not in given or own.get(key) != given[key].shape)
+    if not given:
+        logger.info("the decoder at %gx starts from random weights: %s has none of that scale", decoder.scale, source)
+    elif wrong:
+        shapes = [tuple(state[wrong[0]]) if wrong[0] in state else "absent" for state in (_shapes(given), own)]
+        logger.warning(
+            "the decoder at %gx starts from random weights: %d of its %d weights do not fit those of %s, such as %s "
+            "(%s in the file, %s here)",
+            decoder.scale,
+            len(wrong),
+            len(own),
+            source,
+            wrong[0],
+            *shapes,
+        )
+    else:
+        logger.info("the decoder at %gx starts from %s: all of its %d weights fit", decoder.scale, source, len(own))
+        return given
+    return {}
+
+
+def _shapes(state: State) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items()}
+
+
+def _on_grid(decoder: Decoder, given: State) -> State:
+    """With positions of the decoder's own grid: from a square grid they are interpolated."""
+    positions, own = given.get(DECODER_POSITIONS), decoder.position_embeddings
+    if positions is None or positions.shape == own.shape or positions.shape[2] != own.shape[2]:
+        return given
+    dims = len(decoder.token_grid)
+    side = round(positions.shape[1] ** (1 / dims))
+    if side**dims != positions.shape[1]:
+        return given
+    return {**given, DECODER_POSITIONS: resize_position_embeddings(positions, [side] * dims, decoder.token_grid)}
