@@ -134,5 +134,5 @@ def test_crops_of_lesions_and_of_tissue_are_a_task_of_their_own():
 def test_the_task_of_lesions_needs_crops_of_both_kinds():
     only = DATALIST | {"training": [MASS | {"crop": "lesion"}]}
     assert "lesion" not in task_names(only)
-    with pytest.raises(InputError, match="has no task 'lesion'.*--crops both"):
+    with pytest.raises(InputError, match=r"has no task 'lesion'.*--crops both"):
         find_task(only, "lesion")

@@ -134,12 +134,12 @@ def write_candidates(
     for number, ((view, record), image) in enumerate(zip(found, images, strict=True), start=1):
         height, width = record["shape"]
         pictures.append({"id": number, "file_name": view.source, "width": width, "height": height})
-        hit = image.hits(CENTER).any(axis=0)
+        hit = image.hits(CENTER).any(axis=0).tolist()
         for rank, (box, score) in enumerate(zip(image.boxes.tolist(), image.scores.tolist(), strict=True), start=1):
             x0, y0, x1, y1 = box
             place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
             facts = {key: view.item.get(key) for key in ("patient", "laterality", "view")}
-            hits = {"probability": score, "hit": bool(hit[rank - 1])}
+            hits = {"probability": score, "hit": hit[rank - 1]}
             rows.append({"image": view.source, "rank": rank, **place, **hits, **facts, "image_id": number})
     columns = ["image", "rank", "x", "y", "width", "height", "probability", "hit", "patient", "laterality", "view"]
     table = pd.DataFrame(rows, columns=columns)

@@ -14,9 +14,7 @@ from miram.readers.formats import read_image
 from miram.visualize.detections import Panel, plot_froc, plot_views
 from miram.visualize.html_report import Picture
 
-_LEGEND = (
-    "Green: lesions. Red: candidates above the threshold at {rate:g} false alarms an image, with their probability."
-)
+_LEGEND = "Green: lesions. Red: candidates above the threshold at {rate:g} false alarms an image, with probability."
 
 
 def draw_pictures(
@@ -63,11 +61,9 @@ def draw_pictures(
 def _draw_curve(output_dir: Path, metrics: Mapping[str, Any]) -> Picture:
     path, caption = output_dir / "froc.png", "FROC: sensitivity per box, centre in the box; bars: intervals"
     found = metrics["sensitivity"][CENTER]["box"]
-    points = {
-        float(rate): tuple(np.nan if value[key] is None else value[key] for key in ("value", "low", "high"))
-        for rate, value in found.items()
-        if rate != "mean"
-    }
+    rates = [rate for rate in found if rate != "mean"]
+    table = np.array([[found[rate][key] for key in ("value", "low", "high")] for rate in rates], float)  # None is NaN
+    points = {float(rate): (value, low, high) for rate, (value, low, high) in zip(rates, table.tolist(), strict=True)}
     curve = metrics["curve"]
     plot_froc(curve["false_alarms_per_image"], curve["sensitivity"], points, path, "FROC, per box")
     return Picture(path, caption)

@@ -85,8 +85,8 @@ class ViewRecords:
         changed = [name for name in self.settings if before.get(name) != self.settings[name]]
         if changed:
             raise InputError(
-                f"{self.folder} holds what a run with other settings found ({', '.join(changed)}); give the same ones, or "
-                "another --output_dir, or delete that folder"
+                f"{self.folder} holds what a run with other settings found ({', '.join(changed)}); give the same ones, "
+                "or another --output_dir, or delete that folder"
             )
         write_json(path, self.settings)
 

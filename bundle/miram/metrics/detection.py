@@ -56,7 +56,7 @@ class ImageFindings:
         if len(self.boxes) == 0 or len(self.lesion_boxes) == 0:
             return np.zeros((len(self.lesion_boxes), len(self.boxes)), bool)
         if criterion != CENTER:
-            return np.asarray(box_iou(self.lesion_boxes, self.boxes)) >= float(criterion)
+            return _overlaps(self.lesion_boxes, self.boxes) >= float(criterion)
         centers = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
         low, high = self.lesion_boxes[:, None, :2], self.lesion_boxes[:, None, 2:]
         return ((centers >= low) & (centers <= high)).all(axis=2)
@@ -191,11 +191,16 @@ def _matched(image: ImageFindings, overlap: float) -> np.ndarray:
     if len(image.scores) == 0 or len(image.lesions) == 0:
         return np.zeros(len(image.scores))
     one = [np.zeros(len(image.scores), int)], [image.scores], [image.lesion_boxes], [np.zeros(len(image.lesions), int)]
-    (found,) = matching_batch(box_iou, [overlap], [image.boxes], *one, max_detections=len(image.scores))
+    (found,) = matching_batch(_overlaps, [overlap], [image.boxes], *one, max_detections=len(image.scores))
     order = np.argsort(-image.scores, kind="mergesort")  # MONAI's
     matched = np.zeros(len(image.scores))
     matched[order] = found[0]["dtMatches"][0] > 0
     return matched
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of (M, 4) and (N, 4) boxes, (M, N)."""
+    return np.asarray(box_iou(boxes, others))
 
 
 def _estimates(
