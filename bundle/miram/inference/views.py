@@ -196,6 +196,11 @@ def _views(
         found[split] = {}
         for item in load_split(dataset_dir, split, required=False):
             source = item.get("source")
+            if source is None:
+                raise InputError(
+                    f"{dataset_dir} does not say which view a crop is of; give a folder that prepare_folder.py made from "
+                    "the views and their boxes"
+                )
             if source not in known:
                 raise InputError(
                     f"{dataset_dir} has a crop of {source!r}, which is not in {root}; give --input the folder that "

@@ -85,7 +85,7 @@ def _lesion_item(row: LesionView, zoom: float, labels: Mapping[str, Any]) -> Ite
 
 
 def _tissue_item(row: LesionView, name: str, zoom: float) -> Item:
-    """The item of a tissue crop: it may show a lesion, a part of one or none, so it has no label of one."""
+    """The item of a tissue crop: it shows none of the lesions whose masks were read, so it has no label of one."""
     return {"image": image_path(name), "mask": None, "crop": "tissue", **_about(row), "lesion": None, "zoom": zoom}
 
 

@@ -105,12 +105,14 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
     except InputError as error:
         return ImageCrops(problems=dict.fromkeys((*job.lesions, *job.tissue), str(error)))
     image, crops = source.pixels, ImageCrops(scaling=source.scaling, hash=perceptual_hash(source.pixels))
+    lesions = np.zeros(image.shape, bool)
     for name, files in job.lesions.items():
         try:
             mask, note = find_mask([dicom_dir / file.path for file in files], image.shape, settings.mask_tolerance)
         except InputError as error:
             crops.problems[name] = str(error)
             continue
+        lesions |= mask
         crop, crop_mask, zoom = cut_lesion(image, mask, settings.crop_size, settings.context)
         if crop.min() == crop.max():
             crops.problems[name] = f"{job.image.path} is constant where the mask has the lesion"
@@ -121,14 +123,22 @@ def cut_image(job: ImageJob, dicom_dir: Path, output_dir: Path, settings: CropSe
         if note:
             crops.notes[name] = note
     if job.tissue:
-        _cut_tissue(image, job, output_dir, settings, crops)
+        _cut_tissue(image, lesions, job, output_dir, settings, crops)
     return crops
 
 
-def _cut_tissue(image: np.ndarray, job: ImageJob, output_dir: Path, settings: CropSettings, crops: ImageCrops) -> None:
+def _cut_tissue(
+    image: np.ndarray,
+    lesions: np.ndarray,
+    job: ImageJob,
+    output_dir: Path,
+    settings: CropSettings,
+    crops: ImageCrops,
+) -> None:
+    """Windows of tissue that contain no pixel of a lesion, where its mask is read (not with `crops` "tissue")."""
     # The places depend on the seed and the series alone: not on the order or number of jobs, so that a run can resume.
     rng = np.random.default_rng([settings.seed, zlib.crc32(job.image.series.encode())])
-    centers = tissue_centers(breast_mask(image), len(job.tissue), settings.crop_size, rng)
+    centers = tissue_centers(breast_mask(image), len(job.tissue), settings.crop_size, rng, avoid=lesions)
     for name, center in zip(job.tissue, centers, strict=False):
         write_png16(output_dir / image_path(name), crop_at(image, center, settings.crop_size))
         crops.zooms[name] = 1.0
