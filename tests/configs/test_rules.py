@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap")
-OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "label_training", "package_train")
+WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap", "segment_evaluate")
+OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "segment", "label_training", "package_train")
 OF_RISKMAP = ("serve_riskmap", "detect", "hard_negatives")
 OF_INFERENCE = ("package_model", "serve_classification")
 # ids of their own, which they read themselves or MONAI Label does
@@ -27,6 +27,7 @@ OWN = {
     "package_train": {"facts", "ckpt_dir"},
     "label_training": {"from_label", "splits", "crop_size", "largest_crop"},
     "serve_classification": {"served", "pre_transforms", "served_steps", "load_served", "post_transforms"},
+    "segment": {"feature_size", "load_mask", "masks_as_samples"},
     "detect": {
         *("boxes_csv", "split", "max_patients", "box_size", "rates", "overlaps", "num_pictures", "view_progress"),
         *("n_resamples", "confidence", "min_patients", "seed", "records", "detection"),

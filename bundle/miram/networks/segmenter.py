@@ -72,9 +72,7 @@ class ViTSegmenter(nn.Module):
         )
         channels = [feature_size * 2**step for step in range(steps)] + [width]
         self.ups = nn.ModuleList(
-            UnetrUpBlock(
-                in_channels=channels[step + 1], out_channels=channels[step], upsample_kernel_size=2, **common
-            )
+            UnetrUpBlock(in_channels=channels[step + 1], out_channels=channels[step], upsample_kernel_size=2, **common)
             for step in range(steps)
         )
         self.out = UnetOutBlock(dims, feature_size, out_channels)
