@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 from miram.data.datalist import write_datalist
 from miram.networks.segmenter import ViTSegmenter
 from miram.networks.vit_encoder import ViTEncoder
-from miram.prepare.prepared import write_png16
+from miram.prepare.prepared import write_png16, write_volume
 from miram.weights.backbone import backbone_from_encoder, save_backbone
 from miram.weights.classifier import load_classifier
 
@@ -114,3 +114,26 @@ def test_a_folder_without_masks_is_an_error(tmp_path, folder):
     with pytest.raises(RuntimeError) as error:
         run(training(tmp_path, tmp_path / "run", pretrained=str(folder / "backbone.pt")))
     assert "has a mask" in cause_of(error.value)
+
+
+def test_volumes_are_segmented(tmp_path):
+    items = []
+    for n in range(6):
+        item = {"image": f"{n}.nii.gz", "mask": f"mask_{n}.nii.gz", "patient": f"p{n}", "lesion": f"p{n}/1"}
+        volume = np.random.default_rng(n).integers(0, 20000, size=(40, 40, 40)).astype(np.uint16)
+        ball = np.square(np.indices(volume.shape) - 20).sum(axis=0) < 10**2
+        write_volume(tmp_path / item["image"], volume + (40000 * ball).astype(np.uint16), None)
+        write_volume(tmp_path / item["mask"], (65535 * ball).astype(np.uint16), None)
+        items.append(item)
+    write_datalist(tmp_path / "datalist.json", {"training": items[:4], "validation": [items[4]], "test": [items[5]]})
+    sizes = SIZES | {"image_size": [16] * 3, "patch_size": [4] * 3, "feature_size": 4, "pretrained": "none"}
+    paths = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "run"), "device": "cpu", "num_workers": 0}
+    more = {"max_epochs": 1, "batch_size": 2, "allow_leakage": "images", "progress": False}
+    files = [f"configs/{name}.yaml" for name in ("finetune", "segment", "volumes")]
+    run(ConfigWorkflow(files, logging_file=False, workflow_type="train", **sizes, **paths, **more))
+    evaluation = evaluating(tmp_path, tmp_path / "out", model=str(tmp_path / "run/model.pt"), reader="NibabelReader")
+    run(evaluation)
+    table = pd.read_csv(tmp_path / "out/segmentation.csv")
+    assert table["image"].tolist() == ["5.nii.gz"]
+    assert 0 <= table["dice"][0] <= 1
+    assert (tmp_path / "out/worst.png").is_file()

@@ -134,7 +134,7 @@ def write_candidates(
     for number, ((view, record), image) in enumerate(zip(found, images, strict=True), start=1):
         height, width = record["shape"]
         pictures.append({"id": number, "file_name": view.source, "width": width, "height": height})
-        hit = image.hits(CENTER).any(axis=0).tolist()
+        hit = np.any(image.hits(CENTER), axis=0).tolist()
         for rank, (box, score) in enumerate(zip(image.boxes.tolist(), image.scores.tolist(), strict=True), start=1):
             x0, y0, x1, y1 = box
             place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}

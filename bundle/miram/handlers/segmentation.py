@@ -76,7 +76,7 @@ class SegmentationHandler:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
-    def score(self, engine: Engine) -> None:
+    def score(self, engine: SupervisedEvaluator) -> None:
         """Score a batch."""
         for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
             item = self.items[int(sample["index"])]

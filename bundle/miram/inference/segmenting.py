@@ -25,8 +25,8 @@ def load_segmenter(path: str | os.PathLike[str]) -> TrainedClassifier:
     """
     if not Path(path).is_file():
         raise InputError(
-            f"there is no trained model {path}: train one first (configs/finetune.yaml with configs/segment.yaml), or give "
-            "--model"
+            f"there is no trained model {path}: train one first (configs/finetune.yaml with configs/segment.yaml), or "
+            "give --model"
         )
     return load_trained(path, "segmentation", make=ViTSegmenter)
 

@@ -198,8 +198,8 @@ def _views(
             source = item.get("source")
             if source is None:
                 raise InputError(
-                    f"{dataset_dir} does not say which view a crop is of; give a folder that prepare_folder.py made from "
-                    "the views and their boxes"
+                    f"{dataset_dir} does not say which view a crop is of; give a folder that prepare_folder.py made "
+                    "from the views and their boxes"
                 )
             if source not in known:
                 raise InputError(

@@ -32,9 +32,9 @@ def evaluate_segmentation(table: pd.DataFrame, bootstrap: Bootstrap) -> dict[str
         bootstrap: how intervals are made.
 
     Returns:
-        ready for JSON: {"levels": {"image" or "lesion": {score: E}}, "false_alarms": E, "counts", "bootstrap"}, E being
-        :class:`miram.metrics.bootstrap.Estimate` as a dictionary. A lesion's score is the mean over its views. "touched"
-        is the share with a Dice above 0.
+        ready for JSON: {"levels": {"image" or "lesion": {score: E}}, "false_alarms": E, "counts", "bootstrap"}, where E
+        is :class:`miram.metrics.bootstrap.Estimate` as a dictionary. A lesion's score is the mean over its views.
+        "touched" is the share with a Dice above 0.
     """
     images = table[table["dice"].notna()].assign(touched=lambda rows: (rows["dice"] > 0).astype(float))
     names = images["lesion"].where(images["lesion"].notna(), images["image"])

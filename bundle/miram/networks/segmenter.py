@@ -17,8 +17,8 @@ class ViTSegmenter(nn.Module):
     """
     UNETR (Hatamizadeh et al., arXiv 2103.10504) of MONAI's blocks on our encoder.
 
-    With 12 blocks and patches of 16 it is `monai.networks.nets.UNETR`, which has no other sizes: the tokens after evenly
-    spaced blocks are the skip connections. A patch of 2 ** n pixels gives n steps of the decoder.
+    With 12 blocks and patches of 16 it is `monai.networks.nets.UNETR`, which has no other sizes: the tokens after
+    evenly spaced blocks are the skip connections. A patch of 2 ** n pixels gives n steps of the decoder.
 
     Args:
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
@@ -54,7 +54,7 @@ class ViTSegmenter(nn.Module):
             raise ValueError(f"patch_size must be 2, 4, 8, ... along every axis, got {list(self.encoder.patch_size)}.")
         layers, dims, width = len(self.encoder.blocks), self.encoder.spatial_dims, self.encoder.hidden_size
         self.layers = [min(round(step * layers / steps), layers - 1) for step in range(1, steps)]
-        common = {"spatial_dims": dims, "kernel_size": 3, "norm_name": "instance", "res_block": True}
+        common: dict[str, Any] = {"spatial_dims": dims, "kernel_size": 3, "norm_name": "instance", "res_block": True}
         self.image_block = UnetrBasicBlock(
             in_channels=self.encoder.in_channels, out_channels=feature_size, stride=1, **common
         )
