@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -88,3 +91,28 @@ def test_processes_that_were_started_again_do_not_read_what_failed_ones_left(res
 def test_otherwise_the_store_is_left_to_torch(name, value, restarted, monkeypatch):
     monkeypatch.setenv(name, value)
     assert _fresh_store() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("later", "code", "printed"), [("pass", 0, ["handler"]), ("1 / 0", 1, ["handler", "teardown"])]
+)
+def test_a_run_that_succeeded_skips_the_interpreters_teardown_and_a_failure_is_still_seen(later, code, printed):
+    program = f"""
+import atexit
+import torch.distributed as dist
+from miram.engines.distributed import stop_distributed
+
+class Kept:
+    def __del__(self):
+        print("teardown")
+
+kept = Kept()
+atexit.register(print, "handler")
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+stop_distributed()
+{later}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.split() == printed

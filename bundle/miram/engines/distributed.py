@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -86,6 +88,24 @@ def stop_distributed() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        atexit.register(_end_without_teardown)
+
+
+def _end_without_teardown() -> None:
+    """
+    End a run that has succeeded before Python takes the interpreter apart; one that failed since ends as usual.
+
+    `DistributedDataParallel` keeps gloo's threads alive after the process group is destroyed. If one of them drops a
+    tensor while the interpreter is taken apart, the process aborts and the run counts as failed (pytorch pull request
+    179291; here in 2 of 26 runs of eight processes on two busy cores).
+    """
+    atexit.unregister(_end_without_teardown)
+    if hasattr(sys, "last_value"):  # Python sets it when it prints an exception that nobody caught
+        return
+    atexit._run_exitfuncs()  # what else is to be done at the end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def world_size() -> int:
