@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class View:
         item: a crop of it in the data list: patient, side, view, hash.
         boxes: of its lesions, in pixels of the file.
         lesions: the name of each, the same in both views of a breast.
+        has_tissue: whether the data list has a crop of its tissue: then it can be read and shows a breast.
     """
 
     source: str
@@ -46,6 +47,7 @@ class View:
     item: Item
     boxes: tuple[Box, ...] = ()
     lesions: tuple[str, ...] = ()
+    has_tissue: bool = False
 
     def lesion_boxes(self, shape: Sequence[int]) -> np.ndarray:
         """
@@ -148,7 +150,8 @@ def find_views(
         boxes_csv: the table of boxes that it was prepared with.
         records: of earlier runs.
         intensity: see :func:`miram.readers.formats.read_image`.
-        workers: processes that first read each view, see :func:`miram.inference.inputs.find_images`.
+        workers: processes that first read the views without a crop of tissue, which may not show a breast; see
+            :func:`miram.inference.inputs.find_images`.
         time_limit: seconds for a file in them.
         max_patients: only so many patients, those with the first names.
 
@@ -161,16 +164,18 @@ def find_views(
         missing = "--input, the folder of whole views" if input_dir is None else "--boxes_csv, the table of their boxes"
         raise InputError(f"give {missing} from which {dataset_dir} was prepared")
     all_views = _views(dataset_dir, Path(input_dir), boxes_csv)
-    views = [view for view in all_views[split].values() if _among_first(view, all_views[split], max_patients)]
+    patients = set(sorted({view.item["patient"] for view in all_views[split].values()})[:max_patients])
+    views = [view for view in all_views[split].values() if view.item["patient"] in patients]
     if not views:
         raise InputError(f"the {split} split of {dataset_dir} is empty: there is no view to search")
     records.begin()
     done = [view for view in views if records.load(view.source) is not None]
     left = [view for view in views if records.load(view.source) is None]
     check = functools.partial(check_file, check=check_mammogram, intensity=intensity)
-    results = run_jobs([view.path for view in left], check, workers, "reading", time_limit)
+    unknown = [view for view in left if not view.has_tissue]
+    results = run_jobs([view.path for view in unknown], check, workers, "reading", time_limit)
     problems = {
-        view.source: as_text(str(result)) for view, result in zip(left, results, strict=True) if result is not None
+        view.source: as_text(str(result)) for view, result in zip(unknown, results, strict=True) if result is not None
     }
     for problem in problems.values():
         logger.warning("skipped %s", problem)
@@ -194,7 +199,9 @@ def _views(
     found: dict[str, dict[str, View]] = {}
     for split in SPLITS:
         found[split] = {}
-        for item in load_split(dataset_dir, split, required=False):
+        items = load_split(dataset_dir, split, required=False)
+        tissue = {item.get("source") for item in items if item.get("crop") == "tissue"}
+        for item in items:
             source = item.get("source")
             if source is None:
                 raise InputError(
@@ -210,7 +217,7 @@ def _views(
                 rows = [row for row in labels.lesions.get(source, []) if row.box]
                 names = [_lesion_name(row.row.lesion or f"{source}:{number}", item) for number, row in enumerate(rows)]
                 boxes = tuple(row.box for row in rows if row.box)
-                found[split][source] = View(source, root / source, item, boxes, tuple(names))
+                found[split][source] = View(source, root / source, item, boxes, tuple(names), source in tissue)
     return found
 
 
@@ -219,11 +226,7 @@ def _lesion_name(name: str, item: Item) -> str:
     return f"{item['patient']}/{item.get('laterality') or ''}/{name}"
 
 
-def _among_first(view: View, views: Mapping[str, View], count: int | None) -> bool:
-    return count is None or view.item["patient"] in sorted({one.item["patient"] for one in views.values()})[:count]
-
-
-def _typical_box(views: Any) -> tuple[float, float]:
+def _typical_box(views: Iterable[View]) -> tuple[float, float]:
     """Median width and height; NaN without a box."""
     numbers = np.array([box.numbers[2:] for view in views for box in view.boxes], float).reshape(-1, 2)
     width, height = np.nanmedian(numbers, axis=0).tolist() if len(numbers) else (np.nan, np.nan)
