@@ -28,6 +28,7 @@ OVERLAYS = [
     "control_enlarged",
     "control_quarters",
     "control_two_at_1x",
+    "cbis_masses",
     "packed",
     "paper",
     "multi_gpu",
@@ -226,6 +227,36 @@ def test_controls_run(overlay, scales, prepared, workflow_of, tmp_path):
     assert table.notna().all(axis=None)
 
 
+LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5, "whitened_embedding": 0.25}
+
+
+@pytest.mark.parametrize("overlay", [None, "control_two_at_1x", "control_quarters"])
+def test_more_than_pixels_is_predicted_and_recorded(overlay, prepared, workflow_of, tmp_path):
+    options = {"dataset_dir": str(prepared), **LEVERS}
+    for epochs in (1, 2):  # the second run resumes
+        run_here(workflow_of(*[overlay] * (overlay is not None), max_epochs=epochs, **options))
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    scales = {None: ["1x", "2x"], "control_two_at_1x": ["1x", "1x_2"], "control_quarters": ["1x"]}[overlay]
+    kinds = ("loss", "loss_statistics", "loss_gradients", "mean", "interpolation")
+    columns = {f"val_{kind}_{scale}" for kind in kinds for scale in scales}
+    assert columns | {"val_loss"} == {name for name in table if name.startswith("val_")}
+    assert table.notna().all(axis=None)
+    assert (tmp_path / "run/reconstructions_0002.png").exists()
+
+
+def test_the_recipe_for_masses_runs_with_every_lever(prepared, workflow_of, tmp_path):
+    datalist = read_datalist(prepared / "datalist.json")
+    for n, item in enumerate(datalist["training"]):
+        item["crop"] = "lesion" if n < 4 else "tissue"
+    write_datalist(prepared / "datalist.json", datalist)
+    options = {"patch_size": [8, 8], "gradient_weight": 0.5, "crop_area": [0.5, 1.0], "monitor_task": None}
+    workflow = workflow_of("cbis_masses", dataset_dir=str(prepared), **options)
+    run_here(workflow)
+    assert workflow.parser.get_parsed_content("steps_per_epoch") == 2  # 8 of 10 crops in batches of 4
+    table = pd.read_csv(tmp_path / "run/history.csv")
+    assert table[["val_loss_statistics_2x", "val_loss_gradients_2x"]].notna().all(axis=None)
+
+
 def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, tmp_path):
     own = {"decoders": [], "num_pictures": 0, "projection_sizes": [16, 8], "batch_size": 2, "max_epochs": 1}
     run_here(workflow_of("barlow_twins", dataset_dir=str(prepared), **own))
@@ -247,10 +278,11 @@ def test_a_packed_copy_trains_and_validates_like_the_folder(prepared, workflow_o
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
-def test_volumes_end_to_end(prepared_volumes, workflow_of, tmp_path):
+@pytest.mark.parametrize("more", [{}, LEVERS])
+def test_volumes_end_to_end(more, prepared_volumes, workflow_of, tmp_path):
     decoders = [{"scale": scale, "hidden_size": 24, "num_layers": 1, "num_heads": 2} for scale in (1, 2)]
     volumes = {"dataset_dir": str(prepared_volumes), "image_size": [16, 16, 16], "decoders": decoders}
-    run_here(workflow_of("volumes", **volumes))
+    run_here(workflow_of("volumes", **volumes, **more))
     backbone = torch.load(tmp_path / "run/backbone.pt", weights_only=True)
     network = ViT(**backbone["network_def"])
     network.load_state_dict(backbone["state_dict"], strict=True)

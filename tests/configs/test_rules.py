@@ -13,7 +13,10 @@ import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap", "segment_evaluate")
-OF_FINETUNING = ("linear_probe", "attentive_probe", "cnn", "segment", "label_training", "package_train")
+OF_FINETUNING = (
+    *("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "segment"),
+    *("label_training", "package_train"),
+)
 OF_RISKMAP = ("serve_riskmap", "detect", "hard_negatives")
 OF_INFERENCE = ("package_model", "serve_classification")
 # ids of their own, which they read themselves or MONAI Label does

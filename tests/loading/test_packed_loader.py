@@ -152,3 +152,19 @@ def test_a_run_goes_on_within_an_epoch(folder):
     for one, other in zip(expected, found, strict=True):
         assert torch.equal(one["index"], other["index"])
         assert torch.equal(one["label"], other["label"])
+
+
+def test_lesions_are_drawn_with_their_share(tmp_path):
+    folder = make_folder(tmp_path, [np.full((8, 8), n) for n in range(12)])
+    items = load_split(folder, "training")
+    for n, item in enumerate(items):
+        item["crop"] = "lesion" if n < 3 else "tissue"
+    loader = PackedLoader(folder, items, (8, 8), 2, RANGES, True, lesion_share=0.5)
+    loader.sampler.set_epoch(1)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 3
+    assert sum(int(index) < 3 for batch in batches for index in batch["index"]) == 3
+    with pytest.raises(InputError, match="leave out shards_at_once"):
+        PackedLoader(folder, items, (8, 8), 2, RANGES, True, lesion_share=0.5, shards_at_once=1)
+    with pytest.raises(InputError, match=r"leave out configs/packed\.yaml or crop_area"):
+        PackedLoader(folder, items, (8, 8), 2, RANGES, True, crop_area=[0.3, 1.0])

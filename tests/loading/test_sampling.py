@@ -6,8 +6,16 @@ import torch
 from monai.transforms import Compose
 
 from miram.errors import InputError
-from miram.loading.sampling import BalancedSampler, epochs_for, fitting_batch_size, make_training_loader, sample_weights
-from miram.loading.seeded import SeededDataset
+from miram.loading.sampling import (
+    BalancedSampler,
+    ShareSampler,
+    epochs_for,
+    fitting_batch_size,
+    lesion_sampler,
+    make_training_loader,
+    sample_weights,
+)
+from miram.loading.seeded import SeededDataset, SeededSampler
 
 
 def dataset():
@@ -78,3 +86,59 @@ def test_the_batch_fits_a_small_training_set(caplog):
 @pytest.mark.parametrize(("steps", "epochs"), [(10, 5), (2, 15), (7, 5)])
 def test_few_steps_an_epoch_take_more_epochs(steps, epochs):
     assert epochs_for(5, 30, steps) == epochs
+
+
+def crops(lesions, tissue):
+    return [{"crop": kind} for kind, count in (("tissue", tissue), ("lesion", lesions)) for _ in range(count)]
+
+
+def epoch_of(sampler, epoch=1):
+    sampler.set_epoch(epoch)
+    return [index for _, index in sampler]
+
+
+@pytest.mark.parametrize(
+    ("lesions", "tissue", "share", "expected"),
+    [(10, 50, 0.5, (10, 10)), (10, 50, 0.25, (10, 30)), (10, 5, 0.5, (5, 5)), (30, 30, 0.75, (30, 10))],
+)
+def test_an_epoch_has_the_share_of_lesions_and_no_crop_twice(lesions, tissue, share, expected):
+    sampler = lesion_sampler(crops(lesions, tissue), share)
+    drawn = epoch_of(sampler)
+    assert len(drawn) == len(set(drawn)) == len(sampler) == sum(expected)
+    assert sum(index >= tissue for index in drawn) == expected[0]
+    halves = [sum(index >= tissue for index in half) for half in (drawn[::2], drawn[1::2])]
+    assert min(halves) > 0  # they are mixed
+
+
+def test_every_tissue_crop_comes_in_some_epoch_and_draws_follow_from_seed_and_epoch():
+    items = crops(10, 50)
+    sampler = lesion_sampler(items, 0.5)
+    seen = {index for epoch in range(60) for index in epoch_of(sampler, epoch)}
+    assert seen == set(range(60))
+    assert epoch_of(sampler, 3) == epoch_of(lesion_sampler(items, 0.5), 3)
+    assert epoch_of(sampler, 3) != epoch_of(sampler, 4)
+    assert epoch_of(sampler, 3) != epoch_of(lesion_sampler(items, 0.5, seed=1), 3)
+
+
+def test_processes_together_draw_what_one_draws():
+    marked = [index >= 50 for index in range(60)]
+    shares = [epoch_of(ShareSampler(marked, 0.5, num_replicas=2, rank=rank)) for rank in (0, 1)]
+    together = [index for pair in zip(*shares, strict=True) for index in pair]
+    assert together == epoch_of(ShareSampler(marked, 0.5))
+
+
+def test_without_a_share_the_order_is_that_of_all_crops():
+    assert epoch_of(lesion_sampler(crops(3, 9), None)) == epoch_of(SeededSampler(12))
+
+
+@pytest.mark.parametrize(
+    ("items", "share", "message"),
+    [
+        (crops(5, 5), 1.0, "lesion_share is 1.0; give a number above 0 and below 1"),
+        (crops(5, 0), 0.5, "5 of 5 training crops are of lesions; prepare the folder with --crops both"),
+        ([{"image": "a.png"}], 0.5, "0 of 1 training crops"),
+    ],
+)
+def test_shares_that_cannot_be_had_are_refused(items, share, message):
+    with pytest.raises(InputError, match=message):
+        lesion_sampler(items, share)

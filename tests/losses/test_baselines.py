@@ -27,15 +27,16 @@ def test_nothing_visible_gives_finite_numbers():
     assert interpolate_hidden(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)).isfinite().all()
 
 
+@pytest.mark.parametrize("more", [{}, {"statistics_weight": 0.5, "gradient_weight": 1}])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_the_mean_baseline_is_the_share_of_variance_within_patches(normalize):
+def test_the_mean_baseline_is_the_share_of_variance_within_patches(normalize, more):
     loss_function = MultiScaleReconstructionLoss(
-        (16, 16), (8, 8), [1], normalize_targets=normalize, patch_std_floor=1e-3
+        (16, 16), (8, 8), [1], normalize_targets=normalize, patch_std_floor=1e-3, **more
     )
     label = 2 * torch.randn(3, 1, 16, 16) + 5
     mask = torch.ones(3, 4, dtype=torch.bool)
     losses = baseline_per_image(loss_function, label, [mask])
-    patches = loss_function.targets(label)[0]
+    patches = loss_function.split(loss_function.targets(label)[0])[0]
     expected = patches.var(-1, unbiased=False).mean(1)
     torch.testing.assert_close(losses["mean"][:, 0], expected, rtol=1e-4, atol=1e-4)
 

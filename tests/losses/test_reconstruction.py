@@ -5,8 +5,8 @@ from miram.losses.reconstruction import (
     MultiScaleReconstructionLoss,
     downsample,
     masked_mean_squared_error,
-    patch_statistics,
 )
+from miram.losses.targets import patch_statistics
 from miram.networks.patches import patchify
 
 
@@ -96,6 +96,58 @@ def test_statistics_are_those_of_each_patch():
     torch.testing.assert_close(std, (patches.var(-1, keepdim=True) + 0.01).sqrt())
 
 
+EXTRAS = {"statistics_weight": 0.5, "gradient_weight": 0.25}
+
+
+def test_without_extra_targets_the_loss_is_that_of_normalised_pixels():
+    function, label = loss_of(weights=[1, 0.5]), torch.randn(2, 1, 32, 32)
+    output = output_of(function, label, torch.tensor(True))
+    assert (function.extra_outputs, function.names) == (0, ["loss_1x", "loss_2x"])
+    patches = [patchify(downsample(label, size), (8, 8)) for size in ((16, 16), (32, 32))]
+    errors = [((0 - (p - p.mean(-1, keepdim=True)) / (p.var(-1, keepdim=True) + 0.04**2).sqrt()) ** 2) for p in patches]
+    expected = sum(weight * error.mean() for weight, error in zip((1, 0.5), errors, strict=True))
+    torch.testing.assert_close(function(output, label)["loss"], expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_mean_contrast_and_gradients_are_predicted_beside_pixels_at_every_scale(dims):
+    function = MultiScaleReconstructionLoss([16] * dims, [8] * dims, [1, 2], weights=[1, 2], **EXTRAS)
+    label = torch.randn(2, 1, *[32] * dims)
+    targets = function.targets(label)
+    assert function.extra_outputs == 2 + {2: 8, 3: 13}[dims]
+    assert [t.shape[-1] for t in targets] == [8**dims + function.extra_outputs] * 2
+    off_by_one = {
+        "predictions": [t + 1 for t in targets],
+        "masks": [torch.ones(t.shape[:2], dtype=torch.bool) for t in targets],
+        "places": [None, None],
+    }
+    losses = function(off_by_one, label)
+    names = [f"loss{kind}_{scale}x" for kind in ("", "_statistics", "_gradients") for scale in (1, 2)]
+    assert list(losses) == ["loss", *names]
+    assert losses["loss"].item() == pytest.approx((1 + 2) * (1 + 0.5 + 0.25), rel=1e-5)
+
+
+def test_the_pixels_cost_the_same_with_extra_targets():
+    label = torch.randn(2, 1, 32, 32)
+    plain, more = loss_of(), loss_of(**EXTRAS)
+    losses = [function(output_of(function, label, torch.tensor(True)), label) for function in (plain, more)]
+    assert torch.equal(losses[0]["loss_2x"], losses[1]["loss_2x"])
+    assert losses[1]["loss_gradients_2x"] > 0
+
+
+def test_extra_targets_at_given_places_are_those_among_all():
+    function, label = loss_of(**EXTRAS), torch.randn(2, 1, 32, 32)
+    places = torch.tensor([[3, 0, 9], [15, 2, 4]])
+    every, some = function.targets(label)[1], function.targets(label, [None, places])[1]
+    assert torch.equal(some, every.gather(1, places[..., None].expand(-1, -1, every.shape[-1])))
+
+
+def test_a_network_with_other_outputs_is_refused():
+    function, label = loss_of(statistics_weight=1), torch.randn(2, 1, 32, 32)
+    with pytest.raises(ValueError, match="extra_outputs=2"):
+        function(output_of(loss_of(), label, torch.tensor(True)), label)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_downsampling_averages_and_never_enlarges(dims):
     image = torch.randn(1, 1, *[8] * dims)
@@ -112,6 +164,7 @@ def test_downsampling_averages_and_never_enlarges(dims):
         ({"weights": [1, -1]}, "weight"),
         ({"weights": [0, 0]}, "weight"),
         ({"patch_std_floor": 0}, "floor"),
+        ({"statistics_weight": -1}, "statistics_weight"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -8,9 +8,10 @@ from miram.visualize.reconstructions import hide, plot_panel, reconstruction_col
 KEEP = torch.tensor([[0, 5, 9, 15], [1, 2, 3, 4]])
 
 
+@pytest.mark.parametrize("more", [{}, {"statistics_weight": 0.5, "gradient_weight": 1}])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_a_perfect_prediction_gives_the_target_back(normalize):
-    loss_function = MultiScaleReconstructionLoss((32, 32), (8, 8), [1, 2], normalize_targets=normalize)
+def test_a_perfect_prediction_gives_the_target_back(normalize, more):
+    loss_function = MultiScaleReconstructionLoss((32, 32), (8, 8), [1, 2], normalize_targets=normalize, **more)
     label = torch.randn(2, 1, 64, 64)
     masks = [hidden_mask(KEEP, 16), torch.ones(2, 64, dtype=torch.bool)]
     output = {"predictions": loss_function.targets(label), "masks": masks}

@@ -108,7 +108,7 @@ def validation_metrics(loss_function: Any, device: torch.device) -> dict[str, Me
         device: where the sums are kept, so that updates do not wait for the device.
 
     Returns:
-        "val_loss", the weighted sum, and one mean per scale ("val_loss_1x").
+        "val_loss", the weighted sum, and one mean per name of the loss ("val_loss_1x").
     """
     weights = torch.tensor(getattr(loss_function, "weights", (1.0,)), device=device)
     columns = {"val_loss": lambda output: (output["per_image"] * weights).sum(1, keepdim=True)}
@@ -157,9 +157,8 @@ def baseline_losses(
             dist.all_reduce(tensor)
     if not count:  # no validation images
         return {}
-    scales = [name.removeprefix("loss_") for name in loss_function.names]
     return {
         f"val_{kind}_{scale}": value.item()
         for kind, losses in total.items()
-        for scale, value in zip(scales, losses / count, strict=True)
+        for scale, value in zip(loss_function.scale_names, losses / count, strict=True)
     }

@@ -15,6 +15,7 @@ from miram.counter_random import Stream, random_uniform
 from miram.data.datalist import Item
 from miram.errors import InputError
 from miram.loading.packed import PackedStore, open_packed
+from miram.loading.sampling import lesion_sampler
 from miram.loading.seeded import SeededSampler, check_batch_size
 from miram.transforms.augment import RandomFlipRotate90
 
@@ -38,10 +39,12 @@ class PackedLoader:
         shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
             a time, and mixes only the crops of these. None mixes all.
         prefetch: number of batches gathered in advance.
+        lesion_share: for training: share of the crops of lesions; see :func:`miram.loading.sampling.lesion_sampler`.
+        crop_area: must be None: windows of random size are only cut by MONAI's transforms.
 
     Raises:
-        InputError: if there is no packed copy of the folder's current state, or there are fewer images than one
-            training batch.
+        InputError: if there is no packed copy of the folder's current state, there are fewer images than one training
+            batch, both `shards_at_once` and `lesion_share` are given, or `crop_area` is.
     """
 
     def __init__(
@@ -56,7 +59,13 @@ class PackedLoader:
         seed: int = 0,
         shards_at_once: int | None = None,
         prefetch: int = 2,
+        lesion_share: float | None = None,
+        crop_area: Sequence[float] | None = None,
     ) -> None:
+        if crop_area is not None:
+            raise InputError(
+                "crop_area is not available from the packed copy: leave out configs/packed.yaml or crop_area"
+            )
         self.store = open_packed(dataset_dir)
         folder = Path(dataset_dir).resolve()
         self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
@@ -73,14 +82,20 @@ class PackedLoader:
         self.prefetch = prefetch
         self.augment = RandomFlipRotate90(seed)
         shards = [number // self.store.shard_length for number in self.numbers]
-        self.sampler = _ShardSampler(shards, shards_at_once, shuffle, seed)
+        if lesion_share is not None and shards_at_once is not None:
+            raise InputError("lesion_share needs all shards at once: leave out shards_at_once, or lesion_share")
+        self.sampler = (
+            _ShardSampler(shards, shards_at_once, shuffle, seed)
+            if lesion_share is None
+            else lesion_sampler(items, lesion_share, seed)
+        )
         if shuffle:
-            check_batch_size(len(self.numbers), batch_size, self.sampler.num_replicas)
+            check_batch_size(self.sampler.count(), batch_size, self.sampler.num_replicas)
 
     def __len__(self) -> int:
         """Number of batches in an epoch; in training the same in every process."""
         if self.shuffle:
-            return len(self.numbers) // self.sampler.num_replicas // self.batch_size
+            return len(self.sampler) // self.batch_size
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:

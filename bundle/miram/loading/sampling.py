@@ -1,13 +1,15 @@
-"""Sampling that balances classes, from (seed, epoch) alone; and batch sizes for small training sets."""
+"""Sampling of some kinds more often than others, from (seed, epoch) alone; and batch sizes for small training sets."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from monai.data import DataLoader
 
+from miram.data.datalist import Item
 from miram.errors import InputError
 from miram.loading.seeded import SeededDataset, SeededSampler, loader_of, make_loader
 
@@ -35,6 +37,71 @@ class BalancedSampler(SeededSampler):
         """The indices of all processes in this epoch."""
         random = np.random.default_rng((self.seed, self.epoch, 2))
         return random.choice(len(self.weights), size=len(self) * self.num_replicas, p=self.weights)
+
+
+class ShareSampler(SeededSampler):
+    """
+    Draw marked samples with a given share, from (seed, epoch) alone.
+
+    An epoch has each sample at most once, since a sample looks the same whenever it comes in an epoch. It ends when all
+    marked samples, or all others, have come; of the other kind another part comes in each epoch.
+
+    Args:
+        marked: (N,) bool.
+        share: of the marked samples in an epoch, above 0 and below 1.
+        seed: another seed gives other draws.
+        num_replicas: number of processes; by default from `torch.distributed`.
+        rank: number of this process; by default from `torch.distributed`.
+    """
+
+    def __init__(
+        self,
+        marked: Sequence[bool],
+        share: float,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(len(marked), True, seed, num_replicas, rank)
+        self.marked = np.asarray(marked, dtype=bool)
+        total = min(self.marked.sum() / share, (~self.marked).sum() / (1 - share))
+        self.counts = round(total * share), round(total * (1 - share))
+
+    def count(self) -> int:
+        """The number of samples of all processes in an epoch."""
+        return sum(self.counts)
+
+    def order(self) -> np.ndarray:
+        """The indices of all processes in this epoch."""
+        order = super().order()
+        marked = self.marked[order]
+        position = np.where(marked, marked.cumsum(), (~marked).cumsum())  # among its own kind, from 1
+        return order[position <= np.where(marked, *self.counts)]
+
+
+def lesion_sampler(items: Sequence[Item], lesion_share: float | None, seed: int = 0) -> SeededSampler:
+    """
+    The order in which pretraining goes through crops.
+
+    Args:
+        items: of the data list, in the data set's order.
+        lesion_share: share of the crops of lesions among all; None takes all crops as they come.
+        seed: another seed gives other orders.
+
+    Raises:
+        InputError: if the share is not between 0 and 1, or not both kinds of crops are there.
+    """
+    if lesion_share is None:
+        return SeededSampler(len(items), True, seed)
+    if not 0 < lesion_share < 1:
+        raise InputError(f"lesion_share is {lesion_share}; give a number above 0 and below 1, or null for all crops")
+    marked = [item.get("crop") == "lesion" for item in items]
+    if all(marked) or not any(marked):
+        raise InputError(
+            f"lesion_share mixes crops of lesions and tissue, but {sum(marked)} of {len(marked)} training crops are of "
+            "lesions; prepare the folder with --crops both, or leave lesion_share out"
+        )
+    return ShareSampler(marked, lesion_share, seed)
 
 
 def sample_weights(labels: np.ndarray) -> np.ndarray:

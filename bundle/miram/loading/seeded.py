@@ -148,7 +148,7 @@ class SeededSampler(DistributedSampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
         """The (epoch, index) pairs of this process that are still to come in this epoch."""
         if not self.shuffle:
-            return iter([(0, index) for index in range(self.rank, self._count(), self.num_replicas)])
+            return iter([(0, index) for index in range(self.rank, self.count(), self.num_replicas)])
         epoch, samples = self.position
         share = self.order()[self.rank :: self.num_replicas][: len(self)]
         return iter([(self.epoch, int(index)) for index in share[samples if epoch == self.epoch else 0 :]])
@@ -162,15 +162,16 @@ class SeededSampler(DistributedSampler):
 
     def shuffled(self, generator: torch.Generator) -> torch.Tensor:
         """All indices in the order of the epoch, the same in every process."""
-        return torch.randperm(self._count(), generator=generator)
+        return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         """The number of samples of this process in a complete epoch."""
         if self.shuffle:
-            return self._count() // self.num_replicas
-        return len(range(self.rank, self._count(), self.num_replicas))
+            return self.count() // self.num_replicas
+        return len(range(self.rank, self.count(), self.num_replicas))
 
-    def _count(self) -> int:
+    def count(self) -> int:
+        """The number of samples of all processes in an epoch."""
         return len(self.dataset)  # type: ignore[arg-type]
 
 
@@ -180,6 +181,7 @@ def make_loader(
     shuffle: bool,
     num_workers: int = 0,
     pin_memory: bool = False,
+    sampler: SeededSampler | None = None,
 ) -> DataLoader:
     """
     A loader over this process's share of a data set.
@@ -190,6 +192,7 @@ def make_loader(
         shuffle: for training: another order in each epoch, and only full batches, equally many in each process.
         num_workers: loader processes; 0 loads in this process.
         pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
+        sampler: the order; None goes through the data set once in an epoch.
 
     Returns:
         MONAI's `DataLoader`.
@@ -197,9 +200,9 @@ def make_loader(
     Raises:
         InputError: if the data set is too small for one training batch.
     """
-    sampler = SeededSampler(len(dataset), shuffle, dataset.seed)
+    sampler = sampler or SeededSampler(len(dataset), shuffle, dataset.seed)
     if shuffle:
-        check_batch_size(len(dataset), batch_size, sampler.num_replicas)
+        check_batch_size(sampler.count(), batch_size, sampler.num_replicas)
     return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
 
 

@@ -11,8 +11,8 @@ from miram.losses.reconstruction import (
     MultiScaleReconstructionLoss,
     downsample,
     masked_mean_squared_error,
-    patch_statistics,
 )
+from miram.losses.targets import patch_statistics
 from miram.networks.patches import patch_grid, patchify, unpatchify
 
 
@@ -57,7 +57,7 @@ def baseline_per_image(
     loss_function: MultiScaleReconstructionLoss, label: torch.Tensor, masks: Sequence[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """
-    The loss of two reconstructions that need no network, compared with the same targets as the network's.
+    The loss of two reconstructions that need no network, compared with the same pixels as the network's.
 
     Args:
         loss_function: the loss, which has the sizes of the scales.
@@ -69,7 +69,8 @@ def baseline_per_image(
         "interpolation", the hidden patches interpolated from the visible ones.
     """
     means, interpolations = [], []
-    for size, target, mask in zip(loss_function.sizes, loss_function.targets(label), masks, strict=True):
+    for size, targets, mask in zip(loss_function.sizes, loss_function.targets(label), masks, strict=True):
+        target = loss_function.split(targets)[0]
         means.append(masked_mean_squared_error(_patch_means(loss_function, label, size), target, mask))
         guess = _interpolated(loss_function, downsample(label.float(), size), mask)
         interpolations.append(masked_mean_squared_error(guess, target, mask))

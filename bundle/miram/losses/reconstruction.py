@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from miram.losses.targets import gradient_directions, gradient_targets, patch_statistics, statistics_targets
 from miram.networks.patches import patchify, pick
 
 
@@ -27,6 +28,13 @@ class MultiScaleReconstructionLoss(nn.Module):
         patch_std_floor: standard deviation, in the image's units, that is added in quadrature to a patch's own. A
             patch of air whose pixels vary by less than this is noise: without a floor it would be amplified to a
             target of unit variance.
+        statistics_weight: weight, at each scale, of the error of two more numbers per patch: its own mean and contrast,
+            which `normalize_targets` throws away (:func:`miram.losses.targets.statistics_targets`). Not in the papers.
+        gradient_weight: weight, at each scale, of the error of the patch's gradients by direction (MaskFeat, arXiv
+            2112.09133; gradient maps are also predicted by Uni4Eye, arXiv 2203.04614;
+            :func:`miram.losses.targets.gradient_targets`).
+
+    What has weight 0 is not predicted. The network's decoders need `extra_outputs` for the others.
 
     Raises:
         ValueError: if the numbers of weights and scales differ, a weight is negative or all are zero, or the floor is
@@ -41,41 +49,64 @@ class MultiScaleReconstructionLoss(nn.Module):
         weights: Sequence[float] | None = None,
         normalize_targets: bool = True,
         patch_std_floor: float = 0.04,
+        statistics_weight: float = 0.0,
+        gradient_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.sizes = [tuple(round(size * scale) for size in image_size) for scale in scales]
         self.patch_size = tuple(patch_size)
         earlier = [list(scales[:place]).count(scale) for place, scale in enumerate(scales)]  # of the same scale
-        self.names = [
-            f"loss_{scale:g}x" + f"_{count + 1}" * (count > 0) for scale, count in zip(scales, earlier, strict=True)
-        ]
-        self.weights = [1.0] * len(scales) if weights is None else [float(weight) for weight in weights]
-        if len(self.weights) != len(self.names) or min(self.weights) < 0 or sum(self.weights) == 0:
-            raise ValueError(
-                f"need one weight >= 0 per scale, not all 0: got {self.weights} for scales {list(scales)}."
-            )
+        self.scale_names = [f"{scale:g}x" + f"_{n + 1}" * (n > 0) for scale, n in zip(scales, earlier, strict=True)]
+        per_scale = [1.0] * len(scales) if weights is None else [float(weight) for weight in weights]
+        if len(per_scale) != len(scales) or min(per_scale) < 0 or sum(per_scale) == 0:
+            raise ValueError(f"need one weight >= 0 per scale, not all 0: got {per_scale} for scales {list(scales)}.")
         if patch_std_floor <= 0:
             raise ValueError(f"patch_std_floor must be positive, got {patch_std_floor}.")
+        extras = {"statistics": float(statistics_weight), "gradients": float(gradient_weight)}
+        if min(extras.values()) < 0:
+            raise ValueError(f"statistics_weight and gradient_weight must be 0 or more, got {extras}.")
+        outputs = {"statistics": 2, "gradients": len(gradient_directions(len(self.patch_size)))}
+        self.extras = {name: outputs[name] for name, weight in extras.items() if weight}
+        terms = {"loss": 1.0, **{f"loss_{name}": extras[name] for name in self.extras}}
+        self.names = [f"{term}_{scale}" for term in terms for scale in self.scale_names]
+        self.weights = [term * weight for term in terms.values() for weight in per_scale]
         self.normalize_targets = normalize_targets
         self.patch_std_floor = patch_std_floor
 
+    @property
+    def extra_outputs(self) -> int:
+        """How many numbers are predicted for a patch beside its pixels."""
+        return sum(self.extras.values())
+
     def targets(self, label: torch.Tensor, places: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor]:
         """
-        The target patches of each scale.
+        The targets of each scale's patches: their pixels and, behind them, what else is predicted.
 
         Args:
             label: (B, C, *spatial), the image at the largest scale's size.
             places: per scale, the indices (B, n) of the wanted patches on its grid; None for all.
 
         Returns:
-            (B, N_s, P) or (B, n, P) per scale, in float32.
+            (B, N_s, P + extra_outputs) or (B, n, P + extra_outputs) per scale, in float32.
         """
-        patches = [patchify(downsample(label.float(), size), self.patch_size) for size in self.sizes]
-        if places is not None:
-            patches = [
-                every if wanted is None else pick(every, wanted) for every, wanted in zip(patches, places, strict=True)
-            ]
-        return [self.normalize(patch) for patch in patches] if self.normalize_targets else patches
+        wanted = [None] * len(self.sizes) if places is None else places
+        images = [downsample(label.float(), size) for size in self.sizes]
+        return [self._targets(image, chosen) for image, chosen in zip(images, wanted, strict=True)]
+
+    def _targets(self, image: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+        """The targets of one scale's image."""
+        patches = patchify(image, self.patch_size)
+        patches = patches if places is None else pick(patches, places)
+        parts = [self.normalize(patches) if self.normalize_targets else patches]
+        if "statistics" in self.extras:
+            parts.append(statistics_targets(patches, self.patch_std_floor))
+        if "gradients" in self.extras:
+            parts.append(gradient_targets(image, self.patch_size, self.patch_std_floor, places))
+        return torch.cat(parts, dim=-1) if self.extras else parts[0]
+
+    def split(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Split predictions or targets (..., P + extra_outputs) into pixels (..., P) and what else is predicted."""
+        return values.split([values.shape[-1] - self.extra_outputs, *self.extras.values()], dim=-1)
 
     def normalize(self, patches: torch.Tensor) -> torch.Tensor:
         """Subtract each patch's mean and divide by its standard deviation with the floor: (..., P) to (..., P)."""
@@ -91,14 +122,23 @@ class MultiScaleReconstructionLoss(nn.Module):
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:
-            (B, S)
+            (B, S), or with more than pixels (B, T S): of each kind of target, all scales, in the order of `names`.
+
+        Raises:
+            ValueError: if a decoder has other outputs than there are targets.
         """
-        targets = self.targets(label, output["places"])
-        losses = [
-            masked_mean_squared_error(prediction, target, mask)
-            for prediction, target, mask in zip(output["predictions"], targets, output["masks"], strict=True)
-        ]
-        return torch.stack(losses, dim=1)
+        columns = []
+        for prediction, target, mask in zip(
+            output["predictions"], self.targets(label, output["places"]), output["masks"], strict=True
+        ):
+            if prediction.shape != target.shape:
+                raise ValueError(
+                    f"a decoder predicts {tuple(prediction.shape)}, but the targets are {tuple(target.shape)}: build "
+                    f"the network with extra_outputs={self.extra_outputs}."
+                )
+            parts = zip(self.split(prediction), self.split(target), strict=True)
+            columns.append(torch.stack([masked_mean_squared_error(*part, mask) for part in parts], dim=1))
+        return torch.stack(columns, dim=2).flatten(1)
 
     def forward(self, output: dict[str, list[Any]], label: torch.Tensor) -> dict[str, torch.Tensor]:
         """
@@ -109,7 +149,8 @@ class MultiScaleReconstructionLoss(nn.Module):
             label: (B, C, *spatial), the image at the largest scale's size.
 
         Returns:
-            "loss", the weighted sum to minimise, and each scale's unweighted loss by name ("loss_1x", "loss_2x").
+            "loss", the weighted sum to minimise, and each scale's unweighted losses by name ("loss_1x", "loss_2x",
+            "loss_statistics_1x").
         """
         per_scale = self.per_image(output, label).mean(dim=0).unbind()
         total = sum(weight * loss for weight, loss in zip(self.weights, per_scale, strict=True))
@@ -130,12 +171,6 @@ def masked_mean_squared_error(prediction: torch.Tensor, target: torch.Tensor, ma
     """
     error = (prediction.float() - target).square().mean(dim=-1)
     return (error * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def patch_statistics(patches: torch.Tensor, std_floor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (..., 1) and standard deviation (..., 1) of patches (..., P); the latter is sqrt(variance + floor^2)."""
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    return mean, (variance + std_floor**2).sqrt()
 
 
 def downsample(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

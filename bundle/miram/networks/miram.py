@@ -24,16 +24,21 @@ class MIRAM(nn.Module):
         encoder: the encoder that is pretrained.
         decoders: one per scale, each a decoder or the arguments of
             :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
+        extra_outputs: numbers that the decoders predict for each patch beside its pixels, as the loss needs them
+            (:class:`miram.losses.reconstruction.MultiScaleReconstructionLoss`).
 
     Raises:
         ValueError: if there is no decoder, or two have the same scale.
     """
 
-    def __init__(self, encoder: ViTEncoder, decoders: Sequence[Decoder | Mapping[str, Any]]) -> None:
+    def __init__(
+        self, encoder: ViTEncoder, decoders: Sequence[Decoder | Mapping[str, Any]], extra_outputs: int = 0
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoders = nn.ModuleList(
-            make_decoder(encoder, **decoder) if isinstance(decoder, Mapping) else decoder for decoder in decoders
+            make_decoder(encoder, extra_outputs=extra_outputs, **decoder) if isinstance(decoder, Mapping) else decoder
+            for decoder in decoders
         )
         if not self.decoders:
             raise ValueError("MIRAM needs at least one decoder.")
@@ -54,9 +59,9 @@ class MIRAM(nn.Module):
             keep: (B, V) indices of the visible patches.
 
         Returns:
-            lists in the decoders' order: "predictions", (B, n, P) patches, "masks", (B, n) bool, True where a patch
-            counts in the loss, and "places", (B, n) indices on the scale's grid, or None for the whole grid in
-            row-major order; see :class:`miram.networks.decoders.base.Decoded`.
+            lists in the decoders' order: "predictions", (B, n, P + extra_outputs) patches, "masks", (B, n) bool, True
+            where a patch counts in the loss, and "places", (B, n) indices on the scale's grid, or None for the whole
+            grid in row-major order; see :class:`miram.networks.decoders.base.Decoded`.
         """
         latent = self.encoder(image, keep)
         outputs: list[Decoded] = [decoder(latent, keep) for decoder in self.decoders]

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from monai.transforms import CenterSpatialCropd, ScaleIntensityRanged, SpatialPadd, Transform
+from monai.data.utils import get_random_patch
+from monai.transforms import (
+    CenterSpatialCropd,
+    Compose,
+    RandCropd,
+    RandSpatialCrop,
+    RandSpatialCropd,
+    Resized,
+    ScaleIntensityRanged,
+    SpatialPadd,
+    Transform,
+)
+
+from miram.errors import InputError
 
 Steps = list[Transform | Callable[[Any], Any]]
 
@@ -43,3 +56,54 @@ def center_windows(keys: str, field_of_view: Sequence[int]) -> Steps:
         field_of_view: size of the window in pixels.
     """
     return [CenterSpatialCropd(keys=keys, roi_size=field_of_view)]
+
+
+class RandomScaleWindow(RandSpatialCrop):
+    """
+    MONAI's random crop, of a random size but a fixed shape: masses keep theirs.
+
+    Args:
+        field_of_view: the window's size in pixels at area 1.
+        crop_area: smallest and largest area (in 3D, volume) of the window as a share of the field of view's, drawn
+            uniformly. It is never larger than the image.
+    """
+
+    def __init__(self, field_of_view: Sequence[int], crop_area: Sequence[float]) -> None:
+        super().__init__(field_of_view)
+        self.crop_area = crop_area
+
+    def randomize(self, img_size: Sequence[int]) -> None:
+        """Draw a window's size and place in an image of that size."""
+        size = [int(length) for length in self.roi_size]  # type: ignore[union-attr]
+        side = self.R.uniform(self.crop_area[0], self.crop_area[1]) ** (1 / len(size))
+        side = min(side, *(limit / length for limit, length in zip(img_size, size, strict=True)))
+        self._size = [max(1, round(length * side)) for length in size]
+        self._slices = get_random_patch(img_size, self._size, self.R)
+
+
+def random_window(keys: str, field_of_view: Sequence[int], crop_area: Sequence[float] | None = None) -> Transform:
+    """
+    Cut the window at a random place, for training; with `crop_area` also of a random size.
+
+    A window of another size is resized to the field of view, smoothed first if it shrinks, before anything is reduced
+    from it: all scales show the same window (MAE's random resized crop, arXiv 2111.06377, with a fixed aspect ratio).
+
+    Args:
+        keys: of the images in a sample.
+        field_of_view: size of the window in pixels.
+        crop_area: see :class:`RandomScaleWindow`; MAE's is from 0.2 to 1. None keeps the size.
+
+    Raises:
+        InputError: if `crop_area` is not two numbers above 0, the smaller one first.
+    """
+    if crop_area is None:
+        return RandSpatialCropd(keys=keys, roi_size=field_of_view, random_size=False)
+    if len(crop_area) != 2 or not 0 < crop_area[0] <= crop_area[1]:
+        raise InputError(f"crop_area is {crop_area}; give the smallest and the largest share, such as [0.3, 1.0]")
+    mode = "bilinear" if len(field_of_view) == 2 else "trilinear"
+    return Compose(
+        [
+            RandCropd(keys, RandomScaleWindow(field_of_view, crop_area)),
+            Resized(keys, field_of_view, mode=mode, anti_aliasing=True),
+        ]
+    )

@@ -17,7 +17,8 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
     Args:
         history: one row per epoch, as in `history.csv`: "epoch", "learning_rate", "train_loss..." and "val_loss..."
-            per scale, and the baselines "val_mean..." and "val_interpolation...".
+            per scale (and kind of target, if there are more than pixels), and the baselines "val_mean..." and
+            "val_interpolation...".
         path: the PNG to write.
     """
     scales = [name.removeprefix("train_loss_") for name in history.columns if name.startswith("train_loss_")]
@@ -32,7 +33,7 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def _plot_scale(axis: Axes, history: pd.DataFrame, scale: str) -> None:
-    """One scale's training and validation loss, and the baselines as horizontal lines."""
+    """One loss in training and validation, and the baselines as horizontal lines."""
     axis.plot(history["epoch"], history[f"train_loss_{scale}"], label="training", color="tab:blue")
     column = f"val_loss_{scale}"
     if column in history and history[column].notna().any():
@@ -44,7 +45,8 @@ def _plot_scale(axis: Axes, history: pd.DataFrame, scale: str) -> None:
             value = baseline.dropna().iloc[-1]
             axis.axhline(value, linestyle=style, color="black", linewidth=1, label=f"{label}: {value:.3f}")
     axis.set_ylim(*_loss_limits(history, scale))
-    axis.set(xlabel="epoch", ylabel="loss of hidden patches", title=f"reconstruction at {scale}")
+    title = f"reconstruction at {scale}" if scale[0].isdigit() else scale.replace("_", " ")
+    axis.set(xlabel="epoch", ylabel="loss of hidden patches", title=title)
     axis.legend(fontsize="small")
 
 

@@ -10,7 +10,8 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample, patch_statistics
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
+from miram.losses.targets import patch_statistics
 from miram.networks.patches import patch_grid, patchify, unpatchify
 from miram.visualize.figures import save_figure
 
@@ -38,15 +39,14 @@ def reconstruction_columns(
     """
     image, label = image.float(), label.float()
     columns = {"input": image, "what the encoder sees": hide(image, encoder_mask, loss_function.patch_size)}
-    for index, name in enumerate(loss_function.names):
+    for index, scale in enumerate(loss_function.scale_names):
         target = downsample(label, loss_function.sizes[index])
         patches = patchify(target, loss_function.patch_size)
-        prediction = output["predictions"][index].float()
+        prediction = loss_function.split(output["predictions"][index].float())[0]  # pixels
         if loss_function.normalize_targets:
             mean, std = patch_statistics(patches, loss_function.patch_std_floor)
             prediction = prediction * std + mean
         filled = torch.where(output["masks"][index][..., None], prediction, patches)
-        scale = name.removeprefix("loss_")
         grid = patch_grid(target.shape[2:], loss_function.patch_size)
         columns[f"reconstruction {scale}"] = unpatchify(filled, loss_function.patch_size, grid)
         columns[f"target {scale}"] = target

@@ -14,34 +14,36 @@ import torch
 import torch.nn.functional as F
 
 from miram.engines.pretraining import PreparePretrainingBatch
-from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample, patch_statistics
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
+from miram.losses.targets import patch_statistics
 from miram.networks.decoders.factory import make_decoder
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
 
-def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
     """
     MIRAM with any decoders, including several at the same scale.
 
     Args:
         encoder: the encoder.
         decoders: for each, the arguments of :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
+        extra_outputs: numbers that they predict for each patch beside its pixels.
     """
-    first, *others = [make_decoder(encoder, **decoder) for decoder in decoders]
+    first, *others = [make_decoder(encoder, extra_outputs=extra_outputs, **decoder) for decoder in decoders]
     network = MIRAM(encoder, [first])
     network.decoders.extend(others)  # after the check that scales differ
     return network
 
 
-def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
     """The given decoders, each at the encoder's own scale: a second loss without a second scale."""
-    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders])
+    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders], extra_outputs)
 
 
-def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]]) -> MIRAM:
+def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
     """Only the decoder at the encoder's own scale."""
-    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1])
+    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1], extra_outputs)
 
 
 def without_detail(label: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:

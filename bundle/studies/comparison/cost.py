@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from miram.data.tasks import applicable_items, find_task
+from miram.loading.sampling import lesion_sampler
 from miram.networks.two_views import TwoViewNetwork
 from studies.benchmark.step_cost import step_cost, training_step_cost
 from studies.comparison.folds import fold_lists
@@ -39,13 +40,14 @@ def pretraining_flops(plan: Sequence[Step], method: str, datalists: Mapping[str,
     The floating-point operations of a method's whole pretraining, counted exactly; 0 without pretraining. With folds it
     is that of the first.
 
-    They include forward and backward passes on every training image in every epoch, but not validation.
+    They include forward and backward passes on every image of every epoch, but not validation.
     """
     step = next((step for step in plan if step.method == method and step.stage == "pretrain"), None)
     if step is None:
         return 0.0
     config = effective_config(step)
-    return float(_flops_per_image(config)) * len(datalists[step.fold]["training"]) * int(config["max_epochs"])
+    epoch = lesion_sampler(datalists[step.fold]["training"], config.get("lesion_share")).count()
+    return float(_flops_per_image(config)) * epoch * int(config["max_epochs"])
 
 
 def _flops_per_image(config: dict[str, Any]) -> int:
@@ -120,7 +122,7 @@ def estimate_seconds(step: Step, plan: Sequence[Step], settings: Settings, datal
 def iterations(step: Step, datalist: dict[str, Any]) -> int:
     """Approximate number of batches of a training step; early stopping reduces it."""
     config = effective_config(step)
-    images = len(datalist["training"]) * 1.0
+    images = float(lesion_sampler(datalist["training"], config.get("lesion_share")).count())
     if step.task is not None and step.label_fraction is not None:
         task = find_task(datalist, step.task)
         labelled = [item for item in applicable_items(datalist["training"], task) if item.get(task.key) is not None]

@@ -17,8 +17,8 @@ SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def network_of(encoder, kind, scales=(1, 2)):
-    return MIRAM(encoder, [{"kind": kind, "scale": scale, **SIZES} for scale in scales])
+def network_of(encoder, kind, scales=(1, 2), extra_outputs=0):
+    return MIRAM(encoder, [{"kind": kind, "scale": scale, **SIZES} for scale in scales], extra_outputs)
 
 
 def test_a_config_names_a_kind(tiny_encoder):
@@ -50,6 +50,20 @@ def test_training_gives_every_parameter_a_gradient(tiny_encoder, kind):
     idle = [name for name, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not idle
     assert loss.isfinite()
+
+
+@every_kind
+@pytest.mark.parametrize("training", [True, False])
+def test_extra_outputs_come_behind_each_patchs_pixels(tiny_encoder, kind, training):
+    """Made so that a token predicts 0 for pixels and 1 for what is behind them: so do all patches."""
+    network = network_of(tiny_encoder, kind, extra_outputs=3).train(training)
+    for decoder in network.decoders:
+        torch.nn.init.zeros_(decoder.head.weight)
+        decoder.head.bias.data.unflatten(0, (-1, 64 + 3))[:, 64:] = 1
+    for prediction in network(torch.randn(2, 1, 32, 32), KEEP)["predictions"]:
+        assert prediction[..., :64].eq(0).all()
+        assert prediction[..., 64:].eq(1).all()
+        assert prediction.shape[-1] == 67
 
 
 @every_kind

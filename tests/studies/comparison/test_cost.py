@@ -33,6 +33,9 @@ def test_time_is_steps_times_what_a_step_took(short, stub) -> None:
     half = next(step for step in plan if step.stage == "finetune" and step.label_fraction == 0.5)
     assert iterations(plan[0], datalist) == 3 * 5  # 24 images
     assert iterations(half, datalist) == 3 * 3
+    crops = [{**item, "crop": "lesion" if n < 5 else "tissue"} for n, item in enumerate(datalist["training"])]
+    shared = replace(plan[0], overrides={**plan[0].overrides, "lesion_share": 0.5})
+    assert iterations(shared, {**datalist, "training": crops}) == 3 * 2  # 5 lesions and 5 others in an epoch
     assert iterations(replace(half, overrides={**half.overrides, "min_iterations": 50}), datalist) == 50
     for item in datalist["training"][:14]:
         item["pathology"] = None

@@ -22,7 +22,7 @@ class Decoded(NamedTuple):
     What a decoder returns for a batch.
 
     Args:
-        prediction: (B, n, P) predicted patches.
+        prediction: (B, n, P + extra_outputs) predicted patches.
         mask: (B, n) bool, True where a patch is hidden and therefore counts in the loss.
         places: (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major
             order.
@@ -46,6 +46,7 @@ class Decoder(nn.Module):
         patches_per_token: number of patches that a token predicts.
         activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
             does.
+        extra_outputs: numbers that are predicted for each patch, behind its pixels.
 
     Raises:
         ValueError: if a scale does not give a whole grid, or the width does not fit the positions.
@@ -60,6 +61,7 @@ class Decoder(nn.Module):
         token_scale: float | None = None,
         patches_per_token: int = 1,
         activation_checkpointing: bool | None = None,
+        extra_outputs: int = 0,
     ) -> None:
         super().__init__()
         self.scale = scale
@@ -80,7 +82,8 @@ class Decoder(nn.Module):
         )
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, patches_per_token * math.prod(self.patch_size) * encoder.in_channels)
+        outputs = math.prod(self.patch_size) * encoder.in_channels + extra_outputs
+        self.head = nn.Linear(hidden_size, patches_per_token * outputs)
         initialize_mae_weights(self)
 
     def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:

@@ -63,6 +63,7 @@ class CrossAttentionDecoder(Decoder):
         decode_ratio: share of the hidden patches that a training step decodes.
         activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
             does.
+        extra_outputs: numbers that are predicted for each patch, behind its pixels.
 
     Raises:
         ValueError: if the scale does not give a whole grid, the width does not fit heads or positions, or the share is
@@ -82,11 +83,19 @@ class CrossAttentionDecoder(Decoder):
         mlp_ratio: float = 4.0,
         decode_ratio: float = 0.25,
         activation_checkpointing: bool | None = None,
+        extra_outputs: int = 0,
     ) -> None:
         if not 0 < decode_ratio <= 1:
             raise ValueError(f"decode_ratio must be above 0 and at most 1, got {decode_ratio}; 1 decodes every patch.")
         blocks = (CrossAttentionBlockWithMLP(hidden_size, num_heads, mlp_ratio) for _ in range(num_layers))
-        super().__init__(encoder, scale, hidden_size, blocks, activation_checkpointing=activation_checkpointing)
+        super().__init__(
+            encoder,
+            scale,
+            hidden_size,
+            blocks,
+            activation_checkpointing=activation_checkpointing,
+            extra_outputs=extra_outputs,
+        )
         self.decode_ratio = decode_ratio
         # a visible patch's position, interpolated on the scale's grid at the patch's centre
         context_positions = interpolate_tokens(self.position_embeddings.detach(), self.grid, self.encoder_grid)[0]

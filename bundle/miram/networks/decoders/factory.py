@@ -24,13 +24,17 @@ def scales_of(decoders: Sequence[Mapping[str, Any]]) -> list[float]:
     return [decoder["scale"] for decoder in decoders]
 
 
-def make_decoder(encoder: ViTEncoder, kind: str = "self_attention", **arguments: Any) -> Decoder:
+def make_decoder(
+    encoder: ViTEncoder, kind: str = "self_attention", extra_outputs: int = 0, **arguments: Any
+) -> Decoder:
     """
     Make a decoder.
 
     Args:
         encoder: the encoder whose tokens are decoded.
         kind: "self_attention", "cross_attention" or "sub_pixel".
+        extra_outputs: numbers that are predicted for each patch behind its pixels; 0 is not passed on, so that your own
+            kinds of decoders need no such argument.
         arguments: those of that kind: scale, hidden_size, ...
 
     Raises:
@@ -38,6 +42,8 @@ def make_decoder(encoder: ViTEncoder, kind: str = "self_attention", **arguments:
     """
     if kind not in KINDS:
         raise ValueError(f"a decoder's kind should be one of {', '.join(KINDS)}, got {kind!r}.")
+    if extra_outputs:
+        arguments["extra_outputs"] = extra_outputs
     known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "encoder"]
     unknown = sorted(set(arguments) - set(known))
     if unknown:

@@ -75,6 +75,7 @@ class ScaleDecoder(Decoder):
         attention_kwargs: further arguments of that attention.
         activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
             does.
+        extra_outputs: numbers that are predicted for each patch, behind its pixels.
 
     Raises:
         ValueError: if the scale does not give a whole grid, or the width does not fit heads or positions.
@@ -91,6 +92,7 @@ class ScaleDecoder(Decoder):
         attention: str = "exact",
         attention_kwargs: Mapping[str, Any] | None = None,
         activation_checkpointing: bool | None = None,
+        extra_outputs: int = 0,
     ) -> None:
         grid = scaled_grid(encoder.grid, scale)
         seq_len = math.prod(grid) + prefix_tokens(encoder)
@@ -98,7 +100,14 @@ class ScaleDecoder(Decoder):
             DecoderBlock(hidden_size, num_heads, seq_len, mlp_ratio, attention, attention_kwargs, grid)
             for _ in range(num_layers)
         )
-        super().__init__(encoder, scale, hidden_size, blocks, activation_checkpointing=activation_checkpointing)
+        super().__init__(
+            encoder,
+            scale,
+            hidden_size,
+            blocks,
+            activation_checkpointing=activation_checkpointing,
+            extra_outputs=extra_outputs,
+        )
 
     def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
         """Decode the visible tokens; see :meth:`Decoder.forward`. Every hidden patch counts in the loss."""

@@ -32,6 +32,7 @@ class SubPixelDecoder(Decoder):
         attention_kwargs: further arguments of that attention.
         activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
             does.
+        extra_outputs: numbers that are predicted for each patch, behind its pixels.
 
     Raises:
         ValueError: if the scale is not a whole number, or the width does not fit heads or positions.
@@ -48,6 +49,7 @@ class SubPixelDecoder(Decoder):
         attention: str = "exact",
         attention_kwargs: Mapping[str, Any] | None = None,
         activation_checkpointing: bool | None = None,
+        extra_outputs: int = 0,
     ) -> None:
         if scale < 1 or scale != round(scale):
             raise ValueError(
@@ -68,6 +70,7 @@ class SubPixelDecoder(Decoder):
             token_scale=1,
             patches_per_token=self.factor**encoder.spatial_dims,
             activation_checkpointing=activation_checkpointing,
+            extra_outputs=extra_outputs,
         )
 
     def forward(self, latent: torch.Tensor, keep: torch.Tensor) -> Decoded:
