@@ -65,6 +65,7 @@ def main() -> None:
         help="seconds per mammogram and its masks, except with --workers 0 (default 300)",
     )
     parser.add_argument("--strict", action="store_true", help="stop if a row's files are missing or unsuitable")
+    parser.add_argument("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
     print(prepare_cbis_ddsm(**vars(parser.parse_args())))
 
 

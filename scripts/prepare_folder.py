@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 
 from miram.cli import main_guard, shell_path
 from miram.prepare.crop_settings import CROPS, CropSettings
 from miram.prepare.folder import prepare_folder
-from miram.prepare.labels import SEPARATOR, LabelColumn
+from miram.prepare.labels import SEPARATOR
+from miram.prepare.listing import LabelColumn
 from miram.prepare.summary import Summary
+from miram.readers.dicom_facts import NOTICES
 from miram.readers.formats import format_names
-from miram.readers.header_notices import NOTICES
 from miram.readers.image import INTENSITIES
 
 ORIGINS = {
@@ -30,6 +32,31 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--input_dir", required=True, help="folder with images; its subfolders are searched, too")
     add("--output_dir", required=True, help="folder to create; the same command continues an interrupted run")
+    add_crop_options(parser)
+    add_table_options(parser)
+    add(
+        "--validation_fraction",
+        type=float,
+        default=0.2,
+        help="share of the patients for validation (default %(default)s)",
+    )
+    add("--test_fraction", type=float, default=0.0, help="share of the patients for testing (default %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the windows and the split (default %(default)s)")
+    add("--workers", type=int, help="worker processes; 0 for none (default: one per core)")
+    add(
+        "--time_limit",
+        type=float,
+        default=300.0,
+        help="seconds per file, except with --workers 0 (default %(default)g)",
+    )
+    add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
+    add("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
+    return parser.parse_args(arguments)
+
+
+def add_crop_options(parser: argparse.ArgumentParser) -> None:
+    """What decides the crops (:class:`miram.prepare.crop_settings.CropSettings`)."""
+    add = parser.add_argument
     add(
         "--crops",
         choices=CROPS,
@@ -65,6 +92,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="DICOM images to skip, by what their headers say: "
         + "; ".join(f"{name} ({what})" for name, what in NOTICES.items()),
     )
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Who the patients are, and what is known of their images."""
+    add = parser.add_argument
     add("--labels_csv", help="CSV with a column image, optionally patient, lesion and split; other columns are labels")
     add(
         "--boxes_csv",
@@ -78,24 +110,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="between the classes of a cell that holds several (default %(default)s)",
     )
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
-    add(
-        "--validation_fraction",
-        type=float,
-        default=0.2,
-        help="share of the patients for validation (default %(default)s)",
-    )
-    add("--test_fraction", type=float, default=0.0, help="share of the patients for testing (default %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the windows and the split (default %(default)s)")
-    add("--workers", type=int, help="worker processes; 0 for none (default: one per core)")
-    add(
-        "--time_limit",
-        type=float,
-        default=300.0,
-        help="seconds per file, except with --workers 0 (default %(default)g)",
-    )
-    add("--strict", action="store_true", help="stop with status 2 if an image cannot be read")
-    add("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
-    return parser.parse_args(arguments)
 
 
 def describe(summary: Summary, crops: str) -> str:
@@ -171,34 +185,11 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the folder and print a summary."""
-    options = parse(arguments)
-    settings = CropSettings(
-        crops=options.crops or ("lesion" if options.boxes_csv else "tissue"),
-        crop_size=options.crop_size,
-        crops_per_image=options.crops_per_image,
-        min_tissue=options.min_tissue,
-        context=options.context,
-        spatial_dims=options.spatial_dims,
-        intensity=options.intensity,
-        max_pixels=options.max_pixels,
-        leave_out=tuple(sorted(options.leave_out)),
-        seed=options.seed,
-    )
-    summary = prepare_folder(
-        options.input_dir,
-        options.output_dir,
-        settings,
-        labels_csv=options.labels_csv,
-        boxes_csv=options.boxes_csv,
-        class_separator=options.class_separator,
-        patient_pattern=options.patient_pattern,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        workers=options.workers,
-        strict=options.strict,
-        overwrite=options.overwrite,
-        time_limit=options.time_limit,
-    )
+    options = vars(parse(arguments))
+    options["crops"] = options["crops"] or ("lesion" if options["boxes_csv"] else "tissue")
+    options["leave_out"] = tuple(sorted(options["leave_out"]))
+    settings = CropSettings(**{field.name: options.pop(field.name) for field in fields(CropSettings)})
+    summary = prepare_folder(settings=settings, **options)
     print(describe(summary, settings.crops))
     return 0
 

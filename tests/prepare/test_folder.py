@@ -125,7 +125,7 @@ def test_a_second_run_does_only_what_is_missing(folder: Path) -> None:
 
 
 def test_an_interrupted_run_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import miram.prepare.image_crops as module
+    import miram.prepare.image_jobs as module
 
     original, calls = module.read_image, []
 

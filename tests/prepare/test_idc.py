@@ -114,7 +114,7 @@ def test_index_as_csv(tmp_path: Path) -> None:
     )
     assert read_index("cbis_ddsm", path) == {"1.2": Series("1.2", 2, 14_620_630, "s3://bucket/a/*")}
     path.write_text("SeriesInstanceUID\n1.2\n")
-    with pytest.raises(InputError, match="is no index of series"):
+    with pytest.raises(InputError, match="is not an index of series"):
         read_index("cbis_ddsm", path)
 
 

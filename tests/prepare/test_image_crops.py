@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from miram.data.perceptual_hash import perceptual_hash
 from miram.errors import InputError
 from miram.prepare.crop_settings import CropSettings
-from miram.prepare.image_crops import crop_spacing, cut, prepare_image
-from miram.prepare.prepared import read_png16
-from miram.prepare.records import Records
+from miram.prepare.image_crops import cut
 from miram.transforms.crops import resize_crop
 
-from ..image_files import picture, write_dicom
+from ..image_files import picture
 
 
 def rng() -> np.random.Generator:
@@ -68,76 +63,3 @@ def test_sizes_differ_by_dimensions_unless_given() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         CropSettings(**wrong)
-
-
-def test_a_record_tells_what_was_written(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    header = {"ImageLaterality": "L", "ViewPosition": "CC", "PixelSpacing": [0.1, 0.2]}
-    write_dicom(tmp_path / "in/a b.dcm", picture(16, (80, 64)), **header)
-    settings = CropSettings(crops="whole", crop_size=40)
-    record = prepare_image("a b.dcm", tmp_path / "in", Records(tmp_path / "out"), settings, b"key")
-    (crop,) = record.crops
-    assert crop.image.startswith("images/a_b_")
-    assert crop_spacing(record.facts["spacing"], crop.zoom) == (0.2, 0.4)
-    assert read_png16(tmp_path / "out" / crop.image).shape == (40, 40)
-    digits = perceptual_hash(picture(16, (80, 64)))
-    assert record.facts == {"laterality": "LEFT", "view": "CC", "spacing": (0.1, 0.2), "hash": digits}
-    assert record.patient is not None
-    assert "SECRET" not in repr(record)
-    assert record.scaling == "16 bit as stored"
-
-
-def test_equal_stems_do_not_collide(tmp_path: Path) -> None:
-    sources = ["1/a.png", "2/a.png", "1/a.tif"]
-    for number, source in enumerate(sources):
-        (tmp_path / source).parent.mkdir(exist_ok=True)
-        Image.fromarray(picture(8, seed=number)).save(tmp_path / source)
-    records = Records(tmp_path / "out")
-    outputs = {
-        name for source in sources for name in prepare_image(source, tmp_path, records, CropSettings(), b"").outputs
-    }
-    assert len(outputs) == 3
-
-
-@pytest.mark.parametrize(
-    ("shape", "count", "reason"),
-    [
-        ((20, 400), 4, ""),
-        ((20, 34), 3, "3 of 4 crops: there are no more different windows of tissue"),
-        ((20, 32), 1, "1 of 4 crops: the image is no larger than a crop"),
-    ],
-)
-def test_thin_images_give_all_the_crops_there_are_and_say_if_they_are_few(
-    tmp_path: Path, shape: tuple[int, int], count: int, reason: str
-) -> None:
-    pixels = np.full(shape, 50_000, np.uint16)
-    pixels[:, -1] = 0  # all is tissue but a column of air
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    settings = CropSettings(crop_size=32, crops_per_image=4, min_tissue=0.9)
-    record = prepare_image("a.png", tmp_path, Records(tmp_path / "out"), settings, b"")
-    assert (len(set(record.outputs)), record.reason) == (count, reason)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "settings", "reason"),
-    [
-        (np.full((40, 40), 9, np.uint8), {}, "constant"),
-        (picture(8), {"spatial_dims": 3}, "a 2D image, while spatial_dims is 3"),
-        (np.pad(picture(8)[:2, :2] + 1, 100), {"crop_size": 64}, "no tissue found"),
-    ],
-)
-def test_images_without_crops_say_why(
-    tmp_path: Path, pixels: np.ndarray, settings: dict[str, Any], reason: str
-) -> None:
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    record = prepare_image("a.png", tmp_path, Records(tmp_path / "out"), CropSettings(**settings), b"")
-    assert record.outputs == ()
-    assert record.reason.startswith(reason)
-    assert not (tmp_path / "out/images").exists()
-
-
-def test_dark_images_are_marked(tmp_path: Path) -> None:
-    for name, high in (("dark", 16383), ("bright", 16384)):
-        Image.fromarray(np.array([[0, high]], np.uint16)).save(tmp_path / f"{name}.png")
-        record = prepare_image(f"{name}.png", tmp_path, Records(tmp_path / "out"), CropSettings(), b"")
-        assert record.dark == (name == "dark")

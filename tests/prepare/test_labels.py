@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.labels import ImageRow, LabelColumn, label_columns, read_labels
+from miram.prepare.labels import ImageRow, Labels, RowImages, read_labels
+from miram.prepare.listing import LabelColumn, label_columns
 
 SOURCES = ["a/1.png", "b/1.png", "b/2.png", "3.png"]
 
@@ -75,7 +77,7 @@ def test_a_cell_may_hold_several_classes_in_any_order(tmp_path: Path) -> None:
     }
     assert labels.of("3.png").labels["side"] == "L"
     items = [{"source": name, **row.labels} for name, row in labels.images.items()]
-    column = label_columns(items, ["finding"])["finding"]
+    column = label_columns(items, Labels(columns=["finding"]))["finding"]
     assert column == LabelColumn({"calcification": 2, "mass": 3}, labelled=4, unknown=0, several=True)
 
 
@@ -86,7 +88,7 @@ def test_classes_are_sorted_as_numbers_or_as_text_and_counted_in_images() -> Non
         {"source": "b", "grade": "9", "side": None},
         {"source": "c", "grade": "9", "side": "nan"},
     ]
-    columns = label_columns(items, ["grade", "side"])
+    columns = label_columns(items, Labels(columns=["grade", "side"]))
     assert list(columns["grade"].classes.items()) == [("9", 2), ("10", 1)]
     assert columns["side"] == LabelColumn({"R": 1, "nan": 1}, labelled=2, unknown=1)
 
@@ -104,3 +106,47 @@ def test_classes_are_sorted_as_numbers_or_as_text_and_counted_in_images() -> Non
 def test_a_column_of_own_values_is_not_a_task(counts: dict[str, int], identifier: bool, task: bool) -> None:
     column = LabelColumn(counts, sum(counts.values()), 0)
     assert (column.is_identifier, column.is_task) == (identifier, task)
+
+
+SPELLED = ["a/im1.png", "b/im1.png", "b/im2.png", "Im3.PNG", "deep/er/scan.4.nii.gz", "J\u00fcrgen.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("a/im1.png", "a/im1.png"),
+        ("im2.png", "b/im2.png"),
+        ("IM2.PNG", "b/im2.png"),
+        ("im2", "b/im2.png"),
+        ("IM2.dcm", "b/im2.png"),  # a table of the DICOM files, a folder of the PNG files made of them
+        ("im3", "Im3.PNG"),
+        ("scan.4", "deep/er/scan.4.nii.gz"),
+        ("er\\scan.4.nii.gz", "deep/er/scan.4.nii.gz"),
+        ("C:\\data\\im3.png", "Im3.PNG"),
+        ("/mnt/other/B/im1.png", "b/im1.png"),
+        ("Ju\u0308rgen.png", "J\u00fcrgen.png"),  # the same letter as macOS writes it
+        ("c/im2.png", None),  # of another folder
+        ("c/im1.png", None),
+        ("im20.png", None),
+        ("im", None),
+        ("", None),
+    ],
+)
+def test_a_name_means_the_one_image_that_fits(name: str, source: str | None) -> None:
+    assert RowImages(SPELLED).find(name) == source
+
+
+@pytest.mark.parametrize("name", ["im1.png", "im1", "IM1.PNG"])
+def test_a_name_that_fits_several_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"may be a/im1\.png or b/im1\.png; give the path"):
+        RowImages(SPELLED).find(name)
+
+
+def test_the_own_spelling_comes_first() -> None:
+    assert RowImages(["x.png", "X.png"]).find("X.png") == "X.png"
+    assert RowImages(["x.png", "x.dcm"]).find("x.dcm") == "x.dcm"
+
+
+def test_a_name_that_is_not_utf8_is_found_as_it_is_shown() -> None:
+    source = os.fsdecode(b"bild_\xe4.png")
+    assert RowImages([source]).find(r"bild_\xe4.png") == source

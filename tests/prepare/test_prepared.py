@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 from miram.errors import InputError
-from miram.prepare.prepared import ReportRow, read_png16, write_png16, write_report, write_volume
+from miram.prepare.prepared import (
+    GENERATED_MARKER,
+    ReportRow,
+    is_generated,
+    read_png16,
+    write_png16,
+    write_report,
+    write_volume,
+)
 
 from ..image_files import picture
 
@@ -36,7 +44,7 @@ def test_damaged_and_other_pngs_are_refused(tmp_path: Path) -> None:
     write_png16(tmp_path / "a.png", picture())
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
     Image.fromarray(picture(8)).save(tmp_path / "b.png")
-    for name, message in (("a.png", "cannot be read"), ("b.png", "no gray 16-bit"), ("c.png", "cannot be read")):
+    for name, message in (("a.png", "cannot be read"), ("b.png", "not a gray 16-bit"), ("c.png", "cannot be read")):
         with pytest.raises(InputError, match=message):
             read_png16(tmp_path / name)
 
@@ -63,3 +71,29 @@ def test_report_has_a_line_a_row(tmp_path: Path) -> None:
 def test_a_status_is_one_of_three() -> None:
     with pytest.raises(ValueError, match="'lost'"):
         ReportRow("a", "lost")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as the generator leaves it, and links to what is in it."""
+    (tmp_path / "cbis_ddsm/dicom/P_00001").mkdir(parents=True)
+    (tmp_path / "cbis_ddsm" / GENERATED_MARKER).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/link").symlink_to(tmp_path / "cbis_ddsm/dicom")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["cbis_ddsm", "cbis_ddsm/dicom", "elsewhere/link", "elsewhere/../cbis_ddsm/dicom"])
+def test_the_marker_is_found_in_the_folder_and_above(folder: Path, name: str) -> None:
+    assert is_generated(folder / name)
+    assert is_generated(folder / "elsewhere", folder / name)
+
+
+def test_other_folders_are_not_generated(folder: Path) -> None:
+    assert not is_generated(folder, folder / "elsewhere")
+    assert not is_generated()
+
+
+def test_a_relative_folder_is_looked_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "cbis_ddsm/dicom")
+    assert is_generated(".")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from miram.errors import InputError
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.records import Crop, Record, Records, hash_patient
 
 
@@ -81,13 +83,52 @@ def test_other_settings_are_refused_unless_all_is_forgotten(prepared: tuple[Reco
     assert (records.output_dir / "notes.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("crops", "change", "told"),
+    [
+        ("lesion", {"context": 2.0}, "context=1.5 then, 2.0 now"),
+        ("tissue", {"seed": 1}, "seed=0 then, 1 now"),
+        ("both", {"crops_per_image": 9}, "crops_per_image=4 then, 9 now"),
+        ("whole", {"crop_size": 9}, "crop_size=None then, 9 now"),
+        ("tissue", {"crops": "lesion"}, "crops=tissue then, lesion now"),
+        ("tissue", {"context": 2.0}, ""),
+        ("lesion", {"seed": 1, "crops_per_image": 9, "min_tissue": 0.9}, ""),
+        ("whole", {"seed": 1, "context": 2.0}, ""),
+    ],
+)
+def test_only_settings_that_decide_pixels_are_kept(
+    tmp_path: Path, crops: str, change: dict[str, Any], told: str
+) -> None:
+    records = Records(tmp_path)
+    records.begin(CropSettings(crops=crops).decisive)
+    changed = CropSettings(**{"crops": crops, **change}).decisive
+    if told:
+        with pytest.raises(InputError, match=rf"\({told}\)"):
+            records.check(changed)
+    else:
+        records.check(changed)
+
+
 def test_images_of_another_origin_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/mine.png").touch()
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"holds images of another origin .*; give another --output_dir$"):
+        with pytest.raises(InputError, match=r"holds images of another origin, .*; give another --output_dir$"):
             Records(tmp_path).begin({}, overwrite)
     assert (tmp_path / "images/mine.png").exists()
+
+
+def test_a_folder_of_another_key_and_one_that_must_be_empty_are_refused(tmp_path: Path) -> None:
+    Records(tmp_path / "one").begin({})
+    (tmp_path / "one/images").mkdir()
+    with pytest.raises(InputError, match=r"holds images of another origin.*\(its \.prepare holds no mine\.key\)"):
+        Records(tmp_path / "one", "mine.key").check({}, overwrite=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/thesis.txt").touch()
+    Records(tmp_path / "two").check({})
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["thesis.txt"], "a check writes nothing"
+    with pytest.raises(InputError, match=r"holds thesis\.txt of another origin"):
+        Records(tmp_path / "two", "mine.key", shared=False).check({})
 
 
 def test_the_key_stays_and_differs_between_folders(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from miram.readers.dicom import read_dicom
-from miram.readers.header_notices import notices
+from miram.readers.dicom_facts import notices
 
 from ..image_files import picture, write_dicom
 

@@ -19,7 +19,7 @@ from miram.generated.films import Film, Quirks, plan_films, table_name
 from miram.generated.mammogram import FilmSettings, Mammogram, draw_mammogram
 from miram.generated.patients import CaseSettings, draw_cases
 from miram.jobs import run_jobs
-from miram.prepare.origin import GENERATED_MARKER
+from miram.prepare.prepared import GENERATED_MARKER
 
 FORMAT_VERSION = 2  # raised when the same arguments generate different files
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from miram.errors import InputError
-from miram.prepare.coco import read_coco
-from miram.prepare.label_table import BOX, BOX_NAMES, LabelTable, read_table
+from miram.prepare.label_table import BOX, BOX_NAMES, LabelTable, check_headings, read_table
 from miram.prepare.labels import SEPARATOR, ImageRow, Labels, LesionRow, match_rows, row_reader
 from miram.prepare.prepared import ReportRow
 from miram.prepare.regions import Box
 
+# What is not a label in a COCO file
+_KNOWN = {
+    "annotations": {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"},
+    "images": {"id", "file_name", "width", "height", "license", "date_captured", "flickr_url", "coco_url"},
+}
 _SIDES = {"l": "LEFT", "left": "LEFT", "r": "RIGHT", "right": "RIGHT"}
 
 
@@ -25,7 +31,7 @@ def read_boxes(path: str | os.PathLike[str], sources: Sequence[str], separator: 
             optionally `patient`, `lesion`, `split`, `laterality` and `view`; all else is as
             :func:`miram.prepare.labels.read_labels` says, but an image may have several rows. A row whose four cells of
             the box are empty says that the image shows no lesion. A name that ends in `.json` is a COCO file
-            (:func:`miram.prepare.coco.read_coco`).
+            (:func:`miram.prepare.boxes.read_coco`).
         sources: relative paths of the images.
         separator: between the classes of a cell.
 
@@ -103,3 +109,69 @@ def _remarks(lesions: Mapping[str, Sequence[LesionRow]]) -> list[str]:
     unnamed = sum(row.box is not None and row.row.lesion is None for rows in lesions.values() for row in rows)
     text = f"{unnamed} boxes have no name in a column lesion: each counts as a lesion of its own, also in two views"
     return [text] if unnamed else []
+
+
+def read_coco(path: str | os.PathLike[str]) -> LabelTable:
+    """
+    Read the boxes of a COCO file: "images" with "id" and "file_name", and "annotations" with "image_id" and "bbox".
+
+    The name of an annotation's category is its label `category`. What else an annotation or image has as text or number
+    is a column, too: "patient", "lesion", "split", "laterality" and "view" as in a CSV, all others labels.
+
+    Raises:
+        InputError: if the file is not one, or an annotation names an image or category that is not in it.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            content = json.load(stream)
+        images = {image["id"]: image for image in content["images"]}
+        categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
+        rows = [(one.get("id", number), _cells(one, images, categories)) for number, one in _numbered(content)]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {getattr(error, 'strerror', None) or error}") from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path} is not a COCO file of boxes ({type(error).__name__}: {error}); it needs images (id, file_name) "
+            "and annotations (image_id of one of them, bbox of [x, y, width, height], category_id of a category)"
+        ) from error
+    headings = list(dict.fromkeys(["image", *BOX, *(name for _, cells in rows for name in cells)]))
+    rows = [(number, dict.fromkeys(headings, "") | cells) for number, cells in rows]
+    columns, remarks = check_headings(path, headings, rows, BOX_NAMES)
+    return LabelTable(path, rows, columns, remarks + _left_out(content), "annotation")
+
+
+def _numbered(content: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    return list(enumerate(content["annotations"], start=1))
+
+
+def _cells(
+    annotation: Mapping[str, Any], images: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, str]
+) -> dict[str, str]:
+    """An annotation as the cells of a row."""
+    image, box = images[annotation["image_id"]], annotation.get("bbox") or ["nan"] * len(BOX)
+    cells = {"image": str(image["file_name"])} | {name: _text(box[axis]) for axis, name in enumerate(BOX)}
+    if "category_id" in annotation:
+        cells["category"] = categories[annotation["category_id"]]
+    for kind, one in (("images", image), ("annotations", annotation)):
+        cells |= {name: _text(value) for name, value in one.items() if name not in _KNOWN[kind] and _is_cell(value)}
+    return cells
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _is_cell(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _left_out(content: Mapping[str, Any]) -> list[str]:
+    """A remark on what annotations and images have beside text and numbers."""
+    names = {
+        name
+        for kind, known in _KNOWN.items()
+        for one in content[kind]
+        for name, value in one.items()
+        if name not in known and not _is_cell(value)
+    }
+    return [f"{name} of the COCO file is neither text nor a number: left out" for name in sorted(names)]

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from miram.errors import InputError
-from miram.readers.header_notices import NOTICES
+from miram.readers.dicom_facts import NOTICES
 from miram.readers.image import check_intensity
 
 CROPS = ("tissue", "whole", "lesion", "both")
-_ONLY_OF_LESIONS = ("context",)
+# What decides crops of one kind only
+OF_LESIONS, OF_TISSUE = ("context",), ("crops_per_image", "min_tissue", "seed")
+UNUSED = {"tissue": OF_LESIONS, "whole": OF_LESIONS + OF_TISSUE, "lesion": OF_TISSUE, "both": ()}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class CropSettings:
         spatial_dims: 2 or 3 keeps images or volumes only; None takes what comes.
         intensity: see :func:`miram.readers.formats.read_image`.
         max_pixels: larger images are refused.
-        leave_out: images whose headers have one of these :data:`miram.readers.header_notices.NOTICES` are skipped.
+        leave_out: images whose headers have one of these :data:`miram.readers.dicom_facts.NOTICES` are skipped.
         seed: of the windows.
     """
 
@@ -75,9 +77,8 @@ class CropSettings:
     @property
     def decisive(self) -> dict[str, Any]:
         """What decides the pixels of the crops wanted."""
-        unused = () if self.lesions else _ONLY_OF_LESIONS
         values = asdict(self) | {"crops_per_image": self.windows}
-        return {name: value for name, value in values.items() if name not in unused}
+        return {name: value for name, value in values.items() if name not in UNUSED[self.crops]}
 
     def size(self, spatial_dims: int) -> int:
         """Pixels along each axis of a crop."""

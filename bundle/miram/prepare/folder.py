@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, write_datalist
+from miram.data.datalist import FILE_NAME, check_fraction, write_datalist
 from miram.errors import InputError
 from miram.files import as_text
-from miram.jobs import run_jobs
 from miram.prepare.boxes import read_boxes
 from miram.prepare.crop_settings import CropSettings
-from miram.prepare.image_crops import prepare_image
-from miram.prepare.label_remarks import remarks_on_boxes, remarks_on_labels, remarks_on_patients
-from miram.prepare.labels import SEPARATOR, Labels, label_columns, read_labels
-from miram.prepare.listing import image_row, list_items, report_lesions
-from miram.prepare.origin import is_generated
-from miram.prepare.patients import assign_patients
-from miram.prepare.prepared import ReportRow, write_report
+from miram.prepare.image_jobs import numbered_job, prepare_images
+from miram.prepare.labels import SEPARATOR, Labels, read_labels
+from miram.prepare.listing import image_row, label_columns, list_items, report_lesions
+from miram.prepare.patients import assign_patients, draw_splits, named_splits
+from miram.prepare.prepared import ReportRow, is_generated, write_report
 from miram.prepare.records import Record, Records
-from miram.prepare.regions import Box
-from miram.prepare.splits import draw_splits, named_splits
-from miram.prepare.summary import Summary, count_pairs
+from miram.prepare.summary import Summary, summarise
 from miram.readers.formats import format_names, is_image_file
-from miram.readers.header_notices import notices
 from miram.readers.search import search
 
 
@@ -56,7 +48,7 @@ def prepare_folder(
         labels_csv: see :func:`miram.prepare.labels.read_labels`.
         patient_pattern: see :func:`miram.prepare.patients.assign_patients`.
         validation_fraction: share of the training patients held out for validation, unless the table names some.
-        test_fraction: share of the patients held out for the test; see :func:`miram.prepare.splits.draw_splits`.
+        test_fraction: share of the patients held out for the test; see :func:`miram.prepare.patients.draw_splits`.
         workers: see :func:`miram.jobs.run_jobs`.
         strict: an image that cannot be read stops the run after the report is written; there is no data list then, also
             where an earlier run had left one. Crops are kept.
@@ -72,63 +64,33 @@ def prepare_folder(
     check_fraction("validation_fraction", validation_fraction)  # a wrong one is told of now, not after the work
     check_fraction("test_fraction", test_fraction)
     root, output = Path(input_dir), Path(output_dir)
-    sources, rows = find_images(root, output)
-    files = len(sources) + len(rows)
+    sources, image_rows = find_images(root, output)
     labels = _labels(labels_csv, boxes_csv, sources, settings, test_fraction, class_separator)
     regions = labels.regions()
-    results, reused = _prepare(root, sources, regions, Records(output), settings, workers, overwrite, time_limit)
+    jobs = [numbered_job(source, settings, regions.get(source, ())) for source in sources]
+    results, reused = prepare_images(jobs, root, Records(output), settings, workers, overwrite, time_limit)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, patient_pattern)
     named = named_splits(patients, labels)
-    rows += [image_row(source, result, patients.get(source, "")) for source, result in results.items()]
-    reasons = _reasons(rows)
+    image_rows += [image_row(source, result, patients.get(source, "")) for source, result in results.items()]
     box_rows = [
         row
         for source, lesions in labels.lesions.items()
         for row in report_lesions(lesions, results[source], patients.get(source, ""))
     ]
-    table_rows = labels.missing + labels.repeated + box_rows
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
-    rows = sorted(rows, key=lambda row: row.source) + table_rows
+    rows = sorted(image_rows, key=lambda row: row.source) + labels.missing + labels.repeated + box_rows
     write_report(output / "report.csv", rows)
     _check(output, rows, records, strict)
     items = list_items(records, patients, labels)
-    labelled = [item for item in items if item["crop"] == "lesion"] if labels.lesions else items
-    columns = label_columns(labelled, labels.columns, "image" if labels.lesions else "source")
-    stratify_key = next((name for name, column in columns.items() if column.is_task), None)
-    splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key)
-    classes = {name: list(column.classes) for name, column in columns.items()}
-    dims = records[0].spatial_dims
-    prepared = {"crops": settings.crops, "crop_size": settings.size(dims), "intensity": settings.intensity}
-    head = _describe(root, output) | {"prepared": prepared, "label_names": classes}
-    write_datalist(output / FILE_NAME, head | splits)
-    return Summary(
-        output_dir=output,
-        files=files,
-        images=len(records),
-        reused=reused,
-        crops=len(items),
-        patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
-        origins=dict(origins),
-        kinds=dict(Counter(item["crop"] for item in items)),
-        lesions=len({item["lesion"] for item in labelled if item.get("lesion")}),
-        boxes=len(box_rows) + len(labels.repeated),
-        box_reasons=_reasons(labels.repeated + box_rows, "error"),
-        reasons=reasons,
-        rows=labels.rows,
-        rows_without_image=len(labels.missing),
-        labels=columns,
-        remarks=[
-            *labels.remarks,
-            *remarks_on_boxes(box_rows),
-            *remarks_on_labels(columns),
-            *remarks_on_patients(labels),
-        ],
-        dark=sum(record.dark for record in records),
-        spatial_dims=dims,
-        notices=dict(Counter(notice for record in records for notice in notices(record.header))),
-        pairs=count_pairs(records),
-    )
+    columns = label_columns(items, labels)
+    task = next((name for name, column in columns.items() if column.is_task), None)
+    splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key=task)
+    prepared = {"crops": settings.crops, "crop_size": settings.size(records[0].spatial_dims)}
+    head = _describe(root, output) | {"prepared": prepared | {"intensity": settings.intensity}}
+    names = {"label_names": {name: list(column.classes) for name, column in columns.items()}}
+    write_datalist(output / FILE_NAME, head | names | splits)
+    return summarise(output, records, reused, origins, image_rows, box_rows, splits, labels, columns)
 
 
 def _labels(
@@ -179,29 +141,6 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
     return sources, others
 
 
-def _prepare(
-    root: Path,
-    sources: Sequence[str],
-    regions: Mapping[str, Sequence[Box]],
-    records: Records,
-    settings: CropSettings,
-    workers: int | None,
-    overwrite: bool,
-    time_limit: float,
-) -> tuple[dict[str, Record | InputError], int]:
-    """Each source's record or error, and how many records an earlier run had left."""
-    records.begin(settings.decisive, overwrite)
-    keys = {name: [region.key for region in own] for name, own in regions.items()}
-    results: dict[str, Record | InputError | None] = {
-        name: records.load(name, root / name, keys.get(name, ())) for name in sources
-    }
-    todo = [name for name, record in results.items() if record is None]
-    work = partial(prepare_image, root=root, records=records, settings=settings, key=records.key(), regions=regions)
-    done = run_jobs(todo, work, workers, "preparing", time_limit, name=lambda source: str(root / source))
-    made = dict(zip(todo, done, strict=True))
-    return {name: record or made[name] for name, record in results.items()}, len(sources) - len(todo)
-
-
 def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:
     """Stop, the report written, where no data list can be made of what was read."""
     errors = [row for row in rows if row.status == "error"]
@@ -228,9 +167,3 @@ def _describe(root: Path, output: Path) -> dict[str, Any]:
         "licence": "unknown",
     }
     return {**head, "generated": is_generated(root)}
-
-
-def _reasons(rows: Sequence[ReportRow], error: str = "could not be read") -> dict[str, int]:
-    """How many rows gave no crop, by a short reason: without the file's name."""
-    without = [row for row in rows if row.status != "crop"]
-    return dict(Counter(row.reason if row.status == "skipped" else error for row in without))

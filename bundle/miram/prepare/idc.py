@@ -60,7 +60,7 @@ def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str
         else:
             table = pd.read_csv(index_csv, usecols=columns, dtype={"SeriesInstanceUID": str})
     except ValueError as error:
-        raise InputError(f"{index_csv or 'the index of idc-index'} is no index of series: {error}") from error
+        raise InputError(f"{index_csv or 'the index of idc-index'} is not an index of series: {error}") from error
     rows = table[columns].itertuples(index=False)
     return {uid: Series(uid, int(files), round(size * 1e6), url) for uid, files, size, url in rows}
 
@@ -116,7 +116,7 @@ def download_series(
         for each series that failed every time, by its UID, what was said.
 
     Raises:
-        InputError: if `s5cmd` is not installed, or the index gives an address that is none.
+        InputError: if `s5cmd` is not installed, or an address in the index is not one.
     """
     output = Path(output_dir)
     left = [series for series in wanted if not is_complete(series, output)]

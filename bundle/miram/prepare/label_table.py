@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -182,3 +183,12 @@ def _in_other_words(heading: str, values: Iterable[str], headings: Sequence[str]
 
 def _plain(heading: str) -> str:
     return re.sub(r"[^a-z0-9]", "", heading.casefold())
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a text is, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None

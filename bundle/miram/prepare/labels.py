@@ -1,19 +1,20 @@
-"""Labels of a folder of images, from a table."""
+"""Labels of a folder of images, from a table, and the image that each of its rows means."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-from miram.data.datalist import Item
 from miram.errors import InputError
+from miram.files import as_text
 from miram.prepare.label_table import SPLIT_NAMES, LabelTable, read_table
 from miram.prepare.prepared import ReportRow
 from miram.prepare.regions import Box
-from miram.prepare.row_images import RowImages
+from miram.readers.formats import without_suffix
 
 Label = str | list[str] | None
 
@@ -100,7 +101,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[str], separator:
 
     Args:
         path: a CSV with the column `image` (a path, or a file name that occurs once; see
-            :class:`miram.prepare.row_images.RowImages`), optionally `patient`, `lesion` (images of one are views of it)
+            :class:`miram.prepare.labels.RowImages`), optionally `patient`, `lesion` (images of one are views of it)
             and `split` (training, validation or test), and any other columns as labels. Only an empty cell is unknown.
             A column with `;` in a cell holds several classes a cell, in any order; `;` alone is none of them.
         sources: relative paths of the images.
@@ -187,66 +188,67 @@ def _label(cell: str, separator: str | None) -> Label:
     return sorted({part.strip() for part in cell.split(separator)} - {""})
 
 
-@dataclass(frozen=True)
-class LabelColumn:
+def _folded(name: str) -> str:
+    """Without the differences of capitals, and of letters with accents that systems write in two ways."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _without_suffix(name: str) -> str:
+    return _folded(without_suffix(name).as_posix()) if name else ""
+
+
+_SPELLINGS: tuple[Callable[[str], str], ...] = (str, _folded, _without_suffix)
+
+
+class RowImages:
     """
-    What a column of labels holds, counted in images.
+    The images of a folder, to be found by the names in a table.
+
+    A name is a path or its end, of this machine or of another: one of the two paths ends in the other. It is taken in
+    its own spelling first, then whatever the capitals are, then without the suffix.
 
     Args:
-        classes: images by class as text, numbers in their order, else alphabetically.
-        labelled: images of known label.
-        unknown: images without one.
-        several: whether an image may have several classes.
+        sources: relative paths of the images.
     """
 
-    classes: dict[str, int]
-    labelled: int
-    unknown: int
-    several: bool = False
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.sources = {as_text(source): source for source in sources}  # as outputs show them
+        self.by_name: list[dict[str, list[str]]] = []
+        for spelled in _SPELLINGS:
+            names = defaultdict(list)
+            for source in sources:
+                names[PurePosixPath(spelled(source)).name].append(source)
+            self.by_name.append(dict(names))
 
-    @property
-    def is_identifier(self) -> bool:
-        """Whether most images have a value of their own: an id or a remark, not classes that can be learned."""
-        own = sum(count == 1 for count in self.classes.values())
-        return len(self.classes) > 2 and 2 * own > self.labelled
+    def find(self, name: str) -> str | None:
+        """
+        The image that a name means; None if there is none.
 
-    @property
-    def is_task(self) -> bool:
-        """Whether there is something to tell apart."""
-        return len(self.classes) > 1 and not self.is_identifier
-
-
-def label_columns(items: Iterable[Item], columns: Sequence[str], unit: str = "source") -> dict[str, LabelColumn]:
-    """
-    Count each column's classes.
-
-    Args:
-        items: of the data list.
-        columns: of the table of labels.
-        unit: the key of what counts once: an image, however many items (crops) were made of it.
-    """
-    units = {item[unit]: item for item in items}.values()
-    return {column: _column([item.get(column) for item in units]) for column in columns}
-
-
-def _column(labels: Sequence[Label]) -> LabelColumn:
-    known = [label for label in labels if label is not None]
-    counts = Counter(name for label in known for name in (label if isinstance(label, list) else [label]))
-    several = any(isinstance(label, list) for label in known)
-    return LabelColumn({name: counts[name] for name in _ordered(counts)}, len(known), len(labels) - len(known), several)
-
-
-def _ordered(values: Iterable[str]) -> list[str]:
-    numbers = {value: as_number(value) for value in values}
-    if None in numbers.values():
-        return sorted(numbers)
-    return sorted(numbers, key=lambda value: (numbers[value], value))
-
-
-def as_number(text: str) -> float | None:
-    """The finite number that a text is, or None."""
-    try:
-        value = float(text)
-    except ValueError:
+        Raises:
+            InputError: if it may be one of several.
+        """
+        wanted = name.replace("\\", "/").removeprefix("./")
+        for whole in (name, wanted):
+            if whole in self.sources:
+                return self.sources[whole]  # a whole path means itself, also where it is another file's name
+        for spelled, names in zip(_SPELLINGS, self.by_name, strict=True):
+            parts = _parts(spelled(wanted))
+            shared = {source: _shared(parts, _parts(spelled(source))) for source in names.get("".join(parts[-1:]), [])}
+            found = [source for source, length in shared.items() if length == max(shared.values()) > 0]
+            if len(found) > 1:
+                raise InputError(
+                    f"{name!r} may be {found[0]} or {found[1]}; give the path relative to the input folder"
+                )
+            if found:
+                return found[0]
         return None
-    return value if math.isfinite(value) and "_" not in text else None
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """The number of parts of the shorter path, if the longer ends in it; else 0."""
+    length = min(len(one), len(other))
+    return length if one[-length:] == other[-length:] else 0

@@ -1,15 +1,17 @@
-"""What the data list and the report say of each image's crops."""
+"""What the data list and the report say of each image's crops, and the classes of their labels."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from miram.data.datalist import Item
 from miram.errors import InputError
 from miram.files import as_text
-from miram.prepare.image_crops import crop_spacing
-from miram.prepare.labels import Labels, LesionRow
+from miram.prepare.image_jobs import crop_spacing
+from miram.prepare.label_table import as_number
+from miram.prepare.labels import Label, Labels, LesionRow
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
 
@@ -114,3 +116,59 @@ def _item(crop: Crop, record: Record, patient: str) -> Item:
         "zoom": crop.zoom,
         **facts,
     }
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """
+    What a column of labels holds, counted in images.
+
+    Args:
+        classes: images by class as text, numbers in their order, else alphabetically.
+        labelled: images of known label.
+        unknown: images without one.
+        several: whether an image may have several classes.
+    """
+
+    classes: dict[str, int]
+    labelled: int
+    unknown: int
+    several: bool = False
+
+    @property
+    def is_identifier(self) -> bool:
+        """Whether most images have a value of their own: an id or a remark, not classes that can be learned."""
+        own = sum(count == 1 for count in self.classes.values())
+        return len(self.classes) > 2 and 2 * own > self.labelled
+
+    @property
+    def is_task(self) -> bool:
+        """Whether there is something to tell apart."""
+        return len(self.classes) > 1 and not self.is_identifier
+
+
+def label_columns(items: Sequence[Item], labels: Labels) -> dict[str, LabelColumn]:
+    """
+    Count each column's classes: in images, of which an image counts once, or in lesions of a table of boxes.
+
+    Args:
+        items: of the data list.
+        labels: what the table says.
+    """
+    unit = "image" if labels.lesions else "source"
+    units = {item[unit]: item for item in items if not labels.lesions or item["crop"] == "lesion"}.values()
+    return {column: _column([item.get(column) for item in units]) for column in labels.columns}
+
+
+def _column(labels: Sequence[Label]) -> LabelColumn:
+    known = [label for label in labels if label is not None]
+    counts = Counter(name for label in known for name in (label if isinstance(label, list) else [label]))
+    several = any(isinstance(label, list) for label in known)
+    return LabelColumn({name: counts[name] for name in _ordered(counts)}, len(known), len(labels) - len(known), several)
+
+
+def _ordered(values: Iterable[str]) -> list[str]:
+    numbers = {value: as_number(value) for value in values}
+    if None in numbers.values():
+        return sorted(numbers)
+    return sorted(numbers, key=lambda value: (numbers[value], value))

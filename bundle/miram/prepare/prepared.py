@@ -16,6 +16,7 @@ from miram.errors import InputError
 from miram.files import as_text, atomic_write
 
 STATUSES = ("crop", "skipped", "error")
+GENERATED_MARKER = "generated.json"  # beside what :mod:`miram.generated` wrote
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:
         array: (H, W), uint16.
 
     Raises:
-        ValueError: if `array` is no two-dimensional uint16 array.
+        ValueError: if `array` is not a two-dimensional uint16 array.
     """
     if array.ndim != 2 or array.dtype != np.uint16:
         raise ValueError(f"a 16-bit PNG holds (H, W) uint16, not {array.shape} {array.dtype}")
@@ -111,7 +112,7 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.format != "PNG" or image.mode not in ("I;16", "I"):
-                raise InputError(f"{path} is no gray 16-bit PNG; prepare the folder again")
+                raise InputError(f"{path} is not a gray 16-bit PNG; prepare the folder again")
             return np.asarray(image).astype(np.uint16, copy=False)
     except (OSError, SyntaxError, UnidentifiedImageError) as error:
         raise InputError(f"{path} cannot be read as a PNG ({error}); delete it and prepare the folder again") from error
@@ -127,10 +128,21 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Seque
         spacing: mm per voxel along each axis; None is written as 1.
 
     Raises:
-        ValueError: if `array` is no three-dimensional uint16 array.
+        ValueError: if `array` is not a three-dimensional uint16 array.
     """
     if array.ndim != 3 or array.dtype != np.uint16:
         raise ValueError(f"a volume is (H, W, D) uint16, not {array.shape} {array.dtype}")
     affine = np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
     with atomic_write(path) as temporary:
         nibabel.save(nibabel.Nifti1Image(array, affine), temporary)
+
+
+def is_generated(*folders: str | Path) -> bool:
+    """
+    Whether any of these folders was written by :mod:`miram.generated`, which leaves a marker in the folder above.
+
+    Args:
+        folders: of DICOM files or tables; a linked one is looked up at the link and where it leads.
+    """
+    places = [place for folder in folders for place in (Path(folder).absolute(), Path(folder).resolve())]
+    return any((near / GENERATED_MARKER).is_file() for place in places for near in (place, place.parent))

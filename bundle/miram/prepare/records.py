@@ -17,6 +17,8 @@ from miram.errors import InputError
 from miram.files import atomic_write, path_inside, write_text
 from miram.prepare.prepared import refuse_links
 
+WRITTEN = ("images", "masks", "datalist.json", "report.csv")
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -97,11 +99,30 @@ class Records:
 
     Args:
         output_dir: the prepared folder.
+        key_name: of the key's file, which tells what sort of data the folder was prepared from.
+        shared: whether there may be other files in the folder before it is prepared.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str]) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(self, output_dir: str | os.PathLike[str], key_name: str = "key", shared: bool = True) -> None:
+        self.output_dir, self.key_name, self.shared = Path(output_dir), key_name, shared
         self.folder = self.output_dir / ".prepare"
+
+    def check(self, settings: dict[str, Any], overwrite: bool = False) -> None:
+        """
+        Refuse a folder that cannot be continued; nothing is written.
+
+        Args:
+            settings: all that decides the crops.
+            overwrite: accept a folder that was prepared with other settings.
+
+        Raises:
+            InputError: if the folder was prepared with other settings, or by another script or hand, or an earlier
+                version: a folder of another origin is refused with `overwrite`, too.
+        """
+        self._check_origin()
+        path = self.folder / "settings.json"
+        if path.is_file() and not overwrite:
+            _compare(self.output_dir, _read_settings(path), settings)
 
     def begin(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """
@@ -112,17 +133,13 @@ class Records:
             overwrite: forget what was prepared before, crops included.
 
         Raises:
-            InputError: if the folder was prepared with other settings, or by another script or hand: then nothing of it
-                is touched, `overwrite` or not.
+            InputError: see :meth:`check`.
         """
-        self._check_origin()
+        self.check(settings, overwrite)
         if overwrite:
             self._forget()
         self.key()
-        path, text = self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True)
-        if path.is_file():
-            _compare(self.output_dir, _read_settings(path), json.loads(text))  # a tuple is written as a list
-        write_text(path, text + "\n")
+        write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path, regions: Sequence[Any] = ()) -> Record | None:
         """
@@ -154,8 +171,8 @@ class Records:
         write_text(self._path(record.source), json.dumps(asdict(record)) + "\n")
 
     def key(self) -> bytes:
-        """The folder's random key, which :meth:`begin` makes, and which tells that these records are this module's."""
-        path = self.folder / "key"
+        """The folder's random key, which :meth:`begin` makes; without it the folder is of another origin."""
+        path = self.folder / self.key_name
         if not path.is_file():
             with atomic_write(path) as temporary:
                 temporary.write_bytes(secrets.token_bytes(32))
@@ -167,12 +184,12 @@ class Records:
     def _check_origin(self) -> None:
         """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
         refuse_links(self.output_dir)
-        names = [self.folder.name, "images", "masks", "datalist.json", "report.csv"]
-        found = [name for name in names if (self.output_dir / name).exists()]
-        if found and not (self.folder / "key").is_file():
+        there = sorted(path.name for path in self.output_dir.iterdir()) if self.output_dir.is_dir() else []
+        found = [name for name in there if name in WRITTEN or not (self.shared or name == self.folder.name)]
+        if found and not (self.folder / self.key_name).is_file():
             raise InputError(
-                f"{self.output_dir} holds {', '.join(found)} of another origin (its .prepare holds no key); "
-                "give another --output_dir"
+                f"{self.output_dir} holds {', '.join(found)} of another origin, or of an earlier version (its .prepare "
+                f"holds no {self.key_name}); give another --output_dir"
             )
 
     def _forget(self) -> None:
@@ -218,9 +235,13 @@ def hash_patient(patient: str, key: bytes) -> str:
 
 
 def _compare(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    changed = [f"{name}={before.get(name)} then, {now.get(name)} now" for name in now if before.get(name) != now[name]]
+    now = json.loads(json.dumps(now))  # a tuple is written as a list
+    changed = [name for name in now if before.get(name) != now[name]]
+    # Other kinds of crops have settings of their own, which do not count as changed.
+    changed = [name for name in changed if name in before] or changed
     if changed:
+        told = "; ".join(f"{name}={before.get(name)} then, {now[name]} now" for name in changed)
         raise InputError(
-            f"{folder} was prepared with other settings ({'; '.join(changed)}); "
+            f"{folder} was prepared with other settings ({told}); "
             "give the same ones, another --output_dir, or --overwrite to prepare it anew"
         )

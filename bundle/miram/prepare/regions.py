@@ -19,6 +19,10 @@ class Region(Protocol):
     def key(self) -> Any:
         """What decides the mask, as JSON holds it: the image is cut again when it changes."""
 
+    @property
+    def if_constant(self) -> str:
+        """What the report says if the image has one value there."""
+
     def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
         """
         The lesion on the image's pixels.
@@ -49,6 +53,11 @@ class Box:
     def key(self) -> list[str]:
         """The cells: see :class:`Region`."""
         return list(self.cells)
+
+    @property
+    def if_constant(self) -> str:
+        """A box in the air is not meant: see :class:`Region`."""
+        return "the image has one value there: are x and y pixels of this file?"
 
     @property
     def numbers(self) -> tuple[float, ...]:

@@ -1,15 +1,22 @@
-"""What a run of `prepare_folder` did, in figures."""
+"""What a run of `prepare_folder` did, in figures, and what should be looked at in its table."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miram.prepare.labels import LabelColumn
+from miram.data.datalist import SPLITS, Item
+from miram.prepare.label_table import as_number
+from miram.prepare.labels import Labels
+from miram.prepare.listing import LabelColumn
+from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Record
+from miram.readers.dicom_facts import notices
+
+UNKNOWN_WORDS = {"none", "na", "n/a", "#n/a", "nan", "null", "nil", "unknown", "missing", "?", "-", "--"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Summary:
         remarks: what should be looked at in the table.
         dark: images whose brightest pixel is below a quarter of the range.
         spatial_dims: of the crops: 2, or 3 for volumes.
-        notices: images with each of :data:`miram.readers.header_notices.NOTICES`.
+        notices: images with each of :data:`miram.readers.dicom_facts.NOTICES`.
         pairs: images for processing whose view is there for presentation, too.
     """
 
@@ -67,6 +74,67 @@ class Summary:
         return [name for name, column in self.labels.items() if column.is_task]
 
 
+def summarise(
+    output_dir: Path,
+    records: Sequence[Record],
+    reused: int,
+    origins: Mapping[str, int],
+    image_rows: Sequence[ReportRow],
+    box_rows: Sequence[ReportRow],
+    splits: Mapping[str, Sequence[Item]],
+    labels: Labels,
+    columns: dict[str, LabelColumn],
+) -> Summary:
+    """
+    Count what was done.
+
+    Args:
+        output_dir: the prepared folder.
+        records: of the images that gave crops.
+        reused: how many records an earlier run had left.
+        origins: see :func:`miram.prepare.patients.assign_patients`.
+        image_rows: the report's rows of the files.
+        box_rows: the report's rows of the boxes.
+        splits: the data list's items.
+        labels: what the table says.
+        columns: what its columns of labels hold.
+    """
+    items = [item for split in SPLITS for item in splits[split]]
+    return Summary(
+        output_dir=output_dir,
+        files=len(image_rows),
+        images=len(records),
+        reused=reused,
+        crops=len(items),
+        patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
+        origins=dict(origins),
+        kinds=dict(Counter(item["crop"] for item in items)),
+        lesions=len({item["lesion"] for item in items if item.get("lesion")}),
+        boxes=len(box_rows) + len(labels.repeated),
+        box_reasons=_reasons([*labels.repeated, *box_rows], "error"),
+        reasons=_reasons(image_rows, "could not be read"),
+        rows=labels.rows,
+        rows_without_image=len(labels.missing),
+        labels=columns,
+        remarks=[
+            *labels.remarks,
+            *remarks_on_boxes(box_rows),
+            *remarks_on_labels(columns),
+            *remarks_on_patients(labels),
+        ],
+        dark=sum(record.dark for record in records),
+        spatial_dims=records[0].spatial_dims,
+        notices=dict(Counter(notice for record in records for notice in notices(record.header))),
+        pairs=count_pairs(records),
+    )
+
+
+def _reasons(rows: Sequence[ReportRow], error: str) -> dict[str, int]:
+    """How many rows gave no crop, by a short reason: without the file's name."""
+    without = [row for row in rows if row.status != "crop"]
+    return dict(Counter(row.reason if row.status == "skipped" else error for row in without))
+
+
 def count_pairs(records: Sequence[Record]) -> int:
     """How many images for processing have a twin for presentation: of their study (or patient), side and view."""
     keys: dict[str, Counter[Any]] = {"FOR PROCESSING": Counter(), "FOR PRESENTATION": Counter()}
@@ -76,3 +144,55 @@ def count_pairs(records: Sequence[Record]) -> int:
         if whose and intent in keys and facts["view"]:
             keys[intent][whose, facts["laterality"], record.header["view"]] += 1
     return sum(count for key, count in keys["FOR PROCESSING"].items() if keys["FOR PRESENTATION"][key])
+
+
+def remarks_on_labels(columns: Mapping[str, LabelColumn]) -> list[str]:
+    """A line for each oddity of the label columns."""
+    remarks = []
+    for name, column in columns.items():
+        if column.is_identifier:
+            remarks.append(f"column {name} has a value of its own in most images: no task is proposed of it")
+            continue
+        remarks += [
+            f"classes of {name} differ only in spelling: {_listed(group)}; spell them alike if they are one class"
+            for group in alike(column.classes)
+        ]
+        words = [word for word in column.classes if word.casefold() in UNKNOWN_WORDS]
+        if words:
+            remarks.append(
+                f"column {name} has the class {_listed(words)}: only an empty cell is unknown; empty those cells if "
+                "that is meant"
+            )
+    return remarks
+
+
+def remarks_on_boxes(rows: Sequence[ReportRow]) -> list[str]:
+    """A line on the boxes that are errors, and one on those that were cut and have a remark."""
+    remarks = []
+    for status, what in (("error", "are errors"), ("crop", "are to be looked at")):
+        found = [row for row in rows if row.status == status and row.reason]
+        if found:
+            remarks.append(f"{len(found)} boxes {what}, the first: {found[0].source}: {found[0].reason}")
+    return remarks
+
+
+def remarks_on_patients(labels: Labels) -> list[str]:
+    """A line for each group of patients who may be one: then their images may be in two splits."""
+    patients = (row.patient for row in labels.images.values() if row.patient is not None)
+    return [
+        f"patients differ only in spelling: {_listed(group)}; spell them alike if they are one patient"
+        for group in alike(patients)
+    ]
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ only in capitals, in spaces, or in how a number is written."""
+    groups: dict[str | float, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        number = as_number(name)
+        groups["".join(name.casefold().split()) if number is None else number].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 
 from pydicom.dataset import Dataset
@@ -48,6 +49,14 @@ TERMS = {
     "presentation_intent_type": ("PresentationIntentType", {"FOR PRESENTATION", "FOR PROCESSING"}),
     "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),
     "breast_implant_present": ("BreastImplantPresent", {"YES", "NO"}),
+}
+# Facts that may mislead training: reported in the summary, and excluded on request.
+NOTICES = {
+    "for_processing": "for processing (raw), not for presentation",
+    "other_views": "of another view than a plain CC or MLO",
+    "implants": "of a breast with an implant",
+    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
+    "beyond_bits_stored": "with values beyond their BitsStored (which are cut off)",
 }
 # Storage classes that imply the intent: digital X-ray, mammography, intra-oral.
 INTENTS = {
@@ -102,3 +111,22 @@ def _modifiers(header: Dataset, magnified: float = 1.4) -> list[str]:
     found = {MODIFIERS[code] for code in codes if code in MODIFIERS}
     factor = numbers(header, "EstimatedRadiographicMagnificationFactor")[:1]
     return sorted(found | {"magnification"} if factor and factor[0] >= magnified else found)
+
+
+def notices(header: Mapping[str, str]) -> list[str]:
+    """
+    Which of `NOTICES` apply.
+
+    Args:
+        header: see :class:`miram.readers.image.Image`; empty for an image without a DICOM header.
+    """
+    view = header.get("view", "")
+    inverse = header.get("presentation_lut_shape") == "INVERSE"
+    applies = {
+        "for_processing": header.get("presentation_intent_type") == "FOR PROCESSING",
+        "other_views": view not in ("", "CC", "MLO"),
+        "implants": header.get("breast_implant_present") == "YES" or "implant displaced" in view,
+        "inverse_lut": inverse and header.get("photometric_interpretation") == "MONOCHROME2",
+        "beyond_bits_stored": bool(header.get("beyond_bits_stored")),
+    }
+    return [notice for notice in NOTICES if applies[notice]]

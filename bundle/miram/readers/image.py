@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import EllipsisType
@@ -30,7 +31,7 @@ class Image:
         scaling: how the stored values became 0..65535.
         patient: the DICOM PatientID. It only keeps a patient's images together and is never written anywhere.
         study: the DICOM StudyInstanceUID, used the same way.
-        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.header_notices.NOTICES`.
+        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.dicom_facts.NOTICES`.
         remarks: what in the header could not be used and was ignored.
     """
 
@@ -162,6 +163,24 @@ def check_intensity(intensity: str) -> None:
     """
     if intensity not in INTENSITIES:
         raise InputError(f"intensity {intensity!r} is not one of {', '.join(INTENSITIES)}")
+
+
+@contextmanager
+def naming_damage(path: str | os.PathLike[str]) -> Iterator[None]:
+    """
+    Name the file in whatever a library raises for it: for a damaged file that is any kind of error.
+
+    Raises:
+        InputError: in place of any error but a `MemoryError`.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
+        ) from error
 
 
 def reason(error: Exception) -> str:

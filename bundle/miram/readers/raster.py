@@ -14,7 +14,7 @@ import tifffile
 from PIL import ImageOps
 
 from miram.errors import InputError
-from miram.readers.image import Image, check_content, check_size, drop_alpha, gray_of_color, reason, to_uint16
+from miram.readers.image import Image, check_content, check_size, drop_alpha, gray_of_color, naming_damage, to_uint16
 from miram.readers.tiff_segments import PACKED, check_segments, is_plain, read_segments
 from miram.readers.volumes import itk_array
 
@@ -35,25 +35,18 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, animated, colored or partly transparent.
     """
-    try:
-        with _without_pillows_limit(), PIL.Image.open(path) as image:
-            if image.format == "TIFF":  # whatever its suffix; Pillow supports fewer kinds of TIFF
-                return read_tiff(path, max_pixels, intensity)
-            check_size(path, (image.height, image.width), max_pixels)
-            if image.format in PIXELS_PER_BYTE:
-                check_content(path, (image.height, image.width), PIXELS_PER_BYTE[image.format])
-            # The second picture of an MPO (JPEG) file is a preview or a brightness map.
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise InputError(f"{path} is animated or has several pages; give one image per file")
-            _check_sums(path)
-            wide = _is_wide_png(path)
-            values = _turned(itk_array(path), image.getexif().get(ORIENTATION, 1)) if wide else _values(path, image)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error for damaged files.
-        raise InputError(
-            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
-        ) from error
+    with naming_damage(path), _without_pillows_limit(), PIL.Image.open(path) as image:
+        if image.format == "TIFF":  # whatever its suffix; Pillow supports fewer kinds of TIFF
+            return read_tiff(path, max_pixels, intensity)
+        check_size(path, (image.height, image.width), max_pixels)
+        if image.format in PIXELS_PER_BYTE:
+            check_content(path, (image.height, image.width), PIXELS_PER_BYTE[image.format])
+        # The second picture of an MPO (JPEG) file is a preview or a brightness map.
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise InputError(f"{path} is animated or has several pages; give one image per file")
+        _check_sums(path)
+        wide = _is_wide_png(path)
+        values = _turned(itk_array(path), image.getexif().get(ORIENTATION, 1)) if wide else _values(path, image)
     pixels, scaling = to_uint16(path, _gray(path, values), intensity)
     return Image(pixels, scaling=scaling)
 
@@ -67,19 +60,12 @@ def read_tiff(path: str | os.PathLike[str], max_pixels: int, intensity: str = "s
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, of several pages, colored or partly transparent.
     """
-    try:
-        with _without_pillows_limit(), tifffile.TiffFile(path) as tiff:
-            page = _only_page(path, tiff)
-            check_size(path, (page.imagelength, page.imagewidth), max_pixels)
-            _check_colors(path, page)
-            check_segments(path, page, max_pixels)
-            values, white_is_zero = _tiff_values(path, page)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # tifffile and its codecs raise many kinds for damaged files.
-        raise InputError(
-            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
-        ) from error
+    with naming_damage(path), _without_pillows_limit(), tifffile.TiffFile(path) as tiff:
+        page = _only_page(path, tiff)
+        check_size(path, (page.imagelength, page.imagewidth), max_pixels)
+        _check_colors(path, page)
+        check_segments(path, page, max_pixels)
+        values, white_is_zero = _tiff_values(path, page)
     pixels, scaling = to_uint16(path, _gray(path, values), intensity)
     return Image(65535 - pixels if white_is_zero else pixels, scaling=scaling)
 

@@ -13,8 +13,8 @@ from nibabel.arrayproxy import ArrayProxy
 
 from miram.errors import InputError
 from miram.files import as_text
-from miram.readers.image import Image, check_content, check_size, reason, to_uint16
-from miram.readers.meta_images import check_data_file
+from miram.readers.codestreams import check_data_file
+from miram.readers.image import Image, check_content, check_size, naming_damage, to_uint16
 
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
 
@@ -29,18 +29,12 @@ def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     Raises:
         InputError: if the file is damaged, larger than `max_pixels`, colored, or has more than three axes.
     """
-    try:
+    with naming_damage(path):
         header = _nifti_header(path)
         check_size(path, header.get_data_shape(), max_pixels)
         _check_nifti_data(path, header)
-        values = _nifti_values(path, header)
-        return _image(path, values, header.get_best_affine(), intensity)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # nibabel, zlib and the header's own checks raise many kinds for damaged files.
-        raise InputError(
-            f"{path} cannot be read ({reason(error)}); it may be truncated or damaged, copy it again"
-        ) from error
+        image = _image(path, _nifti_values(path, header), header.get_best_affine(), intensity)
+    return image
 
 
 def read_itk(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:

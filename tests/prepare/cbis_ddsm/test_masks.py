@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.masks import find_mask, fit_mask
+from miram.prepare.cbis_ddsm.layout import DicomFile
+from miram.prepare.cbis_ddsm.masks import MaskFiles, fit_mask
 
 from ...image_files import boxed, gray
+
+
+def find_mask(paths: list[Path], shape: tuple[int, int], tolerance: float) -> tuple[np.ndarray, str]:
+    files = tuple(DicomFile(path.name, 1, 1) for path in paths)
+    return MaskFiles(paths[0].parent, "full.dcm", files, tolerance).mask(shape)
 
 
 @pytest.fixture
@@ -85,3 +91,11 @@ def test_an_unreadable_file_beside_the_mask_does_no_harm(write: Any, tmp_path: P
     assert find_mask([tmp_path / "broken.dcm", write("b.dcm", mask)], (40, 30), 0.05)[0].sum() == 7 * 12
     with pytest.raises(InputError, match="broken"):
         find_mask([tmp_path / "broken.dcm"], (40, 30), 0.05)
+
+
+def test_a_replaced_file_and_another_tolerance_change_the_key() -> None:
+    def key(modified: int, tolerance: float) -> list[Any]:
+        return MaskFiles(Path("in"), "full.dcm", (DicomFile("a.dcm", 1, modified),), tolerance).key
+
+    assert key(1, 0.05) == key(1, 0.05)
+    assert len({repr(key(modified, tolerance)) for modified in (1, 2) for tolerance in (0.05, 0.1)}) == 4

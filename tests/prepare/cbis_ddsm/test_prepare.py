@@ -15,13 +15,13 @@ import pytest
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.items import Outcome
-from miram.prepare.cbis_ddsm.lesions import ImageCrops
 from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
+from miram.prepare.cbis_ddsm.rows import Outcome
 from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
-from miram.prepare.crop_settings import CropSettings as FolderSettings
+from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
 from miram.prepare.prepared import ReportRow, read_png16
+from miram.prepare.records import Crop, Record
 
 
 def report(miniature: Any) -> list[dict[str, str]]:
@@ -219,26 +219,35 @@ def test_a_constant_mammogram_is_an_error_and_no_black_crop(miniature: Any, dico
     dicom_writer(path, np.full((96, 80), 777, np.uint16), series)
     miniature.prepare(validation_fraction=0)
     assert [item["patient"] for item in items(miniature)] == ["P_00002"]
-    assert "constant where the mask has the lesion" in (miniature.output_dir / "report.csv").read_text()
+    assert report(miniature)[0]["reason"].endswith("000000.dcm: constant: every pixel has one value")
+
+
+def test_a_crop_without_contrast_is_an_error(miniature: Any, dicom_writer: Any) -> None:
+    path = miniature.add(box=(70, 76, 60, 66))["image"]
+    miniature.write_tables()
+    series = next(iter(read_tables(miniature.csv_dir))).image_series
+    dicom_writer(path, np.pad(np.arange(20, dtype=np.uint16)[:, None], ((0, 76), (0, 79))), series)
+    with pytest.raises(InputError, match=r"000000\.dcm is constant where the mask has the lesion"):
+        miniature.prepare(validation_fraction=0)
 
 
 def test_interrupted_run_continues_to_the_same_result(miniature: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from miram.prepare.cbis_ddsm import lesions, resume
+    from miram.prepare import image_jobs
 
     for number in range(1, 5):
         miniature.add(patient=f"P_0000{number}")
     miniature.prepare(crops="both")
     whole = written(miniature)
     miniature.output_dir = miniature.output_dir.with_name("again")
-    left = [2]
+    left, read_image = [2], image_jobs.read_image
 
-    def stop_after_two(*arguments: Any) -> lesions.ImageCrops:
+    def stop_after_two(*arguments: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return lesions.cut_image(*arguments)
+        return read_image(*arguments)
 
-    monkeypatch.setattr(resume, "cut_image", stop_after_two)
+    monkeypatch.setattr(image_jobs, "read_image", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         miniature.prepare(crops="both")
     left[0] = 2
@@ -250,13 +259,49 @@ def test_interrupted_run_continues_to_the_same_result(miniature: Any, monkeypatc
 def test_other_settings_need_another_folder(miniature: Any) -> None:
     miniature.add()
     miniature.prepare()
-    with pytest.raises(
-        InputError, match="was made with other settings \\(--crop_size was 32, now 48\\); give another --output_dir"
-    ):
+    with pytest.raises(InputError, match=r"was prepared with other settings \(crop_size=32 then, 48 now\); give"):
         miniature.prepare(crop_size=48)
-    with pytest.raises(InputError, match=r"\(--crops was lesion, now both\)"):
+    with pytest.raises(InputError, match=r"\(crops=lesion then, both now\)"):
         miniature.prepare(crops="both")
     miniature.prepare(seed=3, crops_per_image=9)  # neither decides a lesion's crop
+    miniature.prepare(crop_size=48, overwrite=True)
+    assert read_png16(miniature.output_dir / items(miniature)[0]["image"]).shape == (48, 48)
+
+
+def test_settings_of_a_run_that_cut_nothing_may_change(miniature: Any) -> None:
+    miniature.add()["image"].unlink()
+    with pytest.raises(InputError, match="strict"):
+        miniature.prepare(strict=True)
+    with pytest.raises(InputError, match="no crop could be made"):
+        miniature.prepare(crop_size=48)
+
+
+def test_another_mask_tolerance_fits_the_masks_again(miniature: Any) -> None:
+    mask = np.zeros((96, 84), np.uint8)
+    mask[30:40, 10:20] = 255
+    miniature.add(mask=mask)
+    miniature.add(patient="P_00002")
+    miniature.prepare(validation_fraction=0, mask_tolerance=0.01)
+    assert [row["status"] for row in report(miniature)] == ["error", "crop"]
+    miniature.prepare(validation_fraction=0)
+    assert [row["status"] for row in report(miniature)] == ["crop", "crop"]
+
+
+def test_a_renamed_lesion_is_cut_again(miniature: Any) -> None:
+    miniature.add()
+    miniature.prepare(validation_fraction=0)
+    miniature.rows["mass_case_description_train_set.csv"][0]["abnormality id"] = "2"
+    miniature.prepare(validation_fraction=0)
+    assert [path.name for path in (miniature.output_dir / "images").iterdir()] == ["mass_P_00001_LEFT_CC_2.png"]
+
+
+def test_a_folder_of_the_former_version_is_refused(miniature: Any) -> None:
+    miniature.add()
+    (miniature.output_dir / "images").mkdir(parents=True)
+    (miniature.output_dir / ".prepare").mkdir()
+    (miniature.output_dir / ".prepare/settings.json").write_text('{"crops": "lesion", "crop_size": 32}')
+    with pytest.raises(InputError, match=r"an earlier version \(its .prepare holds no cbis_ddsm.key\)"):
+        miniature.prepare()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -264,7 +309,7 @@ def test_preparing_another_folder_into_it_leaves_it_whole(miniature: Any, overwr
     miniature.add()
     miniature.prepare()
     before = {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"of another origin .*; give another --output_dir$"):
+    with pytest.raises(InputError, match=r"of another origin, .*; give another --output_dir$"):
         prepare_folder(miniature.dicom_dir, miniature.output_dir, workers=0, overwrite=overwrite)
     assert {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()} == before
 
@@ -273,16 +318,16 @@ def test_foreign_folder_is_not_written_to(miniature: Any) -> None:
     miniature.add()
     miniature.output_dir.mkdir()
     (miniature.output_dir / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="is not empty and was not made from CBIS-DDSM"):
+    with pytest.raises(InputError, match=r"holds thesis\.txt of another origin"):
         miniature.prepare()
     assert [path.name for path in miniature.output_dir.iterdir()] == ["thesis.txt"]
 
 
 def test_a_folder_of_the_other_script_is_not_written_to(miniature: Any) -> None:
     miniature.add()
-    prepare_folder(miniature.dicom_dir, miniature.output_dir, FolderSettings(crop_size=32), workers=0)
+    prepare_folder(miniature.dicom_dir, miniature.output_dir, CropSettings(crop_size=32), workers=0)
     before = written(miniature)
-    with pytest.raises(InputError, match="was not made from CBIS-DDSM; give a new folder as --output_dir"):
+    with pytest.raises(InputError, match=r"of another origin, .* holds no cbis_ddsm.key"):
         miniature.prepare(crops="tissue", crops_per_image=32)
     assert written(miniature) == before
 
@@ -414,7 +459,10 @@ def test_mask_of_another_resolution_is_noted(miniature: Any) -> None:
 )
 def test_a_row_or_crop_that_is_not_accounted_for_is_a_bug(status: str, outputs: tuple[str, ...], told: str) -> None:
     with pytest.raises(RuntimeError, match=told):
-        _account([Outcome(ReportRow("row 1", status, outputs=outputs))], {"1.2": ImageCrops({"a": 1.0})})
+        _account(
+            [Outcome(ReportRow("row 1", status, outputs=outputs))],
+            [Record("a.dcm", 1, 1, (Crop("images/a.png", "tissue"),))],
+        )
 
 
 def test_outputs_hold_no_header_data(miniature: Any) -> None:
@@ -434,7 +482,12 @@ def test_repeated_row_is_skipped(miniature: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"crop_size": 4}, "crop_size"),
+        ({"crops": "whole"}, "^--crops is 'whole'; give lesion, tissue or both"),
+        ({"crop_size": 8}, "^--crop_size is 8; give 16"),
+        ({"mask_tolerance": -0.1}, "^--mask_tolerance is -0.1; give 0"),
+        ({"context": 0.5}, "^context is 0.5"),
+        ({"crops_per_image": 0}, "crops_per_image"),
+        ({"seed": -1}, "^seed is -1"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"workers": -1}, "workers"),
     ],
@@ -444,6 +497,14 @@ def test_wrong_arguments_are_told_of_before_any_work(miniature: Any, arguments: 
     with pytest.raises(InputError, match=told):
         miniature.prepare(**arguments)
     assert not (miniature.output_dir / "images").exists()
+
+
+def test_a_wrong_folder_of_files_leaves_no_output(miniature: Any) -> None:
+    miniature.add()
+    miniature.dicom_dir = miniature.dicom_dir / "typo"
+    with pytest.raises(InputError, match="typo is not a folder"):
+        miniature.prepare()
+    assert not miniature.output_dir.exists()
 
 
 def test_rows_of_the_published_tables(real_tables: Path, miniature: Any, dicom_writer: Any) -> None:

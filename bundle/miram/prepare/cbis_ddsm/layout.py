@@ -30,7 +30,7 @@ class DicomFile:
         path: relative to the scanned folder, with forward slashes.
         size: in bytes.
         modified: time of the last change, in nanoseconds; with `size` it says whether a file is still the one scanned.
-        series: its SeriesInstanceUID, "" where it is no readable DICOM image.
+        series: its SeriesInstanceUID, "" if it is not a readable DICOM image.
         rows: height in pixels.
         columns: width in pixels.
     """

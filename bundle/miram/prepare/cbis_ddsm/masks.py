@@ -1,44 +1,66 @@
-"""A lesion's mask: told from the cropped image by its pixels, and brought onto the mammogram's."""
+"""A lesion's mask: found among its files by its pixels, and brought onto the mammogram's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from miram.errors import InputError
+from miram.prepare.cbis_ddsm.layout import DicomFile
 from miram.readers.formats import read_image
 
 
-def find_mask(paths: Sequence[Path], shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
+@dataclass(frozen=True)
+class MaskFiles:
     """
-    Find the mask among a lesion's files by what they hold, since file numbers and descriptions are often wrong.
+    A lesion whose mask is in one of several files (a :class:`miram.prepare.regions.Region`).
 
     Args:
-        paths: the files of the lesion's series, the larger images first.
-        shape: (H, W) of the full mammogram.
+        dicom_dir: the folder that paths are relative to.
+        mammogram: path of the full mammogram.
+        files: of the lesion's series: the mask and the cropped image in unknown order.
         tolerance: see :func:`fit_mask`.
-
-    Returns:
-        the mask as (H, W) bool, and a note where it was not of the mammogram's size.
-
-    Raises:
-        InputError: if no file has two values and a size that fits; the message goes through all of them.
     """
-    refused = []
-    for path in paths:
-        try:
-            pixels = read_image(path).pixels
-            low, high = pixels.min(), pixels.max()
-            if low == high:
-                raise InputError(f"{path} is empty: all its pixels are the same")
-            if not np.all((pixels == low) | (pixels == high)):
-                raise InputError(f"{path} has more than two values")
-            return fit_mask(path, pixels == high, shape, tolerance)
-        except InputError as error:
-            refused.append(str(error))
-    raise InputError("no mask of the lesion: " + "; ".join(refused))
+
+    dicom_dir: Path
+    mammogram: str
+    files: tuple[DicomFile, ...]
+    tolerance: float
+
+    @property
+    def key(self) -> list[Any]:
+        """What decides the mask: a file that is replaced has another size or time."""
+        return [self.tolerance, *([file.path, file.size, file.modified] for file in self.files)]
+
+    @property
+    def if_constant(self) -> str:
+        """What the report says if the mammogram has one value there."""
+        return f"{self.mammogram} is constant where the mask has the lesion"
+
+    def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
+        """
+        Find the mask by what the files hold, since file numbers and descriptions are often wrong.
+
+        Raises:
+            InputError: if no file has two values and a size that fits; the message goes through all of them.
+        """
+        refused = []
+        for path in (self.dicom_dir / file.path for file in self.files):
+            try:
+                pixels = read_image(path).pixels
+                low, high = pixels.min(), pixels.max()
+                if low == high:
+                    raise InputError(f"{path} is empty: all its pixels are the same")
+                if not np.all((pixels == low) | (pixels == high)):
+                    raise InputError(f"{path} has more than two values")
+                return fit_mask(path, pixels == high, shape, self.tolerance)
+            except InputError as error:
+                refused.append(str(error))
+        raise InputError("no mask of the lesion: " + "; ".join(refused))
 
 
 def fit_mask(path: Path, mask: np.ndarray, shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:

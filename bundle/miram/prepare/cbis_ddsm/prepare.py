@@ -5,21 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from miram.cli import shell_path
-from miram.data.datalist import FILE_NAME, SPLITS, check_fraction, split_by_patient, write_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, Item, check_fraction, split_by_patient, write_datalist
 from miram.errors import InputError
-from miram.jobs import run_jobs
-from miram.prepare.cbis_ddsm.items import Item, Outcome, outcome, refused
 from miram.prepare.cbis_ddsm.layout import scan_dicom
-from miram.prepare.cbis_ddsm.lesions import CropSettings, ImageCrops, ImageJob
-from miram.prepare.cbis_ddsm.plan import Refusal, plan_jobs, tissue_names
-from miram.prepare.cbis_ddsm.resume import STATE_DIR, check_settings, cut_or_recall, save_settings
+from miram.prepare.cbis_ddsm.rows import Outcome, Refusal, outcome, plan_rows, refused
 from miram.prepare.cbis_ddsm.tables import (
     LesionView,
     absent_test_tables,
@@ -29,8 +24,10 @@ from miram.prepare.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.prepare.origin import is_generated
-from miram.prepare.prepared import write_report
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_jobs import ImageJob, prepare_images
+from miram.prepare.prepared import is_generated, write_report
+from miram.prepare.records import Record, Records
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +99,14 @@ def prepare_cbis_ddsm(
     workers: int | None = None,
     strict: bool = False,
     time_limit: float = 300.0,
+    overwrite: bool = False,
 ) -> Summary:
     """
     Cut CBIS-DDSM into 16-bit crops with masks and labels, split by patient.
 
     Lee et al., A curated mammography data set for use in computer-aided detection and diagnosis research, 2017.
     A lesion's crop is cut from the full mammogram, centred on its mask. The official test rows are the test split;
-    validation is drawn from the other patients, stratified by pathology. A second run continues where one stopped.
+    validation is drawn from the other patients, stratified by pathology. A second run does only what is missing.
     What :mod:`miram.generated` generated is recognised, and the data list says so.
 
     Args:
@@ -127,24 +125,27 @@ def prepare_cbis_ddsm(
         strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
             data list), instead of only listing them in `report.csv`.
         time_limit: seconds for a mammogram and its masks, with `workers` other than 0; then its rows are errors.
+        overwrite: forget what was prepared before.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.
     """
     start = time.monotonic()
     output = Path(output_dir)
-    settings = CropSettings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
+    settings = _settings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
     rows = read_tables(csv_dir)
     held_out = draw_validation(rows, validation_fraction, seed)
     for name in absent_test_tables(csv_dir):
         logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
-    check_settings(output, settings)
-    index = scan_dicom(dicom_dir, output / STATE_DIR / "dicom_files.json")
-    jobs, refusals = plan_jobs(rows, index, settings)
-    _stop_if_strict(strict, [refusal.reason for refusal in refusals.values() if refusal.status == "error"])
-    save_settings(output, settings)
-    results = _cut(jobs, Path(dicom_dir), output, settings, workers, time_limit)
-    outcomes = _explain(rows, results, refusals, settings)
+    records = Records(output, "cbis_ddsm.key", shared=False)
+    records.check(settings.decisive, overwrite)  # before the scan, which takes long
+    index = scan_dicom(dicom_dir, records.folder / "dicom_files.json")
+    plan = plan_rows(rows, index, settings, mask_tolerance, Path(dicom_dir))
+    refusals = [one for one in plan.values() if isinstance(one, Refusal)]
+    _stop_if_strict(strict, [refusal.reason for refusal in refusals if refusal.status == "error"])
+    jobs = {job.source: job for job in plan.values() if isinstance(job, ImageJob)}
+    results, _ = prepare_images(list(jobs.values()), Path(dicom_dir), records, settings, workers, overwrite, time_limit)
+    outcomes = _explain(rows, plan, results)
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
     write_report(output / "report.csv", [one.report for one in outcomes])
     errors = [one.report.reason for one in outcomes if one.report.status == "error"]
@@ -158,6 +159,17 @@ def prepare_cbis_ddsm(
     prepared = {"crops": crops, "crop_size": crop_size, "intensity": "stored"}
     write_datalist(output / FILE_NAME, {"prepared": prepared, **datalist})
     return _summary(output, outcomes, datalist, time.monotonic() - start)
+
+
+def _settings(
+    crops: str, crop_size: int, context: float, crops_per_image: int, mask_tolerance: float, seed: int
+) -> CropSettings:
+    if crops not in ("lesion", "tissue", "both"):
+        raise InputError(f"--crops is {crops!r}; give lesion, tissue or both")
+    for name, value, least in (("crop_size", crop_size, 16), ("mask_tolerance", mask_tolerance, 0)):
+        if value < least:
+            raise InputError(f"--{name} is {value}; give {least} or more")
+    return CropSettings(crops, crop_size, crops_per_image, context=context, seed=seed)
 
 
 def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed: int) -> set[str]:
@@ -178,47 +190,25 @@ def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed
     return {one["patient"] for one in validation}
 
 
-def _cut(
-    jobs: dict[str, ImageJob],
-    dicom_dir: Path,
-    output: Path,
-    settings: CropSettings,
-    workers: int | None,
-    time_limit: float,
-) -> dict[str, ImageCrops]:
-    work = partial(cut_or_recall, dicom_dir=dicom_dir, output_dir=output, settings=settings)
-    todo = list(jobs.values())
-    done = run_jobs(todo, work, workers, "Cutting mammograms", time_limit, lambda job: str(dicom_dir / job.image.path))
-    return {
-        series: _no_crops(job, result) if isinstance(result, InputError) else result
-        for (series, job), result in zip(jobs.items(), done, strict=True)
-    }
-
-
-def _no_crops(job: ImageJob, error: InputError) -> ImageCrops:
-    """What is left of a mammogram whose files hang or crash a decoder."""
-    return ImageCrops(problems=dict.fromkeys((*job.lesions, *job.tissue), str(error)))
-
-
 def _explain(
-    rows: Sequence[LesionView], results: dict[str, ImageCrops], refusals: dict[str, Refusal], settings: CropSettings
+    rows: Sequence[LesionView], plan: Mapping[str, ImageJob | Refusal], results: Mapping[str, Record | InputError]
 ) -> list[Outcome]:
     """One outcome for each row."""
     labels = lesion_labels(rows)
-    wants_lesion = settings.crops != "tissue"
-    outcomes = [
-        refused(row, refusals[row.source])
-        if row.source in refusals
-        else outcome(row, results[row.image_series], wants_lesion, tissue_names(row, settings), labels[row.lesion])
-        for row in rows
-    ]
-    _account(outcomes, results)
+    outcomes = []
+    for row in rows:
+        planned = plan[row.source]
+        if isinstance(planned, Refusal):
+            outcomes.append(refused(row, planned))
+        else:
+            outcomes.append(outcome(row, planned, results[planned.source], labels[row.lesion]))
+    _account(outcomes, results.values())
     return outcomes
 
 
-def _account(outcomes: Sequence[Outcome], results: dict[str, ImageCrops]) -> None:
+def _account(outcomes: Sequence[Outcome], results: Iterable[Record | InputError]) -> None:
     """Check that rows in = crops out + rows explained; anything else is a bug, and must not be written."""
-    made = sum(len(crops.zooms) for crops in results.values())
+    made = sum(len(record.crops) for record in results if isinstance(record, Record))
     told = {path for one in outcomes for path in one.report.outputs if path.startswith("images/")}
     if len(told) != made:
         raise RuntimeError(f"{made} crops were made and the rows of the report name {len(told)}")

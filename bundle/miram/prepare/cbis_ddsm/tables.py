@@ -270,7 +270,7 @@ class _Cells:
         parts = self.text(column).split("/")
         leaves = ".." in parts or (len(parts) > 1 and not parts[0])
         if leaves or len(parts) < 4 or not re.fullmatch(r"\d[\d.]{0,63}", parts[2]):
-            reason = "it leaves its folder" if leaves else "its third part is no series UID"
+            reason = "it leaves its folder" if leaves else "its third part is not a series UID"
             raise self.error(column, "/".join(parts), f"{reason}; a path is PatientID/StudyUID/SeriesUID/000000.dcm")
         return parts[2]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from miram.prepare.label_remarks import alike, remarks_on_labels, remarks_on_patients
-from miram.prepare.labels import ImageRow, LabelColumn, Labels
+from miram.prepare.labels import ImageRow, Labels
+from miram.prepare.listing import LabelColumn
+from miram.prepare.summary import alike, remarks_on_labels, remarks_on_patients
 
 
 def test_spellings_that_differ_only_in_capitals_spaces_or_digits_are_alike() -> None:

@@ -1,0 +1,190 @@
+"""A row of the tables: what to cut for it, or why it is refused, and what became of it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from miram.data.datalist import Item
+from miram.errors import InputError
+from miram.prepare.cbis_ddsm.layout import DicomIndex
+from miram.prepare.cbis_ddsm.masks import MaskFiles
+from miram.prepare.cbis_ddsm.tables import LesionView, patients_in_test
+from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_jobs import ImageJob
+from miram.prepare.prepared import ReportRow
+from miram.prepare.records import Crop, Record
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """
+    Why a row has no crop.
+
+    Args:
+        status: "skipped" (on purpose) or "error", as in `report.csv`.
+        kind: the reason that many rows share, which the summary counts.
+        reason: the same for this row.
+    """
+
+    status: str
+    kind: str
+    reason: str
+
+
+def plan_rows(
+    rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
+) -> dict[str, ImageJob | Refusal]:
+    """
+    Sort the tables' rows into work and refusals.
+
+    Args:
+        rows: of the tables.
+        index: the files that are there.
+        settings: what decides the crops.
+        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.masks.fit_mask`.
+        dicom_dir: the folder of the files.
+
+    Returns:
+        by each row's `source` the job of its mammogram, which rows of one mammogram share, or why it is refused.
+    """
+    in_test = patients_in_test(rows)
+    first: dict[str, LesionView] = {}
+    plan: dict[str, ImageJob | Refusal] = {}
+    accepted: dict[str, list[LesionView]] = {}
+    for row in rows:
+        refusal = _refuse(row, first.setdefault(row.name, row), in_test, index, settings)
+        if refusal is None:
+            accepted.setdefault(row.image_series, []).append(row)
+        else:
+            plan[row.source] = refusal
+    for own in accepted.values():
+        job = _job(own, index, settings, mask_tolerance, dicom_dir)
+        plan |= {row.source: job for row in own}
+    return plan
+
+
+def _job(
+    rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
+) -> ImageJob:
+    """The job of a mammogram with all its lesions, of which its tissue crops contain no pixel."""
+    row, source = rows[0], index.files(rows[0].image_series)[0].path
+    lesions = rows if settings.lesions else ()
+    masks = (MaskFiles(dicom_dir, source, index.files(*one.lesion_series), mask_tolerance) for one in lesions)
+    stem = f"tissue_{row.abnormality}_{row.patient}_{row.laterality}_{row.view}"
+    count = 0 if settings.crops == "lesion" else settings.windows
+    return ImageJob(
+        source,
+        zlib.crc32(row.image_series.encode()),
+        tissue=tuple(f"{stem}_{number}" for number in range(1, count + 1)),
+        regions=tuple(masks),
+        lesions=tuple(one.name for one in lesions),
+    )
+
+
+def _refuse(
+    row: LesionView, first: LesionView, in_test: set[str], index: DicomIndex, settings: CropSettings
+) -> Refusal | None:
+    if row.split == "training" and row.patient in in_test:
+        return Refusal(
+            "skipped", "training row of a patient who is in a test table", f"{row.patient} is in a test table"
+        )
+    if first is not row:
+        return Refusal("skipped", "repeated row", f"the same lesion and view as {first.source}")
+    missing = index.missing(row.image_series)
+    if missing:
+        # The cropped image in the lesion's series is not a substitute: it has no context and another field of view.
+        return Refusal("error", "full mammogram missing", f"full mammogram: {missing}")
+    if settings.lesions and not index.files(*row.lesion_series):
+        return Refusal("error", "mask missing", f"mask: {index.missing(*row.lesion_series)}")
+    return None
+
+
+@dataclass
+class Outcome:
+    """
+    What became of one row of a table.
+
+    Args:
+        report: its row of `report.csv`.
+        kind: for a row without its crop, the reason that many rows share; else "".
+        lesion: the item of its lesion's crop, where there is one.
+        tissue: the items of its mammogram's tissue crops, which rows of the same mammogram share.
+    """
+
+    report: ReportRow
+    kind: str = ""
+    lesion: Item | None = None
+    tissue: list[Item] = field(default_factory=list)
+
+
+def refused(row: LesionView, refusal: Refusal) -> Outcome:
+    """The outcome of a row that was refused before any pixel was read."""
+    return Outcome(ReportRow(row.source, refusal.status, refusal.reason, patient=row.patient), refusal.kind)
+
+
+def outcome(row: LesionView, job: ImageJob, result: Record | InputError, labels: Item) -> Outcome:
+    """
+    The outcome of a row whose mammogram was worked on.
+
+    Args:
+        row: of a table.
+        job: of its mammogram.
+        result: what became of it.
+        labels: the lesion's, on which its views agree (:func:`miram.prepare.cbis_ddsm.tables.lesion_labels`).
+    """
+    region = job.lesions.index(row.name) if row.name in job.lesions else None
+    record = None if isinstance(result, InputError) else result
+    crops = [crop for crop in record.crops if crop.region in (region, None)] if record else []
+    items = [_item(row, crop, labels) | {"hash": record.facts["hash"]} for crop in crops] if record else []
+    lesion = next((item for item in items if item["crop"] == "lesion"), None)
+    tissue = [item for item in items if item["crop"] == "tissue"]
+    failed = not tissue if region is None else lesion is None
+    report = ReportRow(
+        row.source,
+        "error" if failed else "crop",
+        _remarks(job, region, result, len(tissue)),
+        tuple(name for crop in crops for name in crop.files),
+        row.patient,
+        record.scaling if record else "",
+    )
+    return Outcome(report, "unreadable or unfit files" if failed else "", lesion, tissue)
+
+
+def _remarks(job: ImageJob, region: int | None, result: Record | InputError, tissue: int) -> str:
+    """Why a row lacks crops, and what to know of those that it has."""
+    if isinstance(result, InputError):
+        return str(result)
+    if region is not None and not result.region_remarks:  # the mammogram was skipped
+        return f"{job.source}: {result.reason}"
+    remarks = [] if region is None else [result.region_remarks[region]]
+    if tissue < len(job.tissue):
+        remarks.append(f"{job.source} has tissue for {tissue} different crops only")
+    return "; ".join(filter(None, remarks))
+
+
+def _item(row: LesionView, crop: Crop, labels: Mapping[str, Any]) -> Item:
+    """
+    The item of a crop.
+
+    Of a lesion's, `labels` are the lesion's, and `view_labels` this view's own, which may differ. A tissue crop may
+    show a lesion, a part of one or none, so it has no label of one.
+    """
+    paths = {"image": crop.image, "mask": crop.mask, "crop": crop.kind}
+    about = {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}
+    if crop.region is None:
+        return {**paths, **about, "lesion": None, "zoom": crop.zoom}
+    return {
+        **paths,
+        **about,
+        "lesion": row.lesion,
+        "abnormality": row.abnormality,
+        **labels,
+        "assessment": row.assessment,
+        "subtlety": row.subtlety,
+        "view_labels": {"pathology": row.pathology, **row.descriptors},
+        "zoom": crop.zoom,
+    }
