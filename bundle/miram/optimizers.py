@@ -219,6 +219,8 @@ def layer_decay_groups(
 def _layer_index(name: str, num_layers: int) -> int:
     """The layer of a parameter: 0 for patches, tokens and positions, 1 to L for the blocks, L + 1 for the rest."""
     parts = name.split(".")
+    if "encoder" not in parts:  # also a decoder's own blocks
+        return num_layers + 1
     if "blocks" in parts:
         return int(parts[parts.index("blocks") + 1]) + 1
     return 0 if "patch_embedding" in parts or parts[-1] == "cls_token" else num_layers + 1

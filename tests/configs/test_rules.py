@@ -12,12 +12,16 @@ import pytest
 import yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-WORKFLOWS = ("pretrain", "finetune", "evaluate", "inference", "riskmap", "exam", "exam_inference")
-OF_FINETUNING = (
-    *("cbis_masses_finetune", "linear_probe", "attentive_probe"),
-    *("cnn", "library_encoder", "label_training", "package_train"),
+WORKFLOWS = (
+    *("pretrain", "finetune", "evaluate", "inference", "riskmap"),
+    *("segment_evaluate", "exam", "exam_inference"),
 )
-OF_INFERENCE = ("package_model", "serve_classification", "serve_riskmap")
+OF_FINETUNING = (
+    *("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "library_encoder", "segment"),
+    *("label_training", "package_train"),
+)
+OF_RISKMAP = ("serve_riskmap", "detect", "hard_negatives")
+OF_INFERENCE = ("package_model", "serve_classification")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
     "demo": {"demo_patients"},
@@ -30,13 +34,21 @@ OWN = {
     "package_train": {"facts", "ckpt_dir"},
     "label_training": {"from_label", "splits", "crop_size", "largest_crop"},
     "serve_classification": {"served", "pre_transforms", "served_steps", "load_served", "post_transforms"},
+    "segment": {"feature_size", "load_mask", "masks_as_samples"},
+    "detect": {
+        *("boxes_csv", "split", "max_patients", "box_size", "rates", "overlaps", "num_pictures", "view_progress"),
+        *("n_resamples", "confidence", "min_patients", "seed", "records", "detection"),
+    },
+    "hard_negatives": {"boxes_csv", "per_view", "min_probability", "view_progress", "records", "negatives"},
     "serve_riskmap": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
 }
 
 
 def _base_of(overlay: str) -> str:
+    if overlay in OF_RISKMAP:
+        return "riskmap"
     if overlay in OF_INFERENCE:
-        return "riskmap" if overlay == "serve_riskmap" else "inference"
+        return "inference"
     return "finetune" if overlay in OF_FINETUNING else "pretrain"
 
 

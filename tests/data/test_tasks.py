@@ -119,3 +119,20 @@ def test_counts():
     margins = find_task(DATALIST, "mass_margins")
     assert class_counts(LESIONS, margins) == {"CIRCUMSCRIBED": 0, "OBSCURED": 1, "SPICULATED": 1}
     assert unknown_count(LESIONS, margins) == 1
+
+
+def test_crops_of_lesions_and_of_tissue_are_a_task_of_their_own():
+    lesion, tissue = MASS | {"crop": "lesion"}, TISSUE
+    datalist = DATALIST | {"training": [lesion, tissue]}
+    assert "lesion" in task_names(datalist)
+    task = find_task(datalist, "lesion")
+    assert task == Task("lesion", "binary", ("tissue", "lesion"))
+    items = applicable_items([lesion, tissue], task)
+    np.testing.assert_array_equal(targets(items, task), [[1], [0]])
+
+
+def test_the_task_of_lesions_needs_crops_of_both_kinds():
+    only = DATALIST | {"training": [MASS | {"crop": "lesion"}]}
+    assert "lesion" not in task_names(only)
+    with pytest.raises(InputError, match=r"has no task 'lesion'.*--crops both"):
+        find_task(only, "lesion")

@@ -10,13 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from miram.data.datalist import FILE_NAME, Item, read_datalist
+from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
 from miram.errors import InputError
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
 
 # Tasks whose name differs from the items' key.
-_KEYS = {"pathology3": "pathology"}
+_KEYS = {"pathology3": "pathology", "lesion": "crop"}
+# The kinds of crops that the task `lesion` tells apart; the last is positive.
+_CROPS = ("tissue", "lesion")
 # The three published classes of pathology; the binary task has two: malignant or not.
 _PATHOLOGY = {"BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT"}
 _SYNONYMS = {"BENIGN_WITHOUT_CALLBACK": "BENIGN"}
@@ -58,11 +60,11 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
 
     Two classes make a binary task, whose positive class is the last; more make a multi-class task; and labels that are
     lists of classes make a multi-label task. CBIS-DDSM's `pathology` is malignant or not; `pathology3` has all three
-    classes.
+    classes. `lesion` tells crops of lesions from crops of tissue, where the data list has both.
 
     Args:
         datalist: as returned by :func:`miram.data.datalist.read_datalist`.
-        name: a key of its `label_names`, or "pathology3".
+        name: a key of its `label_names`, "pathology3" or "lesion".
 
     Raises:
         InputError: if the data list lacks the task (the message lists those it has), or the task has only one class.
@@ -70,7 +72,10 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
     names = task_names(datalist)
     if name not in names:
         has = f"it has {', '.join(names)}" if names else "it has none: prepare the folder with a CSV of labels"
+        has += "; lesions and tissue are told apart where it has crops of both (--crops both)" * (name == "lesion")
         raise InputError(f"the data list {datalist.get('name', '')!r} has no task {name!r}; {has}")
+    if name == "lesion":
+        return Task(name, "binary", _CROPS)
     key = _KEYS.get(name, name)
     classes = tuple(str(value) for value in datalist["label_names"][key])
     if name == "pathology" and _is_pathology(datalist):
@@ -91,7 +96,8 @@ def read_task(dataset_dir: str | os.PathLike[str], name: str) -> Task:
 def task_names(datalist: dict[str, Any]) -> list[str]:
     """The tasks of a data list."""
     names = list(datalist.get("label_names", {}))
-    return [*names, "pathology3"] if _is_pathology(datalist) else names
+    crops = {item.get("crop") for split in SPLITS for item in datalist.get(split, [])}
+    return [*names, *["pathology3"] * _is_pathology(datalist), *["lesion"] * (crops >= set(_CROPS))]
 
 
 def targets(items: Sequence[Item], task: Task) -> np.ndarray:
@@ -148,7 +154,7 @@ def _is_pathology(datalist: dict[str, Any]) -> bool:
 
 
 def _task_type(datalist: dict[str, Any], key: str, classes: Sequence[str]) -> TaskType:
-    items = (item for split in ("training", "validation", "test") for item in datalist.get(split, []))
+    items = (item for split in SPLITS for item in datalist.get(split, []))
     if any(isinstance(item.get(key), list) for item in items):
         return "multilabel"
     return "binary" if len(classes) == 2 else "multiclass"

@@ -132,7 +132,7 @@ def find_images(
     found = _candidates(root)
     paths = [root if root.is_file() else root / name for name in found.files]
     names = [as_text(name) for name in found.files]
-    work = functools.partial(_check_file, check=check, intensity=intensity)
+    work = functools.partial(check_file, check=check, intensity=intensity)
     results = run_jobs(paths, work, 0 if root.is_file() else workers, "reading", time_limit)
     problems = {as_text(name): as_text(f"{name}: {why}") for name, why in (found.problems | found.repeated).items()}
     problems |= {name: as_text(str(result)) for name, result in zip(names, results, strict=True) if result is not None}
@@ -231,7 +231,13 @@ class CropReader(ImageReader):
         return img, {"spatial_shape": np.asarray(img.shape), "original_channel_dim": float("nan")}
 
 
-def _check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity: str) -> None:
+def check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity: str) -> None:
+    """
+    Read an image and check it.
+
+    Raises:
+        InputError: if it cannot be read, or `check` refuses it.
+    """
     check(path, read_image(path, intensity=intensity).pixels)
 
 

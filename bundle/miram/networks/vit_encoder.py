@@ -141,14 +141,27 @@ class ViTEncoder(nn.Module):
         Returns:
             normalised tokens, the class token first if there is one: (B, [1 +] N, D), or (B, [1 +] V, D) with `keep`.
         """
+        tokens = self._embed(image, keep)
+        for block in self.blocks:
+            tokens = run_block(block, tokens, self.activation_checkpointing and self.training)
+        return self.norm(tokens)
+
+    def hidden_states(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The patches' tokens (B, N, D) after each block, the last ones normalised."""
+        tokens, states = self._embed(image), []
+        for block in self.blocks:
+            tokens = run_block(block, tokens, self.activation_checkpointing and self.training)
+            states.append(tokens)
+        states[-1] = self.norm(tokens)
+        return [state if self.cls_token is None else state[:, 1:] for state in states]
+
+    def _embed(self, image: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         tokens = self.patch_embedding(image)  # (B, N, D), with positions
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))  # (B, V, D)
         if self.cls_token is not None:
             tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
-        for block in self.blocks:
-            tokens = run_block(block, tokens, self.activation_checkpointing and self.training)
-        return self.norm(tokens)
+        return tokens
 
     def pool(self, tokens: torch.Tensor) -> torch.Tensor:
         """Reduce tokens (B, [1 +] N, D) to (B, D): the class token, or the mean of the patches without one."""

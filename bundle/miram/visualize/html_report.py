@@ -90,12 +90,25 @@ def write_report(
         notes: what the reader must know to judge the numbers.
         banner: a warning at the top, such as that the data are generated.
     """
+    results = metrics_table(metrics) + _interval_note(metrics) + _note_list(notes) + _class_tables(metrics)
+    write_page(path, title, subtitle, results, pictures, facts, banner)
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    subtitle: str,
+    results: str,
+    pictures: Sequence[Picture],
+    facts: Mapping[str, Mapping[str, Any]],
+    banner: str = "",
+) -> None:
+    """Write a self-contained page; `results` is HTML, all else as for :func:`write_report`."""
     parts = [
         f"<h1>{escape(title)}</h1><p class='subtitle'>{escape(subtitle)}</p>",
         f"<p class='banner'>{escape(banner)}</p>" if banner else "",
         f"<p class='use'>{escape(INTENDED_USE)}</p>",
-        "<h2>Results</h2>" + metrics_table(metrics) + _interval_note(metrics) + _note_list(notes),
-        _class_tables(metrics),
+        "<h2>Results</h2>" + results,
         "<h2>Pictures</h2><div class='pictures'>" + "".join(map(_figure, pictures)) + "</div>",
         *(f"<h2>{escape(heading)}</h2>{_fact_table(values)}" for heading, values in facts.items()),
     ]
@@ -106,6 +119,23 @@ def write_report(
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
     )
+
+
+def estimate_table(
+    columns: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, Any]]], notes: Sequence[str] = ()
+) -> str:
+    """
+    A table of values with intervals as HTML.
+
+    Args:
+        columns: their headings.
+        rows: by heading, an estimate for each column (:meth:`miram.metrics.bootstrap.Estimate.as_dict`).
+        notes: listed below.
+    """
+    reasons = Reasons()
+    lines = [f"<tr><th>{escape(name)}</th>{''.join(map(reasons.cell, cells))}</tr>" for name, cells in rows.items()]
+    head = "<th></th>" + "".join(f"<th>{escape(name)}</th>" for name in columns)
+    return _table(head, lines) + reasons.text() + _note_list(notes)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from miram.errors import InputError
 from miram.networks.classifier import Pool, ViTClassifier
 from miram.networks.patches import patch_grid
 from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.segmenter import ViTSegmenter
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import load_backbone, load_weights_file
 from miram.weights.public_weights import convert_public_weights
@@ -165,6 +166,36 @@ def pretrained_classifier(
     else:
         load_encoder(network.encoder, pretrained)
     if mode != "finetune":
+        network.freeze_encoder()
+    return network
+
+
+def pretrained_segmenter(
+    encoder: Mapping[str, Any], pretrained: Pretrained | None, feature_size: int = 16, mode: str = "finetune"
+) -> ViTSegmenter:
+    """
+    Build a segmentation network and load the initial weights of its encoder.
+
+    Args:
+        encoder: what :func:`encoder_arguments` returns.
+        pretrained: what to start from; None for random weights.
+        feature_size: see :class:`miram.networks.segmenter.ViTSegmenter`.
+        mode: "finetune" trains everything, "frozen" the decoder only.
+
+    Raises:
+        InputError: if the mode is unknown, the patches do not fit the decoder, or the weights do not fit.
+    """
+    if mode not in ("finetune", "frozen"):
+        raise InputError(f"mode {mode!r} is not one of finetune, frozen")
+    try:
+        network = ViTSegmenter(
+            encoder, 1, feature_size, layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps
+        )
+    except ValueError as error:
+        raise InputError(f"the encoder cannot segment: {error}") from error
+    if pretrained is not None:
+        load_encoder(network.encoder, pretrained)
+    if mode == "frozen":
         network.freeze_encoder()
     return network
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from miram.data.datalist import load_split, read_datalist
@@ -381,6 +382,18 @@ def test_tissue_crop_is_tissue_without_lesion_labels(miniature: Any) -> None:
     crops = [read_png16(miniature.output_dir / item["image"]) for item in items(miniature)]
     assert len({crop.tobytes() for crop in crops}) == 5
     assert all((crop > 10_000).mean() >= 0.45 for crop in crops), "half is tissue, give or take the outline's error"
+
+
+def test_tissue_beside_a_lesion_holds_no_pixel_of_it(miniature: Any) -> None:
+    paths = miniature.add(box=(30, 50, 10, 30))
+    miniature.prepare(crops="both", crop_size=16, crops_per_image=40, validation_fraction=0)
+    image = pydicom.dcmread(paths["image"]).pixel_array
+    windows = np.lib.stride_tricks.sliding_window_view(image, (16, 16))
+    crops = [read_png16(miniature.output_dir / item["image"]) for item in items(miniature) if item["crop"] == "tissue"]
+    assert len(crops) > 10
+    for crop in crops:
+        ((row, column),) = np.argwhere((windows == crop).all(axis=(2, 3)))
+        assert row + 16 <= 30 or row >= 50 or column + 16 <= 10 or column >= 30
 
 
 def test_tissue_crops_follow_the_seed_only(miniature: Any) -> None:

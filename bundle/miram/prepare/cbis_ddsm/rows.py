@@ -70,7 +70,7 @@ def plan_rows(
 def _job(
     rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
 ) -> ImageJob:
-    """The job of a mammogram with all its lesions, whose tissue crops may show them: they carry no labels."""
+    """The job of a mammogram with all its lesions, of which its tissue crops contain no pixel."""
     row, source = rows[0], index.files(rows[0].image_series)[0].path
     lesions = rows if settings.lesions else ()
     masks = (MaskFiles(dicom_dir, source, index.files(*one.lesion_series), mask_tolerance) for one in lesions)
@@ -83,7 +83,6 @@ def _job(
         tissue=(f"whole_{view}",) if settings.crops == "whole" else tissue,
         regions=tuple(masks),
         lesions=tuple(one.name for one in lesions),
-        avoid_lesions=False,
     )
 
 

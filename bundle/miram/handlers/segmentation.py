@@ -1,0 +1,146 @@
+"""The outputs of evaluating a segmentation: a table of scores, figures with intervals, pictures and a report."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from torch.utils.data import Dataset
+
+from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, describe, read_datalist, says_generated
+from miram.files import write_json, write_text
+from miram.handlers.inference_report import result_facts
+from miram.inference.classifying import TrainedClassifier
+from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.segmentation import SCORES, evaluate_segmentation
+from miram.visualize.html_report import Picture, estimate_table, write_page
+from miram.visualize.segmentations import MaskPanel, plot_masks
+
+logger = logging.getLogger(__name__)
+
+
+class SegmentationHandler:
+    """
+    Score the predicted mask of each image of a split.
+
+    Writes segmentation.csv, segmentation.json, worst.png and report.html.
+
+    Args:
+        output_dir: the folder to write to.
+        trained: the network.
+        items: of the split, in the order of the data.
+        dataset: the images ("image") and masks ("label"), for the pictures.
+        dataset_dir: the prepared folder.
+        split: its name, for the report.
+        bootstrap: arguments of :class:`miram.metrics.bootstrap.Bootstrap`.
+        threshold: of the probability.
+        num_pictures: of the images with the lowest Dice.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        trained: TrainedClassifier,
+        items: Sequence[Item],
+        dataset: Dataset[dict[str, Any]],
+        dataset_dir: str,
+        split: str,
+        bootstrap: Mapping[str, Any] | None = None,
+        threshold: float = 0.5,
+        num_pictures: int = 12,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.trained = trained
+        self.items = items
+        self.dataset = dataset
+        self.dataset_dir = dataset_dir
+        self.split = split
+        self.bootstrap = Bootstrap(**(bootstrap or {}))
+        self.threshold = threshold
+        self.num_pictures = num_pictures
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: SupervisedEvaluator) -> None:
+        """Attach to an evaluator that decollates, whose "pred" are probabilities and "label" masks (1, *spatial)."""
+        self.evaluator = engine
+        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.score)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def score(self, engine: SupervisedEvaluator) -> None:
+        """Score a batch."""
+        for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
+            item = self.items[int(sample["index"])]
+            predicted, mask = (output["pred"] >= self.threshold).float()[None], output["label"][None]
+            hd95 = torch.tensor(float("nan"))
+            if predicted.any() and mask.any():
+                hd95 = compute_hausdorff_distance(predicted, mask, include_background=True, percentile=95)
+            image = Path(item["image"]).relative_to(Path(self.dataset_dir).resolve()).as_posix()
+            facts = {"image": image, "patient": item["patient"], "lesion": item.get("lesion")}
+            dice = compute_dice(predicted, mask, ignore_empty=True).item()
+            share = predicted.mean().item()
+            self.rows.append({**facts, "dice": dice, "hd95": hd95.item(), "predicted": share})
+
+    def write(self, engine: Engine) -> None:
+        """Write all files."""
+        table = pd.DataFrame(self.rows)
+        write_text(self.output_dir / "segmentation.csv", table.to_csv(index=False, float_format="%.6g"))
+        found = evaluate_segmentation(table, self.bootstrap)
+        facts = {**result_facts(self.trained, self.trained.calibration), "data": describe(self.dataset_dir)}
+        write_json(self.output_dir / "segmentation.json", {**facts, "split": self.split, **found})
+        write_page(
+            self.output_dir / "report.html",
+            "Segmentation of lesions",
+            f"Evaluation on the {self.split} split of {facts['data']['name']}",
+            self._results(found),
+            self._draw(table),
+            {"Data": found["counts"], "Model": facts["model"], "Software": facts["provenance"]},
+            DEMONSTRATION * says_generated(read_datalist(Path(self.dataset_dir) / FILE_NAME)),
+        )
+        dice = found["levels"]["lesion"]["dice"]
+        logger.info("Dice per lesion %s [%s, %s]; %s", dice["value"], dice["low"], dice["high"], self.output_dir)
+
+    def _results(self, found: Mapping[str, Any]) -> str:
+        rows = {f"per {level}": list(scores.values()) for level, scores in found["levels"].items()}
+        bootstrap = found["bootstrap"]
+        notes = [
+            f"A pixel is predicted at a probability of {self.threshold:g} or more. HD95 is of the lesions with a "
+            "prediction; a lesion's score is the mean over its views.",
+            f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap "
+            "resamples of whole patients.",
+            "Masks of a table of boxes are the boxes, filled: no lesion fills its box, so Dice cannot reach 1.",
+        ]
+        if self.split != "test":
+            notes.append(f"This is the {self.split} split, which the training used: only a test split is valid.")
+        free = {"images without a lesion": [found["false_alarms"]]}
+        return estimate_table(list(SCORES.values()), rows, notes) + estimate_table(["with a prediction"], free)
+
+    def _draw(self, table: pd.DataFrame) -> list[Picture]:
+        worst = table["dice"].dropna().sort_values().head(self.num_pictures)
+        if worst.empty:
+            return []
+        panels = [self._panel(index, dice) for index, dice in worst.items()]
+        path, caption = self.output_dir / "worst.png", "The lowest Dice first. Green: lesion. Red: prediction"
+        plot_masks(panels, path, caption)
+        return [Picture(path, caption, wide=True)]
+
+    def _panel(self, index: Any, dice: float) -> MaskPanel:
+        sample = self.dataset[int(index)]
+        image = torch.as_tensor(sample["image"])[None].to(self.evaluator.state.device)
+        with torch.no_grad():
+            predicted = self.evaluator.inferer(image, self.evaluator.network)[0, 0].cpu() >= self.threshold
+        planes = [torch.as_tensor(sample[key])[0].cpu().float() for key in ("image", "label")] + [predicted.float()]
+        if planes[0].ndim == 3:  # of a volume, the slice with most of the lesion
+            depth = int(planes[1].sum(dim=(0, 1)).argmax())
+            planes = [plane[..., depth] for plane in planes]
+        shown, mask, found = (plane.numpy() for plane in planes)
+        return MaskPanel(shown, mask, found, f"Dice {dice:.2f}\n{Path(self.items[int(index)]['image']).stem[-34:]}")

@@ -1,0 +1,109 @@
+"""Candidates and lesions: drawn on whole views, and as a FROC curve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from miram.transforms.crops import resize_crop
+from miram.visualize.figures import save_figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """
+    One view of a sheet.
+
+    Args:
+        image: (H, W), 0..65535.
+        lesions: (M, 4) boxes x0, y0, x1, y1, drawn in green.
+        candidates: (N, 4) boxes, drawn in red with their scores.
+        scores: (N,).
+        title: above the view.
+    """
+
+    image: np.ndarray
+    lesions: np.ndarray
+    candidates: np.ndarray
+    scores: np.ndarray
+    title: str
+
+
+def plot_views(
+    panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
+) -> None:
+    """
+    Draw views in rows.
+
+    Args:
+        panels: in reading order, at least one.
+        path: the PNG to write.
+        title: written at the top.
+        note: written at the bottom.
+        columns: views in a row.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.6 * max(columns, 2.5), 4.2 * rows + 0.9), layout="constrained")
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize="small")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw(axis, panel)
+    save_figure(figure, path, dpi=110)
+
+
+def plot_froc(
+    false_alarms: Sequence[float],
+    sensitivity: Sequence[float],
+    points: dict[float, tuple[float, float, float]],
+    path: str | os.PathLike[str],
+    title: str,
+    largest: float = 8.0,
+) -> None:
+    """
+    Draw a FROC curve.
+
+    Args:
+        false_alarms: per image, ascending.
+        sensitivity: at each.
+        points: at some rates of false alarms the sensitivity and the ends of its interval, NaN without one.
+        path: the PNG to write.
+        title: of the figure.
+        largest: end of the axis of false alarms.
+    """
+    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
+    axis = figure.subplots()
+    axis.step(false_alarms, sensitivity, where="post", color="tab:blue")
+    for rate, (value, low, high) in points.items():
+        axis.plot([rate, rate], [low, high], color="tab:blue", alpha=0.5, linewidth=3)
+        axis.plot(rate, value, "o", color="tab:red", zorder=3)
+    axis.set(xlim=(0, largest), ylim=(0, 1), xlabel="false alarms per image", ylabel="sensitivity", title=title)
+    axis.grid(alpha=0.3)
+    save_figure(figure, path, dpi=110)
+
+
+def _draw(axis: Axes, panel: Panel, largest: int = 700) -> None:
+    scale = min(1.0, largest / max(panel.image.shape))
+    size = [max(1, round(length * scale)) for length in panel.image.shape]
+    height, width = panel.image.shape
+    axis.imshow(resize_crop(panel.image, size), cmap="gray", extent=(0, width, height, 0))
+    axis.set_title(panel.title, fontsize="x-small")
+    for box in panel.lesions:
+        _outline(axis, box, "lime")
+    for box, score in zip(panel.candidates, panel.scores, strict=True):
+        _outline(axis, box, "red")
+        axis.annotate(f"{score:.2f}", (box[0], box[1]), (0, 2), textcoords="offset points", color="red", fontsize=6)
+
+
+def _outline(axis: Axes, box: np.ndarray, color: str) -> None:
+    x0, y0, x1, y1 = box.tolist()
+    axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=0.9))
