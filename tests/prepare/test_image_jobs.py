@@ -61,13 +61,13 @@ def run(job: ImageJob, folder: Path, settings: CropSettings = BOTH) -> tuple[Rec
 
 
 def test_each_lesion_has_its_name_whatever_becomes_of_another(tmp_path: Path) -> None:
-    record, _ = run(replace(JOB, avoid_lesions=False), tmp_path)
-    assert [crop.image for crop in record.crops] == [f"images/{name}.png" for name in ("second", "t1", "t2", "t3")]
+    record, _ = run(JOB, tmp_path)
+    assert [crop.image for crop in record.crops] == ["images/second.png"]
     assert record.crops[0].mask == "masks/second.png"
     assert (record.region_remarks, record.faulty) == (("not known", "seen"), (0,))
 
 
-def test_tissue_that_may_show_an_unknown_lesion_is_cut_only_where_lesions_need_not_be_avoided(tmp_path: Path) -> None:
+def test_no_tissue_is_cut_where_it_may_show_a_lesion_of_unknown_place(tmp_path: Path) -> None:
     record, _ = run(JOB, tmp_path)
     assert [crop.kind for crop in record.crops] == ["lesion"]
     assert record.reason == "no tissue crops: where one of its lesions lies is not known"

@@ -38,7 +38,6 @@ def cut_image(
     settings: CropSettings,
     rng: np.random.Generator,
     regions: Sequence[Region] = (),
-    avoid_lesions: bool = True,
 ) -> tuple[list[Window], list[Remark], str]:
     """
     Cut all crops of an image: around its lesions, and elsewhere.
@@ -46,9 +45,8 @@ def cut_image(
     Args:
         pixels: (H, W) or (H, W, D), uint16.
         settings: what decides the crops.
-        rng: draws the windows of tissue.
+        rng: draws the windows of tissue, which contain no pixel of a lesion.
         regions: its lesions, of a 2D image.
-        avoid_lesions: whether windows of tissue contain no pixel of a lesion.
 
     Returns:
         the windows, none of them constant; a remark on each region; and a remark on the crops that are missing.
@@ -56,9 +54,7 @@ def cut_image(
     windows, remarks, lesions = _cut_regions(pixels, settings, regions)
     if settings.crops == "lesion":
         return windows, remarks, "" if windows else "none of its boxes gives a crop"
-    if not avoid_lesions:
-        lesions = None
-    elif settings.crops != "whole" and any(remark.faulty for remark in remarks):
+    if settings.crops != "whole" and any(remark.faulty for remark in remarks):
         return windows, remarks, "no tissue crops: where one of its lesions lies is not known"
     others = cut(pixels, settings, rng, lesions)
     kept = [window for window in others if np.ptp(window.pixels)]

@@ -37,7 +37,6 @@ class ImageJob:
         tissue: the names of its crops that are not of a lesion, as many as may be wanted.
         regions: its lesions.
         lesions: the name of each lesion's crop.
-        avoid_lesions: whether its tissue crops contain no pixel of a lesion.
     """
 
     source: str
@@ -45,7 +44,6 @@ class ImageJob:
     tissue: tuple[str, ...]
     regions: tuple[Region, ...] = ()
     lesions: tuple[str, ...] = ()
-    avoid_lesions: bool = True
 
     def names(self, crops: Sequence[Window | Crop]) -> list[str]:
         """The names of crops: a lesion's is its own, the others are counted."""
@@ -140,7 +138,7 @@ def _prepare_image(job: ImageJob, root: Path, output_dir: Path, settings: CropSe
     if reason:
         return replace(common, reason=reason)
     rng = np.random.default_rng([settings.seed, job.seed])
-    windows, remarks, missing = cut_image(image.pixels, settings, rng, job.regions, job.avoid_lesions)
+    windows, remarks, missing = cut_image(image.pixels, settings, rng, job.regions)
     return replace(
         common,
         crops=_write(job, output_dir, windows, image.spacing),

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from miram.data.fractions import take_fraction
 from sklearn.model_selection import StratifiedGroupKFold
 
 from miram.data.datalist import FILE_NAME, Item, read_datalist, write_datalist
-from miram.data.fractions import take_fraction
 from miram.data.leakage import groups_to_keep_together
 from miram.data.tasks import Task, applicable_items, find_task
 from miram.errors import InputError
