@@ -245,16 +245,17 @@ def test_controls_run(overlay, scales, prepared, workflow_of, tmp_path):
 
 
 LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5, "whitened_embedding": 0.25}
+IN_2D = {**LEVERS, "texture_weight": 2.0}
 
 
 @pytest.mark.parametrize("overlay", [None, "control_two_at_1x", "control_quarters"])
 def test_more_than_pixels_is_predicted_and_recorded(overlay, prepared, workflow_of, tmp_path):
-    options = {"dataset_dir": str(prepared), **LEVERS}
+    options = {"dataset_dir": str(prepared), **IN_2D}
     for epochs in (1, 2):  # the second run resumes
         run_here(workflow_of(*[overlay] * (overlay is not None), max_epochs=epochs, **options))
     table = pd.read_csv(tmp_path / "run/history.csv")
     scales = {None: ["1x", "2x"], "control_two_at_1x": ["1x", "1x_2"], "control_quarters": ["1x"]}[overlay]
-    kinds = ("loss", "loss_statistics", "loss_gradients", "mean", "interpolation")
+    kinds = ("loss", "loss_statistics", "loss_gradients", "loss_texture", "mean", "interpolation")
     columns = {f"val_{kind}_{scale}" for kind in kinds for scale in scales}
     assert columns | {"val_loss"} == {name for name in table if name.startswith("val_")}
     assert table.notna().all(axis=None)
@@ -271,7 +272,7 @@ def test_the_recipe_for_masses_runs_with_every_lever(prepared, workflow_of, tmp_
     run_here(workflow)
     assert workflow.parser.get_parsed_content("steps_per_epoch") == 2  # 8 of 10 crops in batches of 4
     table = pd.read_csv(tmp_path / "run/history.csv")
-    assert table[["val_loss_statistics_2x", "val_loss_gradients_2x"]].notna().all(axis=None)
+    assert table[["val_loss_statistics_2x", "val_loss_gradients_2x", "val_loss_texture_2x"]].notna().all(axis=None)
 
 
 def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, tmp_path):

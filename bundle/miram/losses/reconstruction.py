@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from miram.losses.targets import gradient_directions, gradient_targets, patch_statistics, statistics_targets
+from miram.losses.texture import TextureDescriptors
 from miram.networks.patches import patchify, pick
 
 
@@ -33,8 +34,11 @@ class MultiScaleReconstructionLoss(nn.Module):
         gradient_weight: weight, at each scale, of the error of the patch's gradients by direction (MaskFeat, arXiv
             2112.09133; gradient maps are also predicted by Uni4Eye, arXiv 2203.04614;
             :func:`miram.losses.targets.gradient_targets`).
+        texture_weight: weight, at each scale, of the error of the whole image's texture, which the network predicts
+            from the encoder's tokens (:class:`miram.losses.texture.TextureDescriptors`). Not in the papers.
 
-    What has weight 0 is not predicted. The network's decoders need `extra_outputs` for the others.
+    What has weight 0 is not predicted. The network's decoders need `extra_outputs` for the others, and the network
+    needs `texture_outputs`.
 
     Raises:
         ValueError: if the numbers of weights and scales differ, a weight is negative or all are zero, or the floor is
@@ -51,6 +55,7 @@ class MultiScaleReconstructionLoss(nn.Module):
         patch_std_floor: float = 0.04,
         statistics_weight: float = 0.0,
         gradient_weight: float = 0.0,
+        texture_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.sizes = [tuple(round(size * scale) for size in image_size) for scale in scales]
@@ -63,11 +68,16 @@ class MultiScaleReconstructionLoss(nn.Module):
         if patch_std_floor <= 0:
             raise ValueError(f"patch_std_floor must be positive, got {patch_std_floor}.")
         extras = {"statistics": float(statistics_weight), "gradients": float(gradient_weight)}
-        if min(extras.values()) < 0:
-            raise ValueError(f"statistics_weight and gradient_weight must be 0 or more, got {extras}.")
+        if min(*extras.values(), texture_weight) < 0:
+            raise ValueError(
+                "statistics_weight, gradient_weight and texture_weight must be 0 or more, got "
+                f"{statistics_weight}, {gradient_weight} and {texture_weight}."
+            )
         outputs = {"statistics": 2, "gradients": len(gradient_directions(len(self.patch_size)))}
         self.extras = {name: outputs[name] for name, weight in extras.items() if weight}
+        self.textures = nn.ModuleList(TextureDescriptors(size) for size in self.sizes if texture_weight)
         terms = {"loss": 1.0, **{f"loss_{name}": extras[name] for name in self.extras}}
+        terms |= {"loss_texture": float(texture_weight)} if texture_weight else {}
         self.names = [f"{term}_{scale}" for term in terms for scale in self.scale_names]
         self.weights = [term * weight for term in terms.values() for weight in per_scale]
         self.normalize_targets = normalize_targets
@@ -77,6 +87,11 @@ class MultiScaleReconstructionLoss(nn.Module):
     def extra_outputs(self) -> int:
         """How many numbers are predicted for a patch beside its pixels."""
         return sum(self.extras.values())
+
+    @property
+    def texture_outputs(self) -> int:
+        """How many numbers are predicted of the whole image, at all scales together."""
+        return sum(texture.outputs for texture in self.textures)  # type: ignore[misc]
 
     def targets(self, label: torch.Tensor, places: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor]:
         """
@@ -138,7 +153,27 @@ class MultiScaleReconstructionLoss(nn.Module):
                 )
             parts = zip(self.split(prediction), self.split(target), strict=True)
             columns.append(torch.stack([masked_mean_squared_error(*part, mask) for part in parts], dim=1))
-        return torch.stack(columns, dim=2).flatten(1)
+        losses = torch.stack(columns, dim=2).flatten(1)
+        return torch.cat((losses, self._texture_errors(output, label)), dim=1) if self.textures else losses
+
+    def _texture_errors(self, output: dict[str, Any], label: torch.Tensor) -> torch.Tensor:
+        """(B, S): the mean squared error of each image's texture at each scale."""
+        targets = [
+            texture(downsample(label.float(), size)) for texture, size in zip(self.textures, self.sizes, strict=True)
+        ]
+        predictions = output["texture"].float().split([target.shape[1] for target in targets], dim=1)
+        errors = [(prediction - target).square() for prediction, target in zip(predictions, targets, strict=True)]
+        return torch.stack([error.mean(dim=1) for error in errors], dim=1)
+
+    def measure_textures(self, images: Sequence[torch.Tensor]) -> None:
+        """
+        Bring the texture's numbers to mean 0 and standard deviation 1 over some images; nothing without texture.
+
+        Args:
+            images: (C, *spatial) each, at the largest scale's size.
+        """
+        for texture, size in zip(self.textures, self.sizes, strict=False):
+            texture.measure(downsample(image.float()[None], size) for image in images)  # type: ignore[operator]
 
     def forward(self, output: dict[str, list[Any]], label: torch.Tensor) -> dict[str, torch.Tensor]:
         """

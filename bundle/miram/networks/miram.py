@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from miram.networks.decoders.base import Decoded, Decoder
+from miram.networks.decoders.base import Decoded, Decoder, prefix_tokens
 from miram.networks.decoders.factory import make_decoder
 from miram.networks.vit_encoder import ViTEncoder
 
@@ -26,13 +26,19 @@ class MIRAM(nn.Module):
             :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
         extra_outputs: numbers that the decoders predict for each patch beside its pixels, as the loss needs them
             (:class:`miram.losses.reconstruction.MultiScaleReconstructionLoss`).
+        texture_outputs: numbers that are predicted of the whole image, from the mean of the visible tokens and, if the
+            encoder has one, the class token; as the loss needs them.
 
     Raises:
         ValueError: if there is no decoder, or two have the same scale.
     """
 
     def __init__(
-        self, encoder: ViTEncoder, decoders: Sequence[Decoder | Mapping[str, Any]], extra_outputs: int = 0
+        self,
+        encoder: ViTEncoder,
+        decoders: Sequence[Decoder | Mapping[str, Any]],
+        extra_outputs: int = 0,
+        texture_outputs: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -44,13 +50,18 @@ class MIRAM(nn.Module):
             raise ValueError("MIRAM needs at least one decoder.")
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"each scale takes one decoder, got the scales {self.scales}.")
+        self.prefix = prefix_tokens(encoder)
+        self.texture_head: nn.Module | None = None
+        if texture_outputs:
+            width = (1 + self.prefix) * encoder.hidden_size
+            self.texture_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, texture_outputs))
 
     @property
     def scales(self) -> list[float]:
         """The scales, in the order of the decoders."""
         return [cast(Decoder, decoder).scale for decoder in self.decoders]
 
-    def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, list[Any]]:
+    def forward(self, image: torch.Tensor, keep: torch.Tensor) -> dict[str, Any]:
         """
         Reconstruct an image from its visible patches.
 
@@ -61,12 +72,17 @@ class MIRAM(nn.Module):
         Returns:
             lists in the decoders' order: "predictions", (B, n, P + extra_outputs) patches, "masks", (B, n) bool, True
             where a patch counts in the loss, and "places", (B, n) indices on the scale's grid, or None for the whole
-            grid in row-major order; see :class:`miram.networks.decoders.base.Decoded`.
+            grid in row-major order; see :class:`miram.networks.decoders.base.Decoded`. With `texture_outputs` also
+            "texture", (B, texture_outputs).
         """
         latent = self.encoder(image, keep)
         outputs: list[Decoded] = [decoder(latent, keep) for decoder in self.decoders]
-        return {
+        result: dict[str, Any] = {
             "predictions": [decoded.prediction for decoded in outputs],
             "masks": [decoded.mask for decoded in outputs],
             "places": [decoded.places for decoded in outputs],
         }
+        if self.texture_head is not None:
+            pooled = torch.cat((latent[:, : self.prefix].flatten(1), latent[:, self.prefix :].mean(dim=1)), dim=1)
+            result["texture"] = self.texture_head(pooled)
+        return result

@@ -21,7 +21,9 @@ from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
 
-def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
+def with_decoders(
+    encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0, texture_outputs: int = 0
+) -> MIRAM:
     """
     MIRAM with any decoders, including several at the same scale.
 
@@ -29,21 +31,22 @@ def with_decoders(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], ex
         encoder: the encoder.
         decoders: for each, the arguments of :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
         extra_outputs: numbers that they predict for each patch beside its pixels.
+        texture_outputs: numbers that are predicted of the whole image.
     """
     first, *others = [make_decoder(encoder, extra_outputs=extra_outputs, **decoder) for decoder in decoders]
-    network = MIRAM(encoder, [first])
+    network = MIRAM(encoder, [first], texture_outputs=texture_outputs)
     network.decoders.extend(others)  # after the check that scales differ
     return network
 
 
-def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
+def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], **outputs: int) -> MIRAM:
     """The given decoders, each at the encoder's own scale: a second loss without a second scale."""
-    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders], extra_outputs)
+    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders], **outputs)
 
 
-def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0) -> MIRAM:
+def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], **outputs: int) -> MIRAM:
     """Only the decoder at the encoder's own scale."""
-    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1], extra_outputs)
+    return MIRAM(encoder, [decoder for decoder in decoders if decoder["scale"] == 1], **outputs)
 
 
 def without_detail(label: torch.Tensor, image_size: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A patch embedding that starts from the principal components of the training images' patches."""
+"""What a pretraining measures on its images before the first step: their patches' components, and their texture."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 import torch
 
 from miram.errors import InputError
-from miram.losses.reconstruction import downsample
+from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.networks.patches import patchify
 from miram.networks.vit_encoder import ViTEncoder
 
 logger = logging.getLogger(__name__)
 
+Samples = Sequence[Mapping[str, torch.Tensor]]
+
 
 @torch.no_grad()
 def whiten_embedding(
     encoder: ViTEncoder,
-    dataset: Sequence[Mapping[str, torch.Tensor]],
+    dataset: Samples,
     power: float,
     seed: int = 0,
     num_images: int = 400,
@@ -52,9 +54,8 @@ def whiten_embedding(
         raise InputError(f"whitened_embedding is {power}; give 0 (off), 0.25 (half-way) or 0.5 (white)")
     if not power:
         return
-    step = max(len(dataset) // num_images, 1)
-    chosen = range(0, len(dataset), step)[:num_images]
-    mean, covariance = _moments((dataset[index]["label"] for index in chosen), encoder)
+    images = _some_images(dataset, num_images)
+    mean, covariance = _moments(images, encoder)
     variances, components = torch.linalg.eigh(covariance)
     variances = variances.clamp(min=0)
     gains = (variances + variance_floor) ** -power
@@ -69,17 +70,39 @@ def whiten_embedding(
     logger.info(
         "the patch embedding starts from the principal components of %d images' patches: the first has %.1f %% of the "
         "variance, and gets %.1f %% of it",
-        len(chosen),
+        len(images),
         100 * variances[-1] / variances.sum(),
         100 * variances[-1] * gains[-1] ** 2 / len(mean),
     )
+
+
+def measure_textures(loss_function: MultiScaleReconstructionLoss, dataset: Samples, num_images: int = 400) -> None:
+    """
+    Standardise the texture that the network predicts, over some training images; nothing if it predicts none.
+
+    It depends on the images alone, so all processes and a resumed run get the same.
+
+    Args:
+        loss_function: changed in place.
+        dataset: as for :func:`whiten_embedding`.
+        num_images: how many images are read.
+    """
+    if loss_function.textures:
+        loss_function.measure_textures(_some_images(dataset, num_images))
+
+
+def _some_images(dataset: Samples, num_images: int) -> list[torch.Tensor]:
+    """Images (C, *spatial) at even steps through a data set."""
+    step = max(len(dataset) // num_images, 1)
+    chosen = range(0, len(dataset), step)[:num_images]
+    return [torch.as_tensor(dataset[index]["label"], dtype=torch.float32) for index in chosen]
 
 
 def _moments(images: Iterable[torch.Tensor], encoder: ViTEncoder) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (P,) and covariance (P, P) of all patches of images (C, *spatial), reduced to the encoder's size."""
     count, total, products = 0, torch.zeros(1), torch.zeros(1)
     for image in images:
-        small = downsample(torch.as_tensor(image, dtype=torch.float32)[None], encoder.img_size)
+        small = downsample(image[None], encoder.img_size)
         patches = patchify(small, encoder.patch_size)[0].double()
         count, total, products = count + len(patches), total + patches.sum(0), products + patches.T @ patches
     mean = total / count

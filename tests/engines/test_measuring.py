@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from miram.engines.whitening import whiten_embedding
+from miram.engines.measuring import whiten_embedding
 from miram.errors import InputError
 from miram.losses.reconstruction import downsample
 from miram.networks.vit_encoder import ViTEncoder
