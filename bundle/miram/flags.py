@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # scripts read options too, and should not have to wait for t
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 # Config ids whose values are paths or names: always text, whatever it looks like
 TEXT = (
-    *("bundle_root", "dataset_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
+    *("bundle_root", "dataset_dir", "packed_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
     *("model", "pretrained", "backbone", "init", "risk_model", "calibration_file", "run_name"),
     *("task", "monitor_task", "mapped_class", "mode", "split"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from miram.data.datalist import Item, load_split
-from miram.data.fractions import take_fraction
+from miram.data.labelled import take_fraction
 from miram.data.leakage import check_leakage
 from miram.data.tasks import Task
 from miram.errors import InputError
@@ -29,7 +29,7 @@ def load_masked(
     Args:
         dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
-        label_fraction: share of the patients to keep, see :func:`miram.data.fractions.take_fraction`.
+        label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
         seed: for that share.
         allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
 

@@ -38,6 +38,14 @@ class TextureDescriptors(nn.Module):
         ValueError: if the image is not 2D.
     """
 
+    outward: torch.Tensor
+    rings: torch.Tensor
+    wide_ring: torch.Tensor
+    wide_ring_pixels: torch.Tensor
+    codes: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, image_size: Sequence[int]) -> None:
         super().__init__()
         if len(image_size) != 2:
@@ -49,7 +57,9 @@ class TextureDescriptors(nn.Module):
         reach = distance.flatten() / (min(image_size) / 2)
         self.register_buffer("outward", outward, persistent=False)
         self.register_buffer("rings", _ring_weights(reach, _RINGS), persistent=False)
-        self.register_buffer("wide_rings", _ring_weights(reach, _WIDE_RINGS), persistent=False)
+        wide = _ring_weights(reach, _WIDE_RINGS)
+        self.register_buffer("wide_ring", wide.argmax(dim=1), persistent=False)  # of each pixel
+        self.register_buffer("wide_ring_pixels", (wide > 0).sum(dim=0), persistent=False)
         self.register_buffer("codes", _pattern_codes(), persistent=False)
         rings, wide_rings = len(_RINGS) - 1, len(_WIDE_RINGS) - 1
         self.outputs = rings * (2 + 4 * len(_GRADIENT_SIGMAS)) + wide_rings * len(_PATTERNS) * _PATTERN_CODES
@@ -110,9 +120,12 @@ class TextureDescriptors(nn.Module):
             angle = bit * math.pi / 4
             shift = (-round(distance * math.sin(angle)), -round(distance * math.cos(angle)))
             pattern |= (torch.roll(gray, shift, dims=(1, 2)) > gray).long() << bit
-        codes = self.codes[pattern].flatten(1)  # type: ignore[index]
-        shares = [(codes == code).float() @ self.wide_rings for code in range(_PATTERN_CODES)]
-        return (torch.cat(shares, dim=1) + 0.01).sqrt()
+        codes = self.codes[pattern].flatten(1)
+        place = self.wide_ring * _PATTERN_CODES + codes
+        counts = gray.new_zeros(len(gray), len(self.wide_ring_pixels) * _PATTERN_CODES)
+        counts.scatter_add_(1, place, torch.ones_like(place, dtype=gray.dtype))
+        shares = counts.unflatten(1, (-1, _PATTERN_CODES)) / self.wide_ring_pixels[:, None].clamp(min=1)
+        return (shares.flatten(1) + 0.01).sqrt()
 
 
 def _ring_weights(reach: torch.Tensor, edges: Sequence[float]) -> torch.Tensor:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from miram.data.fractions import take_fraction
 from sklearn.model_selection import StratifiedGroupKFold
 
 from miram.data.datalist import FILE_NAME, Item, read_datalist, write_datalist
+from miram.data.labelled import take_fraction
 from miram.data.leakage import groups_to_keep_together
 from miram.data.tasks import Task, applicable_items, find_task
 from miram.errors import InputError
@@ -94,7 +94,7 @@ def check_label_fractions(settings: Settings) -> None:
     Check, before anything runs, that every share of the labels leaves a patient of each class in every fold.
 
     Raises:
-        InputError: naming the fold, and what :func:`miram.data.fractions.take_fraction` says.
+        InputError: naming the fold, and what :func:`miram.data.labelled.take_fraction` says.
     """
     for name, datalist in fold_lists(settings).items():
         for task in (find_task(datalist, task) for task in settings.tasks):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,12 +92,12 @@ def test_a_backbone_that_saw_the_patients_left_out_is_refused(in_folds, tmp_path
     path = tmp_path / "own.pt"
     path.touch()
     given = replace(in_folds, backbones={"own": path})
-    seen = SimpleNamespace(provenance={"dataset": describe(in_folds.dataset_dir)})
-    monkeypatch.setattr("studies.comparison.settings.read_pretrained", lambda path: seen)
+    seen = {"dataset": describe(in_folds.dataset_dir)}
+    monkeypatch.setattr("studies.comparison.settings._provenance", lambda path: seen)
     with pytest.raises(InputError, match=r"own: .*own\.pt was pretrained on .* has seen the patients"):
         check_data(given)
     check_data(replace(given, folds=0))
-    seen.provenance["dataset"]["sha256"] = "other"
+    seen["dataset"]["sha256"] = "other"
     check_data(given)
 
 
