@@ -77,8 +77,8 @@ def view_labels(items: Sequence[Item], task: Task) -> np.ndarray:
         task: a binary task.
 
     Returns:
-        (N,) 1, 0 or NaN. A view without lesions is negative; one of whose lesions some are unknown and none positive is
-        unknown.
+        (N,) 1, 0 or NaN. A view without lesions is negative. A view without a positive lesion is unknown if any of its
+        lesions is.
     """
     return np.array([_view_label(item, task) for item in items])
 

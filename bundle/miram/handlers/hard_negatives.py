@@ -36,7 +36,7 @@ class HardNegatives(ViewSearch):
         records: see :class:`miram.handlers.view_search.ViewSearch`.
         inferer: see :class:`miram.handlers.view_search.ViewSearch`.
         per_view: crops per view, at most.
-        min_probability: a region below it is no false alarm.
+        min_probability: a region below it is not taken for a false alarm.
         progress: see :class:`miram.handlers.view_search.ViewSearch`.
 
     Raises:

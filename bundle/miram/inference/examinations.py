@@ -127,7 +127,7 @@ def as_prepared(pixels: np.ndarray, prepared: Mapping[str, Any]) -> np.ndarray:
 
 
 def join_views(views: Sequence[View], task: Task) -> list[Breast]:
-    """The views of each patient, study and side, of unknown label."""
+    """The views of each patient, study and side, joined to breasts whose label is unknown."""
     items = [
         {
             "image": view.path,
@@ -144,7 +144,7 @@ def join_views(views: Sequence[View], task: Task) -> list[Breast]:
 
 class Numbers:
     """
-    Names that tell nothing of what they stand for: numbered in the order of first use.
+    Names that reveal nothing of what they stand for: numbers in the order of first use.
 
     Args:
         kind: the first part of a name.

@@ -95,7 +95,7 @@ def fit_exam_scaling(scores: ExamScores, breasts: Sequence[Breast], positive_wei
 
     Args:
         scores: of the breasts.
-        breasts: of the validation split; without a known label the training's balance alone is taken back.
+        breasts: of the validation split; if no label is known, only the training's class balance is undone.
         positive_weight: how many times positives counted in training.
     """
     expected = (1.0, -math.log(positive_weight))

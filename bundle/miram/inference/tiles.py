@@ -50,7 +50,7 @@ class Tiles:
     @classmethod
     def of(cls, pixels: np.ndarray, size: Sequence[int], overlap: float) -> Tiles:
         """
-        The windows of which some pixel of the breast is nearer to the centre than to that of any other window.
+        The windows whose centre is the nearest one to some pixel of the breast.
 
         Args:
             pixels: (H, W), high = bright.

@@ -1,4 +1,4 @@
-"""Texture of a whole image in some numbers, which the encoder can learn to predict beside the hidden patches."""
+"""The texture of a whole image as numbers, which the encoder can learn to predict beside the hidden patches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TextureDescriptors(nn.Module):
     histogram of rotation-invariant uniform local binary patterns (Ojala et al., IEEE TPAMI 24(7), 2002).
 
     Not in MIRAM's paper. Linear models of these numbers find the pathology and margins of CBIS-DDSM's masses better
-    than of any encoder that was pretrained on pixels alone (docs/results.md).
+    than linear models of the features of any encoder that was pretrained on pixels alone (docs/results.md).
 
     Args:
         image_size: (H, W) in pixels.

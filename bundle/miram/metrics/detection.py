@@ -2,7 +2,7 @@
 How well candidates find lesions: FROC and average precision, with intervals over patients.
 
 FROC (Chakraborty 1989): at a threshold of the candidates' scores, the share of the lesions that are hit, against the
-candidates per image that hit none. Several candidates on one lesion count as one hit, and none of them as a false alarm
+candidates per image that hit none. Several candidates on one lesion are one hit, and none of them is a false alarm
 (as in CAMELYON 16, whose evaluation MONAI has). Average precision is that of COCO, where the second is a false alarm.
 """
 

@@ -1,4 +1,4 @@
-"""Images to files of crops, in a pool of processes; what an earlier run has done is kept."""
+"""Cut images into files of crops, in a pool of processes; what an earlier run has done is kept."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ImageJob:
 
 
 def numbered_job(source: str, settings: CropSettings, regions: Sequence[Region] = ()) -> ImageJob:
-    """The job of an image whose crops are numbered: by a digest of the path, equal file names stay apart."""
+    """The job of an image whose crops are numbered; a digest of the path keeps equal file names apart."""
     digest = source_digest(source)
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", without_suffix(source).name)[:60] + f"_{digest[:8]}"
     tissue = tuple(f"{stem}_{number:03d}" for number in range(settings.windows))

@@ -1,4 +1,4 @@
-"""The MONAI transforms of `configs/pretrain.yaml`, for code that makes the same on the device or compares with them."""
+"""The MONAI transforms of `configs/pretrain.yaml`, for code that does the same on the device or compares with them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def initial_weights(
         network: :class:`miram.networks.miram.MIRAM`, or another network with an `encoder`; it is not changed.
         path: a `backbone.pt`; a `checkpoint.pt` of a run, with its decoders; a ViT of timm or Hugging Face; an MAE of
             its authors or Hugging Face. None or "none" starts from random weights.
-        preprocessing: how this run's pixels become input; another one in the file is a warning.
+        preprocessing: how this run's pixels become input; if the file has another, that is a warning.
 
     Raises:
         InputError: if the file is missing or damaged, or holds another encoder; the message says which options fit it.

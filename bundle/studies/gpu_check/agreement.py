@@ -1,4 +1,4 @@
-"""Whether a device computes what a CPU computes, and a training step never waits for it."""
+"""Whether a device computes what a CPU computes, and whether a training step never waits for it."""
 
 from __future__ import annotations
 

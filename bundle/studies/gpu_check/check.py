@@ -34,15 +34,15 @@ def run_check(
     """
     Run parts of the check, and write `gpu_check.json` and `gpu_check.md` after every figure.
 
-    A part that takes too long (a compiler does not let itself be interrupted), fails or crashes is ended; what it has
-    recorded is kept, and the next one begins.
+    A part that takes too long (a compiler cannot be interrupted), fails or crashes is ended; what it has recorded is
+    kept, and the next one begins.
 
     Args:
         settings: what is measured, and for how long.
         names: the parts to run.
         parts: by name the share of the time, and a function of the form :data:`studies.gpu_check.settings.Part`, which
-            is given the settings, a function that records a row, and its seconds. What a part leaves over, later parts
-            have.
+            is given the settings, a function that records a row, and its seconds. Time that a part leaves
+            goes to later parts.
 
     Returns:
         the content of the JSON file: "machine", "versions", "settings", and "parts": per name its "rows", and a

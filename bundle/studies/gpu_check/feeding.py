@@ -27,7 +27,7 @@ def check_loading(settings: CheckSettings, record: Record, seconds: float) -> No
 
 
 def check_feeding(settings: CheckSettings, record: Record, seconds: float) -> None:
-    """Record the default's step with both kinds of food."""
+    """Record the default's step on one batch that never changes, and on batches from the packed copy."""
     pack_folder(data_of(settings))
     batch_size = settings.sizes.batch_sizes[0]
     case, _ = make_case(Measured(DEFAULT, batch_size), settings)

@@ -32,7 +32,7 @@ class Measured:
 
 
 def planned(sizes: Sizes) -> Iterator[Measured]:
-    """The steps, the most important first: the time may not suffice for all."""
+    """The steps, the most important first: there may not be time for all."""
     first, *others = sizes.batch_sizes
     for compiled in (False, True):
         yield from (Measured(name, first, compiled) for name in (DEFAULT, "transformers"))
