@@ -293,6 +293,7 @@ def test_crops_come_from_the_packed_copy_or_from_the_files(prepared, workflow_of
         run_here(workflow := workflow_of(*overlays, dataset_dir=str(prepared), output_dir=str(run), max_epochs=1))
         loaders = [workflow.parser.get_parsed_content(f"{section}#dataloader") for section in ("train", "validate")]
         assert [isinstance(loader, PackedLoader) for loader in loaders] == [not overlays] * 2
+        assert loaders[0].sampler.epoch == 1  # the first; order and windows follow from it
         baselines.append(pd.read_csv(run / "history.csv")[["val_mean_1x", "val_mean_2x"]].to_numpy())
     # the baselines see the validation batches alone; pixels are scaled in another order of operations
     np.testing.assert_allclose(baselines[1], baselines[0], rtol=1e-5)

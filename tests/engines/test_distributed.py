@@ -136,9 +136,14 @@ def test_otherwise_the_store_is_left_to_torch(name, value, restarted, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("later", "code", "printed"), [("pass", 0, ["handler"]), ("1 / 0", 1, ["handler", "teardown"])]
+    ("status", "later", "code", "printed"),
+    [
+        (0, "pass", 0, ["handler"]),
+        (143, "raise SystemExit(143)", 143, ["handler"]),
+        (0, "1 / 0", 1, ["handler", "teardown"]),
+    ],
 )
-def test_a_run_that_succeeded_skips_the_interpreters_teardown_and_a_failure_is_still_seen(later, code, printed):
+def test_a_run_that_is_over_skips_the_interpreters_teardown_and_a_failure_is_still_seen(status, later, code, printed):
     program = f"""
 import atexit
 import torch.distributed as dist
@@ -151,7 +156,7 @@ class Kept:
 kept = Kept()
 atexit.register(print, "handler")
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-stop_distributed()
+stop_distributed({status})
 {later}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

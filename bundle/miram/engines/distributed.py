@@ -88,17 +88,22 @@ def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
-def stop_distributed() -> None:
-    """Leave the process group, all processes together: one that left early would break the others' communication."""
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
-        atexit.register(_end_without_teardown)
-
-
-def _end_without_teardown() -> None:
+def stop_distributed(status: int = 0) -> None:
     """
-    End a run that has succeeded before Python takes the interpreter apart; one that failed since ends as usual.
+    Leave the process group, all processes together: one that left early would break the others' communication.
+
+    Args:
+        status: with which the process will exit.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier(patient_group())
+        dist.destroy_process_group()
+        atexit.register(_end_without_teardown, status)
+
+
+def _end_without_teardown(status: int) -> None:
+    """
+    End a run that is over before Python takes the interpreter apart; one that failed since ends as usual.
 
     `DistributedDataParallel` keeps gloo's threads alive after the process group is destroyed. If one of them drops a
     tensor while the interpreter is taken apart, the process aborts and the run counts as failed (pytorch pull request
@@ -110,7 +115,7 @@ def _end_without_teardown() -> None:
     atexit._run_exitfuncs()  # what else is to be done at the end
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def world_size() -> int:

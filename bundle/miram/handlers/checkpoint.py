@@ -14,6 +14,7 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data.distributed import DistributedSampler
 
 from miram.engines.distributed import gather_objects, is_main_process, rank, stop_distributed, was_restarted, world_size
 from miram.engines.sharding import load_whole_state, whole_state
@@ -95,6 +96,7 @@ class CheckpointHandler:
             "scaler": step.scaler,
             **(more or {}),
         }
+        self.more = dict(more or {})
         self.generators = Generators()
         self.each_process: dict[str, Any] = {"generators": self.generators, **(each_process or {})}
         self.schedule = Schedule(scheduler)
@@ -114,6 +116,13 @@ class CheckpointHandler:
         """Attach to a trainer, before the handlers that read its epoch."""
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.STARTED, self._attach_last)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._tell_epoch)
+
+    def _tell_epoch(self, engine: SupervisedTrainer) -> None:
+        """Tell the sampler which epoch it is: MONAI's trainer does so only for torch's own loaders."""
+        sampler = getattr(engine.data_loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(engine.state.epoch)
 
     def _attach_last(self, engine: Engine) -> None:
         """Attach after all other handlers, so that validation and history are done when a checkpoint says so."""
@@ -173,13 +182,16 @@ class CheckpointHandler:
         content["schedule"], content["annealing_start"] = self.schedule.state_dict(), self.branch.epoch
         content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
         content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
-        return content
+        # not yet changed by a validation that a stopped run does again
+        return content | {name: whole_state(part) for name, part in self.more.items()}
 
     def _write(self, position: Mapping[str, Any]) -> None:
         """Write the weights of now, which are gathered only here, and a position; all processes call it together."""
         weights = {name: whole_state(part) for name, part in self.to_save.items()}
         if is_main_process():
             content = {**weights, **position}
+            if self.replaced == "forget":
+                self.branch.path.unlink(missing_ok=True)
             write_checkpoint(self.path, content, self.replaced)
             self.branch.keep(content)
         self.replaced = "keep"
@@ -218,7 +230,7 @@ class CheckpointHandler:
             self.path,
             "" if self.resume else " without --resume False",
         )
-        stop_distributed()
+        stop_distributed(128 + number)
         end_loaders()
         raise Stopped(number)
 

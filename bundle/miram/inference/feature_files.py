@@ -89,7 +89,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         else:
             text = _pyarrow().parquet.read_schema(path).metadata[b"provenance"].decode()
         return dict(json.loads(text)["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a file of features ({error}); give another --output, or delete it") from error
 
 

@@ -96,7 +96,8 @@ class TextureDescriptors(nn.Module):
 
     def _brightness(self, gray: torch.Tensor) -> torch.Tensor:
         mean = gray.flatten(1) @ self.rings
-        variance = (gray.square().flatten(1) @ self.rings - mean.square()).clamp(min=0)
+        around = gray.flatten(1) - mean[:, self.rings.argmax(dim=1)]  # of a flat ring exact, also in TF32
+        variance = around.square() @ self.rings
         return torch.cat((mean, (variance.sqrt() + 0.01).log()), dim=1)
 
     def _gradients(self, gray: torch.Tensor) -> torch.Tensor:
