@@ -198,6 +198,8 @@ def _width(library: str, body: Any) -> int:
     return int(sizes[-1] if sizes else body.config.hidden_size)
 
 
+_UNUSUAL_SEED = 7_919_000_001  # weights in a file were not drawn with it
+
 Loaded = tuple[dict[str, Any], dict[str, Any], dict[str, torch.Tensor]]
 
 
@@ -210,9 +212,9 @@ def _load_timm(name: str, weights: str | None, input_size: int | None) -> Loaded
     size = input_size or default.input_size[-1]
     given = {} if weights is None else {"pretrained_cfg_overlay": {"file": weights}}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(_UNUSUAL_SEED)
         random = dict(_create(timm, name, size).named_parameters())
-        torch.manual_seed(0)
+        torch.manual_seed(_UNUSUAL_SEED)
         body = _create(timm, name, size, pretrained=True, **given)
     # timm only warns of weights that a file lacks; they keep the random values of this seed
     lacking = [key for key, value in body.named_parameters() if value.ndim > 1 and torch.equal(value, random[key])]

@@ -15,7 +15,7 @@ from studies.gpu_check.settings import CheckSettings, Record
 
 CONFIG = Path(__file__).parents[3] / "configs/pretrain.yaml"
 # without those that need TensorBoard or draw in every epoch
-HANDLERS = ["finite_loss", "schedule_steps", "validation", "history", "save_backbone", "summary"]
+HANDLERS = ["checkpoint", "finite_loss", "schedule_steps", "validation", "history", "save_backbone", "summary"]
 RESERVE = 5  # seconds for the last step and the files
 
 
