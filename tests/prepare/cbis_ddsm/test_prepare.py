@@ -396,6 +396,16 @@ def test_tissue_beside_a_lesion_holds_no_pixel_of_it(miniature: Any) -> None:
         assert row + 16 <= 30 or row >= 50 or column + 16 <= 10 or column >= 30
 
 
+def test_no_tissue_is_cut_where_the_mask_of_another_lesion_is_missing(miniature: Any) -> None:
+    miniature.add(number=1)
+    lost = miniature.add(number=2, box=(60, 70, 20, 30))
+    for name in ("mask", "crop"):
+        lost[name].unlink()
+    miniature.prepare(crops="both", crop_size=16, validation_fraction=0)
+    assert [item["crop"] for item in items(miniature)] == ["lesion"]
+    assert [row["status"] for row in report(miniature)] == ["crop", "error"]
+
+
 def test_tissue_crops_follow_the_seed_only(miniature: Any) -> None:
     miniature.add(patient="P_00001")
     miniature.add(patient="P_00002")

@@ -18,6 +18,8 @@ from miram.prepare.image_jobs import ImageJob
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
 
+_MASK_MISSING = "mask missing"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -55,14 +57,17 @@ def plan_rows(
     first: dict[str, LesionView] = {}
     plan: dict[str, ImageJob | Refusal] = {}
     accepted: dict[str, list[LesionView]] = {}
+    hidden: dict[str, list[LesionView]] = {}  # lesions that are in the mammogram, nobody knows where
     for row in rows:
         refusal = _refuse(row, first.setdefault(row.name, row), in_test, index, settings)
         if refusal is None:
             accepted.setdefault(row.image_series, []).append(row)
         else:
             plan[row.source] = refusal
-    for own in accepted.values():
-        job = _job(own, index, settings, mask_tolerance, dicom_dir)
+            if refusal.kind == _MASK_MISSING:
+                hidden.setdefault(row.image_series, []).append(row)
+    for series, own in accepted.items():
+        job = _job([*own, *hidden.get(series, [])], index, settings, mask_tolerance, dicom_dir)
         plan |= {row.source: job for row in own}
     return plan
 
@@ -100,7 +105,7 @@ def _refuse(
         # The cropped image in the lesion's series is not a substitute: it has no context and another field of view.
         return Refusal("error", "full mammogram missing", f"full mammogram: {missing}")
     if settings.lesions and not index.files(*row.lesion_series):
-        return Refusal("error", "mask missing", f"mask: {index.missing(*row.lesion_series)}")
+        return Refusal("error", _MASK_MISSING, f"mask: {index.missing(*row.lesion_series)}")
     return None
 
 
