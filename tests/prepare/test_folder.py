@@ -383,6 +383,15 @@ def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -
     assert "window of the header cannot be used and is ignored" in rows["window.dcm"]["reason"]
 
 
+def test_images_of_one_study_have_the_same_key_which_is_not_its_uid(headers: Path) -> None:
+    listed = read_datalist(prepare(headers).output_dir / "datalist.json")
+    studies: dict[str, set[str]] = {}
+    for item in [item for split in ("training", "validation", "test") for item in listed[split]]:
+        studies.setdefault(item["study"], set()).add(item["source"])
+    assert sorted(map(len, studies.values())) == [1, 6]
+    assert not {"1.2.3", "1.2.4"} & studies.keys()
+
+
 def test_what_headers_say_may_be_left_out(headers: Path) -> None:
     chosen = CropSettings(crop_size=32, crops_per_image=3, leave_out=("for_processing", "implants"))
     summary = prepare(headers, settings=chosen)

@@ -136,6 +136,7 @@ def _item(crop: Crop, record: Record, patient: str) -> Item:
         "source": as_text(record.source),
         "zoom": crop.zoom,
         **facts,
+        **({"study": record.study} if record.study else {}),  # as hashed as the patient in the records
     }
 
 
