@@ -142,6 +142,21 @@ def test_a_changed_table_cuts_only_the_images_whose_boxes_changed(folder: Path) 
     assert prepare(folder, relabelled).reused == 4
 
 
+def test_a_mended_table_cuts_only_the_images_of_the_mended_rows(folder: Path) -> None:
+    bad = ROWS.replace("30,40,12", "900,40,12") + "e.png,20,20,8,8,1,p3,LEFT,CC,mass\n"  # b: outside; d: misspelt
+    output = prepare(folder, bad).output_dir
+    assert {name for name, row in report(output).items() if row["status"] == "error"} == {
+        "boxes.csv, line 4",
+        "boxes.csv, line 6",
+    }
+    times = {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    assert prepare(folder, ROWS + "d.png,20,20,8,8,1,p3,LEFT,CC,mass\n").reused == 2  # a and c
+    now = {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    assert {name[0] for name in now if now[name] != times.get(name)} == {"b", "d"}
+    assert {item["source"] for item in lesions(output)} == {"a.png", "b.png", "d.png"}
+    assert "error" not in {row["status"] for row in report(output).values()}
+
+
 def test_a_whole_image_says_what_its_lesions_are(folder: Path) -> None:
     rows = ROWS.replace("mass;calcification", "calcification")
     summary = prepare(folder, rows, CropSettings(crops="whole", crop_size=80))
