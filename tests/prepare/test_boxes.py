@@ -15,8 +15,8 @@ from miram.data.datalist import SPLITS, Item, read_datalist
 from miram.data.tasks import applicable_items, find_task
 from miram.errors import InputError
 from miram.prepare.boxes import read_boxes
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
 

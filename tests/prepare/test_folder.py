@@ -16,8 +16,8 @@ from PIL import Image
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
 from miram.readers.search import HIDDEN

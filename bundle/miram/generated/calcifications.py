@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-from miram.generated.drawing import draw_curves, winding_curves
+from miram.generated.drawing import draw_curves, power_law_field, winding_curves
 from miram.generated.masses import Lesion, canvas_around
-from miram.generated.noise import power_law_field
 
 
 @dataclass(frozen=True)

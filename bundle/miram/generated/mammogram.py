@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from miram.generated.anatomy import Anatomy, draw_anatomy
 from miram.generated.calcifications import draw_calcification
 from miram.generated.masses import Lesion, draw_mass
 from miram.generated.patients import Finding, View
-from miram.generated.tissue import TissueSettings, draw_tissue
+from miram.generated.tissue import Anatomy, TissueSettings, draw_anatomy, draw_tissue
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-from miram.generated.drawing import draw_curves, winding_curves
-from miram.generated.noise import power_law_field
+from miram.generated.drawing import draw_curves, power_law_field, winding_curves
 
 
 @dataclass(frozen=True)

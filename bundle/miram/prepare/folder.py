@@ -11,7 +11,7 @@ from miram.data.datalist import FILE_NAME, check_fraction, write_datalist
 from miram.errors import InputError
 from miram.files import as_text
 from miram.prepare.boxes import read_boxes
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import numbered_job, prepare_images
 from miram.prepare.labels import SEPARATOR, Labels, read_labels
 from miram.prepare.listing import image_row, label_columns, list_items, report_lesions

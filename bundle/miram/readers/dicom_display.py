@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from scipy import ndimage
 
-from miram.readers.dicom_tags import items, numbers, text
+from miram.readers.dicom_facts import items, numbers, text
 from miram.readers.pydicom_versions import apply_modality_lut, apply_voi_lut
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)

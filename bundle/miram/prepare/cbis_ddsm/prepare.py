@@ -24,7 +24,7 @@ from miram.prepare.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.prepare.crop_settings import CROPS, CropSettings
+from miram.prepare.image_crops import CROPS, CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
 from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records

@@ -10,10 +10,9 @@ from typing import Any
 
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.layout import DicomIndex
-from miram.prepare.cbis_ddsm.masks import MaskFiles
+from miram.prepare.cbis_ddsm.layout import DicomIndex, MaskFiles
 from miram.prepare.cbis_ddsm.tables import LesionView, patients_in_test
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
@@ -47,7 +46,7 @@ def plan_rows(
         rows: of the tables.
         index: the files that are there.
         settings: what decides the crops.
-        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.masks.fit_mask`.
+        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.layout.fit_mask`.
         dicom_dir: the folder of the files.
 
     Returns:
