@@ -15,12 +15,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from miram.errors import InputError
-from miram.readers.codestreams import check_codestream
 from miram.readers.dicom_display import find_padding, rescaled, windowed
 from miram.readers.dicom_facts import adopt_groups, complete, identity, laterality, spacing, terms, view
-from miram.readers.dicom_file import TRANSCODE, read_header
+from miram.readers.dicom_file import TRANSCODE, check_codestream, read_header, stored_values
 from miram.readers.image import Image, check_intensity, check_size, gray_of_color, stretch, stretch_percentiles
-from miram.readers.pydicom_versions import stored_values
 
 WINDOWED = "window of the header"
 

@@ -11,7 +11,12 @@ from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNea
 from scipy import ndimage
 
 from miram.readers.dicom_facts import items, numbers, text
-from miram.readers.pydicom_versions import apply_modality_lut, apply_voi_lut
+from miram.readers.dicom_file import IS_VERSION_2
+
+if IS_VERSION_2:
+    from pydicom.pixel_data_handlers.util import apply_modality_lut, apply_voi_lut
+else:
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
 LEFT_OUT = "{} of the header cannot be used and is ignored"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import EllipsisType
+from typing import BinaryIO
 
 import numpy as np
 
@@ -79,6 +81,27 @@ def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per
             f"{path} is truncated: it claims {'x'.join(map(str, shape))} pixels, which {size} bytes cannot hold; copy "
             "or export it again"
         )
+
+
+def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> int:
+    """
+    The size of deflated data when inflated, counted in small pieces and only until slightly above `limit`.
+
+    Args:
+        stream: positioned at the start of the data; it may continue after their end.
+        limit: in bytes.
+        wbits: of zlib, which says whether there is a header.
+
+    Raises:
+        zlib.error: if the data are damaged, or end before their checksum.
+    """
+    decoder, size = zlib.decompressobj(wbits), 0
+    while size <= limit and not decoder.eof:
+        packed = decoder.unconsumed_tail or stream.read(2**16)
+        if not packed:
+            raise zlib.error("incomplete data")
+        size += len(decoder.decompress(packed, 2**20))
+    return size
 
 
 def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str = "stored") -> tuple[np.ndarray, str]:
