@@ -113,7 +113,6 @@ def explain(error: BaseException, options: Mapping[str, str | None]) -> str:
     Explain a failure to the user.
 
     Args:
-        error: the exception.
         options: of the command line, as typed; those that the failing part of a config reads are named.
 
     Returns:

@@ -29,9 +29,7 @@ def load_labelled(
     The items of a split whose label is known; the number of these and of the others is logged.
 
     Args:
-        dataset_dir: a prepared folder.
         split: "training" or "validation".
-        task: the task.
         label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
         seed: for that share.
         allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
@@ -66,12 +64,6 @@ def load_labelled(
 def check_classes(items: Sequence[Item], task: Task, split: str, unknown: int = 0) -> None:
     """
     Check that a split has enough classes to learn from.
-
-    Args:
-        items: with known labels.
-        task: the task.
-        split: named in the message.
-        unknown: how many items were left out because their label is unknown, for the message.
 
     Raises:
         InputError: if a binary or multi-class task has fewer than two classes, or no class of a multi-label task has
@@ -180,7 +172,6 @@ def load_masked(
     The items of a split; one without a mask (tissue, a view without a box) shows no lesion.
 
     Args:
-        dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
         label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
         seed: for that share.

@@ -40,7 +40,6 @@ def check_leakage(
     data list; if an item has none, all crops are hashed once, and the hashes are kept in `.prepare/hashes.json`.
 
     Args:
-        dataset_dir: a prepared folder.
         allow: "images" accepts images that look the same, with a warning. A patient in two splits is never accepted.
         radius: how many of 255 bits may differ between the hashes of images that look the same; docs/reliability.md
             says how it was chosen.
@@ -71,8 +70,6 @@ def groups_to_keep_together(dataset_dir: str | os.PathLike[str], items: Sequence
     Number the groups of items that must not be split: those of one patient, and of patients whose images look the same.
 
     Args:
-        dataset_dir: a prepared folder.
-        items: of its data list.
         radius: as in :func:`check_leakage`.
 
     Returns:
@@ -203,8 +200,6 @@ def near_pairs(first: list[str], second: list[str], radius: int, block: int = 40
     Find all pairs of hashes that differ in at most `radius` bits, by matrix products of -1 and 1.
 
     Args:
-        first: hashes.
-        second: hashes.
         radius: in bits.
         block: how many hashes of each list are compared at once.
 

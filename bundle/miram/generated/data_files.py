@@ -26,14 +26,7 @@ def film_paths(film: Film, dicom_dir: Path) -> list[Path]:
 
 
 def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
-    """
-    Write a film, and the crop and mask of each of its findings.
-
-    Args:
-        film: identifiers and file names.
-        mammogram: its pixels and masks.
-        dicom_dir: files go to `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm` below it.
-    """
+    """Write a film, its crops and its masks to `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm`."""
     written: set[Path] = set()
     for row, mask in zip(film.rows, mammogram.masks, strict=True):
         image_path, crop_path, mask_path = _row_paths(row, dicom_dir)
@@ -101,13 +94,7 @@ def _header(series: Series, row: Row, description: str, instance: UID) -> Datase
 
 
 def write_tables(csv_dir: str | os.PathLike[str], rows: Sequence[Row]) -> None:
-    """
-    Write the mass and calcification tables of training and test.
-
-    Args:
-        csv_dir: the folder to write to.
-        rows: every row of the data set.
-    """
+    """Write the mass and calcification tables of training and test."""
     for kind, split in product(("mass", "calc"), ("train", "test")):
         chosen = [row for row in rows if (row.finding.kind, row.finding.split) == (kind, split)]
         text = io.StringIO()

@@ -22,9 +22,7 @@ def power_law_field(
     and Judy, Med. Phys. 28, 2001).
 
     Args:
-        shape: (H, W).
         exponent: of the amplitude.
-        rng: the source of randomness.
         finest: wavelength in pixels below which structures fade out (at this wavelength, to 0.6 of the law).
         coarsest: the longest wavelength, in pixels, up to which the amplitude grows.
         stretch: how many times longer structures are along rows and columns.
@@ -112,7 +110,6 @@ def winding_curves(
         lengths: (K,) in pixels.
         brightness: (K,) at the centre of a curve.
         bend: deviation of the direction along a curve, in radians.
-        rng: the source of randomness.
 
     Returns:
         (N, 2) points half a pixel apart, and (N,) their brightness.

@@ -126,14 +126,7 @@ class Quirks:
 
 
 def plan_films(cases: Sequence[Case], seed: int, quirks: Quirks) -> list[Film]:
-    """
-    Plan every film of a data set.
-
-    Args:
-        cases: the patients.
-        seed: of the data set; identifiers follow from it and the number of patients.
-        quirks: how often rows are irregular.
-    """
+    """Plan every film of a data set."""
     key = f"{seed}/{len(cases)}"
     films = [
         Film(case.number, case.density, case.size, view, tuple(_row(key, case, view, each) for each in view.findings))

@@ -161,7 +161,6 @@ def prepare_demo(
 
     Args:
         output_dir: the prepared folder to make; the DICOM files and tables go to `cbis_ddsm` beside it.
-        patients: how many patients.
         seed: different seeds generate different patients.
         crop_size: side of the crops in pixels.
         crops: "lesion", "tissue" or "both".

@@ -57,16 +57,7 @@ class Mammogram:
 def draw_mammogram(
     view: View, density: int, size: tuple[int, int], rng: np.random.Generator, settings: FilmSettings | None = None
 ) -> Mammogram:
-    """
-    Draw one view with its findings.
-
-    Args:
-        view: the breast, the view and its findings.
-        density: breast density, 1..4; any other value is drawn as 2.
-        size: (H, W).
-        rng: the source of randomness.
-        settings: how the film is made.
-    """
+    """Draw one view with its findings."""
     settings = settings or FilmSettings()
     anatomy = draw_anatomy(size, view.view, rng)
     image = draw_tissue(anatomy, density, rng, settings.tissue)

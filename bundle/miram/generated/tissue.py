@@ -136,13 +136,7 @@ def draw_tissue(
     anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings | None = None
 ) -> np.ndarray:
     """
-    Draw the breast, with air = 0.
-
-    Args:
-        anatomy: the film's geometry.
-        density: breast density, 1 (fat) to 4 (extremely dense).
-        rng: the source of randomness.
-        settings: brightness of the tissues.
+    Draw the breast, with air = 0; `density` is from 1 (fat) to 4 (extremely dense).
 
     Returns:
         (H, W) float32, roughly 0..0.9.

@@ -54,10 +54,10 @@ class CropSettings:
     def __post_init__(self) -> None:
         check_intensity(self.intensity)
         if self.crops not in CROPS:
-            raise InputError(f"crops {self.crops!r} is none of {', '.join(CROPS)}")
+            raise InputError(f"crops {self.crops!r} is not one of {', '.join(CROPS)}")
         unknown = [name for name in self.leave_out if name not in NOTICES]
         if unknown:
-            raise InputError(f"leave_out {unknown[0]!r} is none of {', '.join(NOTICES)}")
+            raise InputError(f"leave_out {unknown[0]!r} is not one of {', '.join(NOTICES)}")
         if self.spatial_dims not in (None, 2, 3):
             raise InputError(f"spatial_dims is {self.spatial_dims}; give 2 or 3")
         if self.context < 1:
@@ -121,7 +121,6 @@ def cut_image(
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
-        settings: what decides the crops.
         rng: draws the windows of tissue, which contain no pixel of a lesion.
         regions: its lesions, of a 2D image.
 
@@ -155,7 +154,7 @@ def _cut_regions(
         lesions |= mask
         crop, crop_mask, zoom = cut_lesion(pixels, mask, settings.size(2), settings.context)
         empty = np.ptp(crop) == 0
-        if np.ptp(pixels[mask]) == 0:  # a calcification may be so, a place in the air is not meant
+        if np.ptp(pixels[mask]) == 0:  # true of some calcifications, but more likely a place in the air
             remark = region.if_constant
         remarks.append(Remark(remark, faulty=bool(empty)))
         if settings.lesions and not empty:
@@ -171,7 +170,6 @@ def cut(
 
     Args:
         pixels: (H, W) or (H, W, D), uint16.
-        settings: what decides the crops.
         rng: draws the windows.
         lesions: of the pixels' shape, bool: avoided by windows of tissue, the mask of a whole image.
 
@@ -180,7 +178,7 @@ def cut(
     """
     size, whole = settings.size(pixels.ndim), settings.crops == "whole"
     if not whole and (max(pixels.shape) > size or lesions is not None):
-        avoid = None if lesions is None else ndimage.binary_dilation(lesions)  # pixels that a box touches, too
+        avoid = None if lesions is None else ndimage.binary_dilation(lesions)  # also the pixels that a box touches
         centers = tissue_centers(breast_mask(pixels), settings.windows, size, rng, settings.min_tissue, avoid)
         return [Window(crop_at(pixels, center, size), "tissue") for center in centers]
     zoom = min(1.0, size / max(pixels.shape))

@@ -78,7 +78,6 @@ def prepare_images(
         jobs: one for each image.
         root: the folder that the images' paths are relative to.
         records: of the prepared folder.
-        settings: what decides the crops.
         workers: see :func:`miram.jobs.run_jobs`.
         overwrite: forget what was prepared before.
         time_limit: seconds for an image, with `workers` other than 0.

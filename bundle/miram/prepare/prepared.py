@@ -44,7 +44,7 @@ class ReportRow:
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise ValueError(f"status {self.status!r} is none of {STATUSES}")
+            raise ValueError(f"status {self.status!r} is not one of {STATUSES}")
 
 
 def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> None:
@@ -86,7 +86,6 @@ def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:
     Write a gray 16-bit PNG with no metadata, whole or not at all.
 
     Args:
-        path: the file to write.
         array: (H, W), uint16.
 
     Raises:
@@ -107,7 +106,7 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
         (H, W), uint16.
 
     Raises:
-        InputError: if the file is missing, damaged, or no gray 16-bit PNG.
+        InputError: if the file is missing, damaged, or not a gray 16-bit PNG.
     """
     try:
         with Image.open(path) as image:

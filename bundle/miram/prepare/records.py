@@ -94,8 +94,8 @@ class Records:
     """
     The records of a prepared folder, one small file a source in its `.prepare` folder.
 
-    They hold the settings that decided the crops and a random key for hashing patient ids, too. The folder may be
-    deleted when no more images are to come; the key goes with it.
+    The folder also holds the settings that decided the crops, and a random key for hashing patient ids. It may be
+    deleted once no more images will be added; the key is lost with it.
 
     Args:
         output_dir: the prepared folder.
@@ -111,13 +111,9 @@ class Records:
         """
         Refuse a folder that cannot be continued; nothing is written.
 
-        Args:
-            settings: all that decides the crops.
-            overwrite: accept a folder that was prepared with other settings.
-
         Raises:
-            InputError: if the folder was prepared with other settings, or by another script or hand, or an earlier
-                version: a folder of another origin is refused with `overwrite`, too.
+            InputError: if the folder was prepared with other settings, or was not made by this script; the latter also
+                with `overwrite`.
         """
         self._check_origin()
         path = self.folder / "settings.json"
@@ -127,10 +123,6 @@ class Records:
     def begin(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """
         Start a run, or continue one that had the same settings.
-
-        Args:
-            settings: all that decides the crops.
-            overwrite: forget what was prepared before, crops included.
 
         Raises:
             InputError: see :meth:`check`.
@@ -142,14 +134,7 @@ class Records:
         write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path, regions: Sequence[Any] = ()) -> Record | None:
-        """
-        The record of a source, if all of its crops are there and nothing that decides them has changed since.
-
-        Args:
-            source: relative path.
-            path: of the source.
-            regions: the keys of its regions now.
-        """
+        """The record of a source, if all of its crops are there and nothing that decides them has changed since."""
         try:
             record = _read_record(self._path(source))
             written = [path_inside(self.output_dir, name) for name in record.outputs]

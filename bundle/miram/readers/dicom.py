@@ -35,7 +35,6 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     absent; a rescale, window or padding value that cannot be used is ignored, and `remarks` say so.
 
     Args:
-        path: the file.
         max_pixels: a larger image is refused before it is decoded.
         intensity: "stored", as above, or "percentiles", which ignores windows.
 
@@ -157,14 +156,6 @@ def _shown(
 ) -> tuple[np.ndarray, str, list[str]]:
     """
     The pixels as they are meant to be seen, looked up in a table of all levels.
-
-    Args:
-        path: named in errors.
-        levels: see :func:`_levels`.
-        patterns: (H, W), indices into `levels`.
-        image: (H, W) bool, the pixels that are not padding; all by default.
-        header: of the image.
-        intensity: see :func:`read_dicom`.
 
     Returns:
         (H, W) uint16, how the values were scaled, and which parts of the header were ignored.

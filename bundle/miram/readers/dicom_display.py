@@ -122,7 +122,6 @@ def find_padding(
         stored: (H, W), all allocated bits.
         patterns: (H, W), the stored bits alone, indices into `levels`.
         levels: the value of each pattern.
-        header: of the image.
 
     Returns:
         (H, W) bool, None if there is no padding; and remarks about what was ignored in the header.

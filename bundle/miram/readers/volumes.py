@@ -109,8 +109,6 @@ def _nifti_values(path: str | os.PathLike[str], header: nibabel.Nifti1Header, sp
     A gzip file is read to its end, where its checksum and length are.
 
     Args:
-        path: the file.
-        header: of the file.
         spare: bytes that may follow the voxels in a gzip file.
     """
     with gzip.open(path) if _is_gzip(path) else open(path, "rb") as stream:

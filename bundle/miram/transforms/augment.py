@@ -110,7 +110,6 @@ class RandomView:
 
         Args:
             image: (B, C, *spatial)
-            epoch: the epoch.
             index: (B,) the samples' indices in their data set.
 
         Returns:

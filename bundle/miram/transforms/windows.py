@@ -30,14 +30,7 @@ Steps = list[Transform | Callable[[Any], Any]]
 
 
 def load_windows(keys: str, load: Callable[[Any], Any], field_of_view: Sequence[int]) -> Steps:
-    """
-    Load an image, and pad it with air (0) where it is smaller than the window that is seen.
-
-    Args:
-        keys: of the images in a sample.
-        load: a MONAI transform that loads them as (C, *spatial), with the stored 16 bits.
-        field_of_view: size of the window in pixels.
-    """
+    """Load an image as (C, *spatial), in its stored 16 bits, and pad it with air (0) up to the window, in pixels."""
     return [load, SpatialPadd(keys=keys, spatial_size=field_of_view)]
 
 
@@ -54,13 +47,7 @@ def scale_windows(keys: str, preprocessing: Mapping[str, Any]) -> Steps:
 
 
 def center_windows(keys: str, field_of_view: Sequence[int]) -> Steps:
-    """
-    Cut the window from the middle of the image, for validation and inference.
-
-    Args:
-        keys: of the images in a sample.
-        field_of_view: size of the window in pixels.
-    """
+    """Cut the window (its size is in pixels) from the middle of the image, for validation and inference."""
     return [CenterSpatialCropd(keys=keys, roi_size=field_of_view)]
 
 

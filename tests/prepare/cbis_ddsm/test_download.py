@@ -114,7 +114,7 @@ def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     series = Series("1.2", 1, 1_500_000_000, "")
     assert free_space(tmp_path / "not" / "there") == 2_000_000_000
     check_space([series], tmp_path)
-    with pytest.raises(InputError, match=r"3\.0 GB are to be downloaded and .* has 2\.0 GB free"):
+    with pytest.raises(InputError, match=r"needs 3\.0 GB, and .* has 2\.0 GB free"):
         check_space([series, series], tmp_path)
 
 

@@ -84,7 +84,7 @@ def check_space(wanted: Iterable[Series], output_dir: str | Path) -> None:
     free, need = free_space(output_dir), sum(series.size for series in wanted)
     if need > free:
         raise InputError(
-            f"{need / 1e9:.1f} GB are to be downloaded and {output_dir} has {free / 1e9:.1f} GB free; "
+            f"the download needs {need / 1e9:.1f} GB, and {output_dir} has {free / 1e9:.1f} GB free; "
             "give an --output_dir on a larger disk, or download less"
         )
 
@@ -109,7 +109,7 @@ def download_series(
         connections: files that are downloaded at the same time.
 
     Returns:
-        for each series that failed every time, by its UID, what was said.
+        by its UID, what `s5cmd` said of each series that failed every time.
 
     Raises:
         InputError: if `s5cmd` is not installed, or an address in the index is not one.
@@ -137,10 +137,10 @@ def download_series(
 
 
 def _run_batch(command: list[str], batch: Sequence[Series], output: Path) -> str:
-    """Download some series beside, put those that are whole in place, and return what `s5cmd` complained of."""
+    """Download some series beside, put those that are whole in place, and return the errors of `s5cmd`."""
     unfinished = output / UNFINISHED
     unfinished.mkdir(parents=True, exist_ok=True)
-    # Targets are relative to the working folder: a path with blanks in it needs no quoting then.
+    # Targets are relative to the working folder, so that a path with spaces needs no quotes.
     lines = "".join(f"cp {_checked(series.url)} {series.uid}/\n" for series in batch)
     done = subprocess.run(command, input=lines, cwd=unfinished, capture_output=True, text=True, check=False)
     for series in batch:

@@ -81,7 +81,7 @@ class DicomIndex:
         return f"no file of series {uid}" + self._elsewhere()
 
     def _elsewhere(self) -> str:
-        """Where a series may be, too, whose name does not tell it."""
+        """Where a series may be as well, if its folder's name does not tell."""
         first = next(iter(self.unfollowed), None)
         return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
 
@@ -145,9 +145,9 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
         header = pydicom.dcmread(root / file.path, stop_before_pixels=True, specific_tags=tags)
         series, rows, columns = str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)
     except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, OSError):
-        return file  # no DICOM image: a licence text, or a broken file, which is told of where a row needs it
+        return file  # not a DICOM image: a licence text, or a broken file, which is reported if a row needs it
     if not re.fullmatch(r"\d[\d.]{0,63}", series):
-        return file  # no UID: whatever it is, it is not written into the cache
+        return file  # not a UID: it is not written into the cache
     return DicomFile(file.path, file.size, file.modified, series, rows, columns)
 
 
@@ -155,7 +155,7 @@ def _read_cache(path: Path) -> list[DicomFile]:
     try:
         return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, RecursionError):
-        return []  # no cache or one of another version: every header is read again
+        return []  # missing or damaged: every header is read again
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,6 @@ def fit_mask(path: Path, mask: np.ndarray, shape: Sequence[int], tolerance: floa
     of slightly other proportions is aligned at the origin.
 
     Args:
-        path: named in errors.
         mask: bool, of its own size.
         shape: (H, W) of the full mammogram.
         tolerance: how far the sides of a mask of other proportions may differ, as a share of the mammogram's.
