@@ -16,6 +16,28 @@ from miram.errors import InputError
 from miram.files import as_text
 from miram.flags import given_options
 
+REPORT = "this looks like a bug in MIRAM: please report it with the lines above"
+# Patterns in messages of libraries, and what a user can do about them
+_REMEDIES = {
+    r"not compiled with CUDA|NVIDIA driver|No CUDA GPUs|invalid device ordinal|is_available\(\) is False": (
+        "there is no such GPU here: give --device cpu, or run on a machine that has one"
+    ),
+    r"device type at start of device string|Invalid device string": "give --device cpu, cuda or cuda:0",
+    r"out of memory|not enough memory|allocate memory": "give a smaller --batch_size, or free memory",
+}
+_OS_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give a path on a writable disk",
+    errno.ENOTDIR: "a part of the path is a file: give another path",
+    errno.EEXIST: "a file is in the way: give another path, or move it away",
+    errno.EISDIR: "it is a folder: give the path of a file",
+    errno.ENAMETOOLONG: "give a shorter path",
+}
+
 
 def shell_path(path: str | os.PathLike[str]) -> str:
     """
@@ -78,29 +100,6 @@ def _let_any_name_be_printed() -> None:
     """Print bytes of file names that are not UTF-8 as escapes, where Python would fail in the middle of a summary."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-REPORT = "this looks like a bug in MIRAM: please report it with the lines above"
-# Patterns in messages of libraries, and what a user can do about them
-_REMEDIES = {
-    r"not compiled with CUDA|NVIDIA driver|No CUDA GPUs|invalid device ordinal|is_available\(\) is False": (
-        "there is no such GPU here: give --device cpu, or run on a machine that has one"
-    ),
-    r"device type at start of device string|Invalid device string": "give --device cpu, cuda or cuda:0",
-    r"out of memory|not enough memory|allocate memory": "give a smaller --batch_size, or free memory",
-}
-_OS_REMEDIES = {
-    errno.ENOENT: "check the path",
-    errno.ENOSPC: "free some space, or write elsewhere",
-    errno.EDQUOT: "free some space, or write elsewhere",
-    errno.EACCES: "change its permissions, or give another path",
-    errno.EPERM: "change its permissions, or give another path",
-    errno.EROFS: "give a path on a writable disk",
-    errno.ENOTDIR: "a part of the path is a file: give another path",
-    errno.EEXIST: "a file is in the way: give another path, or move it away",
-    errno.EISDIR: "it is a folder: give the path of a file",
-    errno.ENAMETOOLONG: "give a shorter path",
-}
 
 
 def is_bad_input(error: BaseException) -> bool:

@@ -67,8 +67,8 @@ def draw_calcification(
     """
     Draw calcifications on a faint cloud that compensates for their brightness, so that the mean is always `contrast`.
 
-    `radius` is that of a disc of the mask's area, in pixels; `direction` points to the nipple, in radians from the columns'
-    axis towards the rows'.
+    `radius` is that of a disc of the mask's area, in pixels; `direction` points to the nipple, in radians from the
+    columns' axis towards the rows'.
     """
     stretch = {"LINEAR": 3.0, "SEGMENTAL": 1.8}.get(distributions[0], 1.2)
     canvas = canvas_around(2.1 * radius)

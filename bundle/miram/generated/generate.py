@@ -23,6 +23,7 @@ from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
 from miram.prepare.prepared import GENERATED_MARKER
 
 FORMAT_VERSION = 2  # raised when the same arguments generate different files
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,6 @@ def _mark(output_dir: Path, arguments: dict, finished: bool) -> None:
 
 def _marker(output_dir: Path) -> Path:
     return output_dir / GENERATED_MARKER
-
-
-logger = logging.getLogger(__name__)
 
 
 def prepare_demo(

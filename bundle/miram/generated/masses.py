@@ -48,7 +48,8 @@ def draw_mass(
     Draw a mass.
 
     Each margin has its own sector of the edge. The mean contrast within the mask and the mask's area do not depend on
-    shape and margins, which show only in the edge's fine detail. `radius` is that of a disc of the mask's area, in pixels.
+    shape and margins, which show only in the edge's fine detail. `radius` is that of a disc of the mask's area,
+    in pixels.
     """
     canvas = canvas_around(2.3 * radius)
     cloud = power_law_field(canvas.distance.shape, 1.8, rng, coarsest=2 * radius)

@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from miram.generated.drawing import draw_curves, enlarge, power_law_field, ridges, winding_curves
 
+STREAKS = (1.0, 1.8)  # the gland's structures are elongated towards the nipple, along the columns
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -101,9 +103,6 @@ def _muscle(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     column = np.arange(shape[1], dtype=np.float32)[None, :]
     bulge = rng.uniform(-0.02, 0.06) * shape[1] * np.sin(np.pi * np.clip(row / bottom, 0, 1))
     return (top * (1 - row / bottom) + bulge - column) * np.float32(bottom / np.hypot(top, bottom))
-
-
-STREAKS = (1.0, 1.8)  # the gland's structures are elongated towards the nipple, along the columns
 
 
 @dataclass(frozen=True)

@@ -68,19 +68,6 @@ def _cell(value: object) -> object:
     return as_text(text) if isinstance(text, str) else text
 
 
-def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:
-    """
-    Refuse a prepared folder whose parts are links: what is written into them would land elsewhere.
-
-    Raises:
-        InputError: naming the link.
-    """
-    for name in names:
-        path = Path(output_dir) / name
-        if path.is_symlink():
-            raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
-
-
 def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """
     Write a gray 16-bit PNG with no metadata, whole or not at all.

@@ -15,7 +15,6 @@ from typing import Any
 
 from miram.errors import InputError
 from miram.files import atomic_write, path_inside, write_text
-from miram.prepare.prepared import refuse_links
 
 WRITTEN = ("images", "masks", "datalist.json", "report.csv")
 
@@ -167,8 +166,10 @@ class Records:
         return self.folder / "sources" / f"{source_digest(source)}.json"
 
     def _check_origin(self) -> None:
-        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
-        refuse_links(self.output_dir)
+        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one, and links."""
+        for path in (self.output_dir / name for name in ("images", "masks", ".prepare")):
+            if path.is_symlink():
+                raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
         there = sorted(path.name for path in self.output_dir.iterdir()) if self.output_dir.is_dir() else []
         found = [name for name in there if name in WRITTEN or not (self.shared or name == self.folder.name)]
         if found and not (self.folder / self.key_name).is_file():

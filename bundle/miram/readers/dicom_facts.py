@@ -17,6 +17,61 @@ GROUPED = (
     *("ViewPosition", "ViewCodeSequence"),
 )
 GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+# SNOMED CT and the older SNOMED RT codes of views (DICOM PS3.16, CID 4014) and of their modifiers (CID 4015).
+VIEW_CODES = {
+    **dict.fromkeys(("399162004", "R-10242"), "CC"),
+    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
+    **dict.fromkeys(("399260004", "R-10224"), "ML"),
+    **dict.fromkeys(("399352003", "R-10228"), "LM"),
+    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
+    **dict.fromkeys(("399196006", "R-10244"), "FB"),
+    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
+    **dict.fromkeys(("441555000", "R-40AAA"), "ISO"),
+    **dict.fromkeys(("399192008", "R-1024A"), "XCCL"),
+    **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
+    **dict.fromkeys(("127457009", "G-8310"), "SPECIMEN"),
+}
+IMPLANT_DISPLACED = "implant displaced"
+MODIFIERS = {
+    **dict.fromkeys(("399163009", "R-102D6"), "magnification"),
+    **dict.fromkeys(("399055006", "R-102D7"), "spot compression"),
+    **dict.fromkeys(("399209000", "R-102D5"), IMPLANT_DISPLACED),
+    **dict.fromkeys(("399161006", "R-102D2"), "cleavage"),
+    **dict.fromkeys(("399011000", "R-102D1"), "axillary tail"),
+    **dict.fromkeys(("399197002", "R-102D3", "399226006", "R-102D4"), "rolled"),
+    **dict.fromkeys(("415670009", "R-102C9", "414493004", "R-102CA"), "rolled"),
+    **dict.fromkeys(("399110001", "R-102C2"), "tangential"),
+    **dict.fromkeys(("442581004", "R-40AB3"), "nipple in profile"),
+    **dict.fromkeys(("442580003", "R-40AB2"), "axillary tissue"),
+    **dict.fromkeys(("441752004", "P2-00161"), "anterior compression"),
+    **dict.fromkeys(("442593008", "R-40ABE"), "inframammary fold"),
+}
+# Defined terms of ViewPosition: mammography's (CID 4014) and those of projection radiography (PS3.3, C.8.7.1.1).
+VIEWS = {
+    *("CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "ISO", "XCC", "XCCL", "XCCM", "XCCCL", "CV", "AT", "RL", "RM"),
+    *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
+}
+SIDES = {"L": "LEFT", "R": "RIGHT"}
+TERMS = {
+    "photometric_interpretation": ("PhotometricInterpretation", {"MONOCHROME1", "MONOCHROME2", "RGB"}),
+    "presentation_intent_type": ("PresentationIntentType", {"FOR PRESENTATION", "FOR PROCESSING"}),
+    "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),
+    "breast_implant_present": ("BreastImplantPresent", {"YES", "NO"}),
+}
+# Facts that may mislead training: reported in the summary, and excluded on request.
+NOTICES = {
+    "for_processing": "for processing (raw), not for presentation",
+    "other_views": "of another view than a plain CC or MLO",
+    "implants": "of a breast with an implant",
+    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
+    "beyond_bits_stored": "with values beyond their BitsStored (which are cut off)",
+}
+# Storage classes that imply the intent: digital X-ray, mammography, intra-oral.
+INTENTS = {
+    f"1.2.840.10008.5.1.4.1.1.1.{number}{end}": intent
+    for number in ("1", "2", "3")
+    for end, intent in (("", "FOR PRESENTATION"), (".1", "FOR PROCESSING"))
+}
 
 
 def texts(header: Dataset, name: str) -> list[str]:
@@ -97,63 +152,6 @@ def _macros(group: Dataset) -> Iterator[Dataset]:
     for element in group:
         for item in element.value if element.VR == "SQ" else ():
             yield from _macros(item)
-
-
-# SNOMED CT and the older SNOMED RT codes of views (DICOM PS3.16, CID 4014) and of their modifiers (CID 4015).
-VIEW_CODES = {
-    **dict.fromkeys(("399162004", "R-10242"), "CC"),
-    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
-    **dict.fromkeys(("399260004", "R-10224"), "ML"),
-    **dict.fromkeys(("399352003", "R-10228"), "LM"),
-    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
-    **dict.fromkeys(("399196006", "R-10244"), "FB"),
-    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
-    **dict.fromkeys(("441555000", "R-40AAA"), "ISO"),
-    **dict.fromkeys(("399192008", "R-1024A"), "XCCL"),
-    **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
-    **dict.fromkeys(("127457009", "G-8310"), "SPECIMEN"),
-}
-IMPLANT_DISPLACED = "implant displaced"
-MODIFIERS = {
-    **dict.fromkeys(("399163009", "R-102D6"), "magnification"),
-    **dict.fromkeys(("399055006", "R-102D7"), "spot compression"),
-    **dict.fromkeys(("399209000", "R-102D5"), IMPLANT_DISPLACED),
-    **dict.fromkeys(("399161006", "R-102D2"), "cleavage"),
-    **dict.fromkeys(("399011000", "R-102D1"), "axillary tail"),
-    **dict.fromkeys(("399197002", "R-102D3", "399226006", "R-102D4"), "rolled"),
-    **dict.fromkeys(("415670009", "R-102C9", "414493004", "R-102CA"), "rolled"),
-    **dict.fromkeys(("399110001", "R-102C2"), "tangential"),
-    **dict.fromkeys(("442581004", "R-40AB3"), "nipple in profile"),
-    **dict.fromkeys(("442580003", "R-40AB2"), "axillary tissue"),
-    **dict.fromkeys(("441752004", "P2-00161"), "anterior compression"),
-    **dict.fromkeys(("442593008", "R-40ABE"), "inframammary fold"),
-}
-# Defined terms of ViewPosition: mammography's (CID 4014) and those of projection radiography (PS3.3, C.8.7.1.1).
-VIEWS = {
-    *("CC", "MLO", "ML", "LM", "LMO", "FB", "SIO", "ISO", "XCC", "XCCL", "XCCM", "XCCCL", "CV", "AT", "RL", "RM"),
-    *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
-}
-SIDES = {"L": "LEFT", "R": "RIGHT"}
-TERMS = {
-    "photometric_interpretation": ("PhotometricInterpretation", {"MONOCHROME1", "MONOCHROME2", "RGB"}),
-    "presentation_intent_type": ("PresentationIntentType", {"FOR PRESENTATION", "FOR PROCESSING"}),
-    "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),
-    "breast_implant_present": ("BreastImplantPresent", {"YES", "NO"}),
-}
-# Facts that may mislead training: reported in the summary, and excluded on request.
-NOTICES = {
-    "for_processing": "for processing (raw), not for presentation",
-    "other_views": "of another view than a plain CC or MLO",
-    "implants": "of a breast with an implant",
-    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
-    "beyond_bits_stored": "with values beyond their BitsStored (which are cut off)",
-}
-# Storage classes that imply the intent: digital X-ray, mammography, intra-oral.
-INTENTS = {
-    f"1.2.840.10008.5.1.4.1.1.1.{number}{end}": intent
-    for number in ("1", "2", "3")
-    for end, intent in (("", "FOR PRESENTATION"), (".1", "FOR PROCESSING"))
-}
 
 
 def spacing(header: Dataset) -> tuple[float, ...] | None:

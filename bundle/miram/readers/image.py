@@ -60,9 +60,7 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
         raise InputError(f"{path} is an image of no pixels ({'x'.join(map(str, shape))}); remove it")
     if count > max_pixels:
         size = "x".join(map(str, shape))
-        raise InputError(
-            f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise the limit if that is right"
-        )
+        raise InputError(f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise it if that is right")
 
 
 def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:

@@ -27,6 +27,8 @@ from monai.transforms import (
 from miram.errors import InputError
 
 Steps = list[Transform | Callable[[Any], Any]]
+# what a transform has drawn, and how it was last run
+_STATE = {"R", "_do_transform", "_rand_k", "_slices", "_size", "_offset", "_axis", "_tracing"}
 
 
 def load_windows(keys: str, load: Callable[[Any], Any], field_of_view: Sequence[int]) -> Steps:
@@ -135,10 +137,6 @@ def load_masked_windows(
         field_of_view: size of the window in pixels.
     """
     return [load, load_mask, BinaryMaskd("label"), SpatialPadd(keys=["image", "label"], spatial_size=field_of_view)]
-
-
-# what a transform has drawn, and how it was last run
-_STATE = {"R", "_do_transform", "_rand_k", "_slices", "_size", "_offset", "_axis", "_tracing"}
 
 
 def standard_transforms(

