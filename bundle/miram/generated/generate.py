@@ -31,13 +31,7 @@ class GeneratedData:
     """
     The result of :func:`generate_cbis_ddsm`.
 
-    Args:
-        dicom_dir: the folder of the DICOM files.
-        csv_dir: the folder of the four tables.
-        patients: number of patients.
-        films: number of full mammograms.
-        rows: number of rows by the table's file name.
-        new_films: films written by this call; 0 if the data already existed.
+    `rows` are counted by the table's file name. `new_films` were written by this call: 0 if the data already existed.
     """
 
     dicom_dir: Path

@@ -52,15 +52,8 @@ class Summary:
     """
     What was prepared; as text, what a user wants to know at the end.
 
-    Args:
-        output_dir: the prepared folder.
-        rows: rows of the tables; each is one row of `report.csv` too.
-        statuses: rows by what became of them: "crop", "skipped", "error".
-        kinds: rows skipped or failed, by the kind of reason.
-        crops: crops of each split.
-        patients: patients of each split.
-        lesions: lesions that have a crop.
-        seconds: time taken.
+    Each row of the tables is one row of `report.csv`, too. `statuses` counts them by what became of them ("crop",
+    "skipped", "error"), `kinds` those skipped or failed by the kind of reason.
     """
 
     output_dir: Path
