@@ -6,8 +6,7 @@ import argparse
 import sys
 
 from miram.cli import main_guard
-from miram.prepare.cbis_ddsm.download import PARTS, plan_download, run_download
-from miram.prepare.idc import free_space
+from miram.prepare.cbis_ddsm.download import PARTS, free_space, plan_download, run_download
 
 EXPLANATION = """\
 First download the four tables (mass_case_description_train_set.csv, mass_case_description_test_set.csv,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from miram.cli import main_guard, shell_path
-from miram.prepare.crop_settings import CROPS, CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CROPS, CropSettings
 from miram.prepare.labels import SEPARATOR
 from miram.prepare.listing import LabelColumn
 from miram.prepare.summary import Summary
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def add_crop_options(parser: argparse.ArgumentParser) -> None:
-    """What decides the crops (:class:`miram.prepare.crop_settings.CropSettings`)."""
+    """What decides the crops (:class:`miram.prepare.image_crops.CropSettings`)."""
     add = parser.add_argument
     add(
         "--crops",

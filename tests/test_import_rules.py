@@ -20,7 +20,6 @@ FLOORS = (
     "metrics transforms masking optimizers",
     "jobs",
     "cli progress",
-    "causes",
     "counter_random files flags",
     "errors miram",
     "threads",

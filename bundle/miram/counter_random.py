@@ -39,7 +39,6 @@ def random_bits(
 
     Args:
         seed: another seed gives other bits.
-        epoch: the epoch.
         index: (B,) integer indices of the samples in their data set.
         count: how many to draw for each sample.
         device: device of the result; by default that of `index`.

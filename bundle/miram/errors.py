@@ -7,5 +7,5 @@ class InputError(ValueError):
 
     The message names the file or key, says what is wrong with it, and how to fix it. Scripts and workflows print only
     the message, and scripts exit with status 2 (:func:`miram.cli.main_guard`). Every other exception keeps its
-    traceback, with its cause at the end (:func:`miram.causes.explain`).
+    traceback, with its cause at the end (:func:`miram.cli.explain`).
     """

@@ -113,9 +113,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def given_options(arguments: Sequence[str]) -> dict[str, str | None]:
-    """
-    The options of a command line as they were typed: `--name value` and `--name=value`; None if no value follows.
-    """
+    """The options of a command line as they were typed: `--name value` and `--name=value`; None if no value follows."""
     options = {}
     for argument, following in zip_longest(arguments, arguments[1:]):
         if _is_option(argument):

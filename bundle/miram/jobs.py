@@ -10,7 +10,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -104,28 +103,20 @@ def _in_a_pool(
                 if failed_starts == _MOST_FAILED_STARTS:
                     raise InputError(_CANNOT_START)
                 if index is not None:
-                    lost = isinstance(result, _Lost)
-                    results[index] = InputError(f"{name(jobs[index])} {result.reason}") if lost else result
+                    results[index] = result
                     bar.update()
                 if worker.dead:
                     workers.remove(worker)
                     workers += [_Worker(work, time_limit)] if waiting else []
                 elif waiting:
                     following = waiting.popleft()
-                    worker.give(following, jobs[following])
+                    worker.give(following, jobs[following], name(jobs[following]))
         return [results[index] for index in range(len(jobs))]
     finally:
         for worker in workers:
-            worker.dismiss()
+            worker.pipe.close()  # it ends after its job
         for worker in workers:
             worker.leave()
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """Why a job has no result."""
-
-    reason: str
 
 
 class _Worker(Generic[Job, Result]):
@@ -134,10 +125,6 @@ class _Worker(Generic[Job, Result]):
 
     In the pools of pebble and the standard library all workers share one pipe, and a process killed while sending ends
     the pool.
-
-    Args:
-        work: called with each job.
-        time_limit: seconds per job.
     """
 
     def __init__(self, work: Callable[[Job], Result], time_limit: float) -> None:
@@ -150,12 +137,13 @@ class _Worker(Generic[Job, Result]):
         self.time_limit = time_limit
         self.begun = False
         self.index: int | None = None
+        self.name = ""
         self.deadline = time.monotonic() + _LONGEST_START
         self.dead = False
 
-    def give(self, index: int, job: Job) -> None:
+    def give(self, index: int, job: Job, name: str) -> None:
         """Start a job."""
-        self.index, self.deadline = index, time.monotonic() + self.time_limit
+        self.index, self.name, self.deadline = index, name, time.monotonic() + self.time_limit
         with suppress(BrokenPipeError):  # it died while idle: collect() will see the end of file
             self.pipe.send(job)
 
@@ -169,12 +157,13 @@ class _Worker(Generic[Job, Result]):
         index, self.index, self.deadline = self.index, None, float("inf")
         if not self.pipe.poll():
             self.end()
-            return index, _Lost(f"took longer than {self.time_limit:g} seconds and was skipped; it may be damaged")
+            limit = f"{self.time_limit:g} seconds"
+            return index, InputError(f"{self.name} took longer than {limit} and was skipped; it may be damaged")
         try:
             result = self.pipe.recv()
         except (EOFError, ConnectionError):
             self.end()
-            return index, _Lost(_cause_of_death(self.process.exitcode))
+            return index, InputError(f"{self.name} {_cause_of_death(self.process.exitcode)}")
         self.begun = True
         if isinstance(result, Exception) and not isinstance(result, InputError):
             raise result
@@ -187,12 +176,8 @@ class _Worker(Generic[Job, Result]):
         self.process.join()
         self.pipe.close()
 
-    def dismiss(self) -> None:
-        """Let the process end after its current job."""
-        self.pipe.close()
-
     def leave(self) -> None:
-        """Wait for a dismissed process, but no longer than its job may take."""
+        """Wait for the process to end after its pipe was closed, but no longer than its job may take."""
         limit = self.deadline - time.monotonic() if self.index is not None else self.time_limit
         self.process.join(max(limit, 0))
         self.process.kill()

@@ -10,8 +10,8 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split, read_datalist
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16, write_png16
 
 from ..causes import cause_of

@@ -6,7 +6,7 @@ from miram.engines.pretraining import PreparePretrainingBatch, PrepareTwoViews, 
 from miram.errors import InputError
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.masking import RandomMasking
-from miram.transforms.views import RandomView
+from miram.transforms.augment import RandomView
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from miram.generated import generate
 from miram.generated.generate import generate_cbis_ddsm
 from miram.generated.patients import CaseSettings
 from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 
 SMALL = CaseSettings(height=(240, 280), large_fraction=0.0)
 

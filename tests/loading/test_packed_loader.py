@@ -12,7 +12,7 @@ from miram.loading.packed_loader import PackedLoader, packed_or_files
 from miram.loading.sampling import lesion_sampler
 from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
-from miram.transforms.standard import standard_transforms
+from miram.transforms.windows import standard_transforms
 
 RANGES = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 

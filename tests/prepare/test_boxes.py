@@ -15,8 +15,8 @@ from miram.data.datalist import SPLITS, Item, read_datalist
 from miram.data.tasks import applicable_items, find_task
 from miram.errors import InputError
 from miram.prepare.boxes import read_boxes
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
 
@@ -140,6 +140,21 @@ def test_a_changed_table_cuts_only_the_images_whose_boxes_changed(folder: Path) 
     assert {f"images/{path.name}" for path in (output / "images").iterdir()} == {i["image"] for i in all_items(output)}
     relabelled = changed.replace("cyst", "mass")
     assert prepare(folder, relabelled).reused == 4
+
+
+def test_a_mended_table_cuts_only_the_images_of_the_mended_rows(folder: Path) -> None:
+    bad = ROWS.replace("30,40,12", "900,40,12") + "e.png,20,20,8,8,1,p3,LEFT,CC,mass\n"  # b: outside; d: misspelt
+    output = prepare(folder, bad).output_dir
+    assert {name for name, row in report(output).items() if row["status"] == "error"} == {
+        "boxes.csv, line 4",
+        "boxes.csv, line 6",
+    }
+    times = {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    assert prepare(folder, ROWS + "d.png,20,20,8,8,1,p3,LEFT,CC,mass\n").reused == 2  # a and c
+    now = {path.name: path.stat().st_mtime_ns for path in (output / "images").iterdir()}
+    assert {name[0] for name in now if now[name] != times.get(name)} == {"b", "d"}
+    assert {item["source"] for item in lesions(output)} == {"a.png", "b.png", "d.png"}
+    assert "error" not in {row["status"] for row in report(output).values()}
 
 
 def test_a_whole_image_says_what_its_lesions_are(folder: Path) -> None:

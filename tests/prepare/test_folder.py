@@ -16,8 +16,8 @@ from PIL import Image
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
 from miram.readers.search import HIDDEN
@@ -404,7 +404,7 @@ def test_what_headers_say_may_be_left_out(headers: Path) -> None:
     }
     assert rows["raw.dcm"]["reason"] == "left out: for processing (raw), not for presentation"
     assert prepare(headers, settings=chosen).reused == 7  # the settings are known again
-    with pytest.raises(InputError, match="leave_out 'nothing' is none of"):
+    with pytest.raises(InputError, match="leave_out 'nothing' is not one of"):
         CropSettings(leave_out=("nothing",))
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
-from miram.prepare.image_crops import cut
+from miram.prepare.image_crops import CropSettings, cut
 from miram.transforms.crops import resize_crop
 
 from ..image_files import picture

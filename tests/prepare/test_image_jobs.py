@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.perceptual_hash import perceptual_hash
+from miram.data.leakage import perceptual_hash
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob, crop_spacing, numbered_job, prepare_image, prepare_images
 from miram.prepare.prepared import read_png16
 from miram.prepare.records import Record, Records

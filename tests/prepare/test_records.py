@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.records import Crop, Record, Records, hash_patient
 
 

@@ -35,3 +35,14 @@ def test_an_option_that_nothing_reads_is_refused_with_the_one_it_is_like():
         check_options({**config, "max_epoch": 1}, ["--max_epoch", "1"])
     with pytest.raises(InputError, match="--zzz is not an option"):
         check_options({**config, "zzz": "text"}, ["--zzz=text"])
+
+
+def test_an_option_that_other_options_replace_is_left_out_with_a_warning(tmp_path, caplog):
+    file = tmp_path / "a.yaml"
+    file.write_text("runs_dir: runs\noutput_dir: $@runs_dir + '/one'\nsave: '@output_dir'\n")
+    config = {"runs_dir": "other", "output_dir": "here", "save": "@output_dir"}
+    arguments = ["run", "--config_file", f"['{file}']", "--runs_dir", "other", "--output_dir", "here"]
+    check_options(config, arguments)
+    assert "--runs_dir has no effect here: --output_dir says it instead" in caplog.text
+    with pytest.raises(InputError, match="--run_dir is not an option of this workflow"):
+        check_options(config | {"run_dir": "other"}, [*arguments, "--run_dir", "other"])

@@ -17,7 +17,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from miram.readers.dicom import read_dicom
 
 from ..image_files import dataset, picture, save, write_dicom
-from .test_dicom_tags import with_raw
+from .test_dicom_facts import with_raw
 
 LIMIT = 10**6
 

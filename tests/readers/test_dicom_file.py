@@ -6,14 +6,17 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian
 
 from miram.errors import InputError
 from miram.readers.dicom import read_dicom
+from miram.readers.dicom_file import JPEG2000_START, JPEG_START, check_codestream, pixel_fragments
+from miram.readers.formats import read_image
 
-from ..image_files import dataset, picture, save, write_dicom
+from ..image_files import dataset, picture, save, write_dicom, write_jpeg_lossless
 
 LIMIT = 10**6
 UNREADABLE = {
@@ -82,3 +85,31 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dcm").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.dcm is not a (readable )?DICOM file"):
         read_dicom(tmp_path / "a.dcm", LIMIT)
+
+
+def test_the_start_of_jpeg_2000_within_a_jpeg_is_data(tmp_path):
+    """Four bytes that come by chance: in a mammogram of JPEG-LS they did."""
+    stored = picture(12, (40, 30))
+    path = write_jpeg_lossless(tmp_path / "a.dcm", stored, 12)
+    expected = read_image(path).pixels
+    header = pydicom.dcmread(path)
+    (stream,) = pixel_fragments(header.PixelData)
+    body = JPEG2000_START + bytes(range(30))
+    comment = b"\xff\xfe" + (len(body) + 2).to_bytes(2, "big") + body
+    header.PixelData = encapsulate([JPEG_START + comment + stream[2:]])
+    assert np.array_equal(read_image(save(tmp_path / "b.dcm", header)).pixels, expected)
+
+
+def test_another_size_than_the_headers_is_refused(tmp_path):
+    header = pydicom.dcmread(write_jpeg_lossless(tmp_path / "a.dcm", picture(12, (40, 30)), 12))
+    check_codestream("a.dcm", header)
+    header.Rows = 41
+    with pytest.raises(InputError, match=r"its header says 41x30 pixels, its compressed image 40x30"):
+        check_codestream("a.dcm", header)
+
+
+def test_a_stream_without_a_frame_is_refused(tmp_path):
+    header = pydicom.dcmread(write_jpeg_lossless(tmp_path / "a.dcm", picture(12, (40, 30)), 12))
+    header.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    with pytest.raises(InputError, match="no frame header"):
+        check_codestream("a.dcm", header)

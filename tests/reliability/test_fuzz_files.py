@@ -23,8 +23,8 @@ import tifffile
 
 from miram.errors import InputError
 from miram.jobs import run_jobs
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.readers.formats import read_image
 from miram.readers.image import Image

@@ -22,8 +22,8 @@ from miram.errors import InputError
 from miram.inference.calibrated import load_calibration
 from miram.prepare.boxes import read_boxes
 from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.labels import read_labels
 from miram.prepare.patients import assign_patients
 from miram.prepare.records import Record

@@ -13,12 +13,11 @@ from PIL import Image
 
 from miram.data.datalist import read_datalist, write_datalist
 from miram.data.labelled import load_labelled
-from miram.data.leakage import CACHE, check_leakage
-from miram.data.perceptual_hash import perceptual_hash
+from miram.data.leakage import CACHE, check_leakage, perceptual_hash
 from miram.data.tasks import Task
 from miram.errors import InputError
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import write_png16
 
 from ..image_files import picture

@@ -61,7 +61,6 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     The items of one split, with the paths of images and masks made absolute.
 
     Args:
-        dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
         required: whether an empty split is an error.
 

@@ -1,4 +1,4 @@
-"""The labelled items of a split, from which a classifier learns: checked, counted, and a share of them."""
+"""The items of a split with labels or masks, from which a network learns: checked, counted, and a share of them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def load_labelled(
     The items of a split whose label is known; the number of these and of the others is logged.
 
     Args:
-        dataset_dir: a prepared folder.
         split: "training" or "validation".
-        task: the task.
         label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
         seed: for that share.
         allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
@@ -66,12 +64,6 @@ def load_labelled(
 def check_classes(items: Sequence[Item], task: Task, split: str, unknown: int = 0) -> None:
     """
     Check that a split has enough classes to learn from.
-
-    Args:
-        items: with known labels.
-        task: the task.
-        split: named in the message.
-        unknown: how many items were left out because their label is unknown, for the message.
 
     Raises:
         InputError: if a binary or multi-class task has fewer than two classes, or no class of a multi-label task has
@@ -167,3 +159,45 @@ def _cover(order: Sequence[str], classes: dict[str, frozenset[str]]) -> list[str
             front.append(next(patient for patient in order if name in classes[patient]))
             covered |= classes[front[-1]]
     return front
+
+
+def load_masked(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    label_fraction: float = 1.0,
+    seed: int = 0,
+    allow_leakage: str | Sequence[str] | None = None,
+) -> list[Item]:
+    """
+    The items of a split; one without a mask (tissue, a view without a box) shows no lesion.
+
+    Args:
+        split: "training", "validation" or "test".
+        label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
+        seed: for that share.
+        allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
+
+    Raises:
+        InputError: if no item has a mask, or the training split leaks into another.
+    """
+    items = load_split(dataset_dir, split)
+    if split == "training":
+        check_leakage(dataset_dir, allow_leakage)
+    if label_fraction < 1:
+        items = take_fraction(items, Task("lesion", "binary", ("tissue", "lesion")), label_fraction, seed)
+    masked = sum(item.get("mask") is not None for item in items)
+    if masked == 0:
+        raise InputError(
+            f"no image of the {split} split of {dataset_dir} has a mask; prepare lesions with prepare_cbis_ddsm.py, or "
+            "with prepare_folder.py and --boxes_csv"
+        )
+    logger.info("%s: %d images with a lesion's mask, %d without a lesion", split, masked, len(items) - masked)
+    return items
+
+
+def masks_as_samples(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """One dictionary per item: "image", "index", and "label", the path of its mask, where it has one."""
+    return [
+        {"image": item["image"], "index": index} | ({"label": item["mask"]} if item.get("mask") else {})
+        for index, item in enumerate(items)
+    ]

@@ -1,4 +1,4 @@
-"""Leakage between splits: the same patient, image file, or an image that looks the same."""
+"""Leakage between splits: the same patient, image file, or an image that looks the same by its perceptual hash."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
-from miram.data.perceptual_hash import near_pairs, perceptual_hash
 from miram.errors import InputError
 from miram.files import write_text
 from miram.jobs import available_cores
 from miram.progress import progress_bar
 from miram.readers.formats import read_image
+from miram.transforms.crops import resize_crop
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,6 @@ def check_leakage(
     data list; if an item has none, all crops are hashed once, and the hashes are kept in `.prepare/hashes.json`.
 
     Args:
-        dataset_dir: a prepared folder.
         allow: "images" accepts images that look the same, with a warning. A patient in two splits is never accepted.
         radius: how many of 255 bits may differ between the hashes of images that look the same; docs/reliability.md
             says how it was chosen.
@@ -70,8 +70,6 @@ def groups_to_keep_together(dataset_dir: str | os.PathLike[str], items: Sequence
     Number the groups of items that must not be split: those of one patient, and of patients whose images look the same.
 
     Args:
-        dataset_dir: a prepared folder.
-        items: of its data list.
         radius: as in :func:`check_leakage`.
 
     Returns:
@@ -172,3 +170,53 @@ def _write_cache(folder: Path, content: dict[str, list[Any]]) -> None:
         logger.warning(
             "%s cannot be written (%s): the crops are hashed again next time", folder / CACHE, error.strerror
         )
+
+
+def perceptual_hash(pixels: np.ndarray, side: int = 64, frequencies: int = 16) -> str:
+    """
+    Hash what an image shows: which of its low frequencies are above their median.
+
+    This is pHash (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010) with 255 instead of
+    64 bits, since mammograms resemble each other.
+
+    Square roots are taken, so that all tissue counts and not only the brightest parts. The mean is excluded.
+
+    Args:
+        pixels: (H, W), or (H, W, D), of which the mean along the last axis is hashed; 0..65535.
+        side: side of the small copy, in pixels.
+        frequencies: number of frequencies along each axis.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    plane = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+    small = np.sqrt(resize_crop(plane, side).astype(np.float32))
+    coefficients = dctn(small, norm="ortho")[:frequencies, :frequencies].ravel()[1:]
+    return np.packbits(coefficients > np.median(coefficients)).tobytes().hex()
+
+
+def near_pairs(first: list[str], second: list[str], radius: int, block: int = 4096) -> list[tuple[int, int]]:
+    """
+    Find all pairs of hashes that differ in at most `radius` bits, by matrix products of -1 and 1.
+
+    Args:
+        radius: in bits.
+        block: how many hashes of each list are compared at once.
+
+    Returns:
+        (index into `first`, index into `second`), in order.
+    """
+    pairs: list[tuple[int, int]] = []
+    left, right = _signs(first), _signs(second)
+    for row in range(0, len(left), block):
+        for column in range(0, len(right), block):
+            products = left[row : row + block] @ right[column : column + block].T  # 256 - 2 x differing bits: exact
+            close = np.argwhere(products >= left.shape[1] - 2 * radius)
+            pairs += [(row + int(one), column + int(other)) for one, other in close]
+    return sorted(pairs)
+
+
+def _signs(hashes: list[str]) -> np.ndarray:
+    """(N, 256) float32 of -1 and 1."""
+    packed = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
+    return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1

@@ -61,10 +61,6 @@ def wrongness(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """
     How far each prediction is from its label.
 
-    Args:
-        table: made by :func:`prediction_table`.
-        task: of the table.
-
     Returns:
         one row per image with a known label, the most wrong first, with the table's index: `error`, from 0 to 1, is the
         largest difference between a class's probability and its label, or in a multi-class task one minus the

@@ -63,7 +63,6 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
     classes. `lesion` tells crops of lesions from crops of tissue, where the data list has both.
 
     Args:
-        datalist: as returned by :func:`miram.data.datalist.read_datalist`.
         name: a key of its `label_names`, "pathology3" or "lesion".
 
     Raises:
@@ -103,10 +102,6 @@ def task_names(datalist: dict[str, Any]) -> list[str]:
 def targets(items: Sequence[Item], task: Task) -> np.ndarray:
     """
     The targets of items.
-
-    Args:
-        items: of a data list.
-        task: the task.
 
     Returns:
         (N, K) floats 1, 0 or NaN, K = `len(task.scored)`: a binary task has one column, for its positive class; a

@@ -31,7 +31,7 @@ from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, roc_auc
 from miram.metrics.knn import mean_over_classes
 from miram.networks.classifier import ViTClassifier
-from miram.transforms.mirrors import mirror_images
+from miram.transforms.augment import mirror_images
 from miram.weights.classifier import save_classifier
 
 logger = logging.getLogger(__name__)

@@ -61,7 +61,7 @@ class PrepareTwoViews(PrepareBatch):
     Move a batch to the device and make two views of each crop there, at the encoder's size.
 
     Args:
-        view: e.g. :class:`miram.transforms.views.RandomView`.
+        view: e.g. :class:`miram.transforms.augment.RandomView`.
         image_size: size of the encoder's image in pixels, one per spatial dimension.
     """
 

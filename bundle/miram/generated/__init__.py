@@ -2,5 +2,5 @@
 A miniature CBIS-DDSM with generated mammograms, in the formats of the real data set.
 
 Read in this order: `generate` (the whole process), `patients` (patients and their lesions), `films` (files and table
-rows), `mammogram` (pixels), `dicom_files` and `csv_files` (writing).
+rows), `mammogram` (pixels), `data_files` (writing).
 """

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-from miram.generated.drawing import draw_curves, winding_curves
+from miram.generated.drawing import draw_curves, power_law_field, winding_curves
 from miram.generated.masses import Lesion, canvas_around
-from miram.generated.noise import power_law_field
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,8 @@ def draw_calcification(
     """
     Draw calcifications on a faint cloud that compensates for their brightness, so that the mean is always `contrast`.
 
-    Args:
-        types: atoms of the calcification type.
-        distributions: atoms of the calcification distribution.
-        radius: of a disc with the same area as the mask, in pixels.
-        contrast: mean contrast within the mask.
-        direction: towards the nipple, radians from the columns' axis towards the rows'.
-        rng: the source of randomness.
+    `radius` is that of a disc of the mask's area, in pixels; `direction` points to the nipple, in radians from the
+    columns' axis towards the rows'.
     """
     stretch = {"LINEAR": 3.0, "SEGMENTAL": 1.8}.get(distributions[0], 1.2)
     canvas = canvas_around(2.1 * radius)

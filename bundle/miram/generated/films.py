@@ -43,23 +43,8 @@ class Row:
     """
     One row of a table, and the files that it refers to.
 
-    Args:
-        patient: as in the table.
-        density: as in the table.
-        subtlety: as in the table.
-        side: LEFT or RIGHT.
-        view: CC or MLO.
-        finding: what the film shows.
-        shape: atoms of the mass shape or calcification type as written.
-        margin: atoms of the mass margins or calcification distribution as written.
-        image: the full mammogram's series.
-        crop: the cropped image's series.
-        mask: the mask's series, usually that of the crop.
-        crop_name: the crop's file name in the table.
-        mask_name: the mask's file name in the table.
-        crop_file: the crop's file name on disk.
-        mask_file: the mask's file name on disk.
-        mask_loss: rows and columns that the mask lacks, as a share of the film's.
+    Names are those in the table, files those on disk. `mask_loss` is the share of the film's rows and columns that the
+    mask lacks.
     """
 
     patient: str
@@ -126,14 +111,7 @@ class Quirks:
 
 
 def plan_films(cases: Sequence[Case], seed: int, quirks: Quirks) -> list[Film]:
-    """
-    Plan every film of a data set.
-
-    Args:
-        cases: the patients.
-        seed: of the data set; identifiers follow from it and the number of patients.
-        quirks: how often rows are irregular.
-    """
+    """Plan every film of a data set."""
     key = f"{seed}/{len(cases)}"
     films = [
         Film(case.number, case.density, case.size, view, tuple(_row(key, case, view, each) for each in view.findings))

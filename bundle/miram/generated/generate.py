@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +14,16 @@ import numpy as np
 
 from miram.errors import InputError
 from miram.files import write_json
-from miram.generated.csv_files import write_tables
-from miram.generated.dicom_files import film_paths, write_film
+from miram.generated.data_files import film_paths, write_film, write_tables
 from miram.generated.films import Film, Quirks, plan_films, table_name
 from miram.generated.mammogram import FilmSettings, Mammogram, draw_mammogram
 from miram.generated.patients import CaseSettings, draw_cases
 from miram.jobs import run_jobs
+from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
 from miram.prepare.prepared import GENERATED_MARKER
 
 FORMAT_VERSION = 2  # raised when the same arguments generate different files
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,7 @@ class GeneratedData:
     """
     The result of :func:`generate_cbis_ddsm`.
 
-    Args:
-        dicom_dir: the folder of the DICOM files.
-        csv_dir: the folder of the four tables.
-        patients: number of patients.
-        films: number of full mammograms.
-        rows: number of rows by the table's file name.
-        new_films: films written by this call; 0 if the data already existed.
+    `rows` are counted by the table's file name. `new_films` were written by this call: 0 if the data already existed.
     """
 
     dicom_dir: Path
@@ -140,3 +136,41 @@ def _mark(output_dir: Path, arguments: dict, finished: bool) -> None:
 
 def _marker(output_dir: Path) -> Path:
     return output_dir / GENERATED_MARKER
+
+
+def prepare_demo(
+    output_dir: str | Path,
+    patients: int = 300,
+    seed: int = 0,
+    crop_size: int = 160,
+    crops: str = "lesion",
+    workers: int | None = None,
+    mass_fraction: float = 0.95,
+    test_fraction: float = 0.3,
+) -> None:
+    """
+    Generate and prepare the demo's data; existing files are kept.
+
+    Args:
+        output_dir: the prepared folder to make; the DICOM files and tables go to `cbis_ddsm` beside it.
+        seed: different seeds generate different patients.
+        crop_size: side of the crops in pixels.
+        crops: "lesion", "tissue" or "both".
+        workers: number of processes; None is one per core, 0 is this process.
+        mass_fraction: share of the patients with masses. At the demo's 64 pixels, a mass's pathology shows in its shape
+            and margins; most calcifications are too small.
+        test_fraction: share of the patients in the test tables: enough of both classes for intervals above chance.
+    """
+    source = Path(output_dir).parent / "cbis_ddsm"
+    logger.info("generating %d patients in %s, for the demonstration", patients, source)
+    cases = CaseSettings(mass_fraction=mass_fraction, test_fraction=test_fraction, large_fraction=0.003)
+    generate_cbis_ddsm(source, patients, seed, workers, cases)
+    prepare_cbis_ddsm(
+        source / "dicom",
+        source / "csv",
+        output_dir,
+        crops=crops,
+        crop_size=crop_size,
+        seed=seed,
+        workers=workers,
+    )

@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from miram.generated.anatomy import Anatomy, draw_anatomy
 from miram.generated.calcifications import draw_calcification
 from miram.generated.masses import Lesion, draw_mass
 from miram.generated.patients import Finding, View
-from miram.generated.tissue import TissueSettings, draw_tissue
+from miram.generated.tissue import Anatomy, TissueSettings, draw_anatomy, draw_tissue
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,7 @@ class Mammogram:
 def draw_mammogram(
     view: View, density: int, size: tuple[int, int], rng: np.random.Generator, settings: FilmSettings | None = None
 ) -> Mammogram:
-    """
-    Draw one view with its findings.
-
-    Args:
-        view: the breast, the view and its findings.
-        density: breast density, 1..4; any other value is drawn as 2.
-        size: (H, W).
-        rng: the source of randomness.
-        settings: how the film is made.
-    """
+    """Draw one view with its findings."""
     settings = settings or FilmSettings()
     anatomy = draw_anatomy(size, view.view, rng)
     image = draw_tissue(anatomy, density, rng, settings.tissue)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-from miram.generated.drawing import draw_curves, winding_curves
-from miram.generated.noise import power_law_field
+from miram.generated.drawing import draw_curves, power_law_field, winding_curves
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,8 @@ def draw_mass(
     Draw a mass.
 
     Each margin has its own sector of the edge. The mean contrast within the mask and the mask's area do not depend on
-    shape and margins, which show only in the edge's fine detail.
-
-    Args:
-        shapes: atoms of the mass shape.
-        margins: atoms of the mass margins.
-        radius: of a disc with the same area, in pixels.
-        contrast: mean contrast within the mask.
-        rng: the source of randomness.
+    shape and margins, which show only in the edge's fine detail. `radius` is that of a disc of the mask's area,
+    in pixels.
     """
     canvas = canvas_around(2.3 * radius)
     cloud = power_law_field(canvas.distance.shape, 1.8, rng, coarsest=2 * radius)

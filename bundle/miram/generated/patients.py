@@ -106,11 +106,6 @@ class CaseSettings:
 def draw_cases(patients: int, seed: int, settings: CaseSettings) -> list[Case]:
     """
     Draw the patients of a data set: at least one per table, at least one who leaks, and at least one with large films.
-
-    Args:
-        patients: how many, at least 5.
-        seed: of the data set.
-        settings: how patients are drawn.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     groups = _draw_groups(patients, settings, rng)

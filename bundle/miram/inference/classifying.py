@@ -22,7 +22,7 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
 from miram.networks.classifier import ViTClassifier
-from miram.transforms.mirrors import mirror_images
+from miram.transforms.augment import mirror_images
 from miram.transforms.windows import center_windows, load_windows, scale_windows
 from miram.weights.classifier import load_classifier
 

@@ -18,7 +18,7 @@ from miram.errors import InputError
 from miram.loading.packed import PackedStore, is_packed, open_packed
 from miram.loading.seeded import SeededDataset, SeededSampler, check_batch_size
 from miram.transforms.augment import RandomFlipRotate90
-from miram.transforms.standard import is_standard
+from miram.transforms.windows import is_standard
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from miram.prepare.labels import SEPARATOR, ImageRow, Labels, LesionRow, match_r
 from miram.prepare.prepared import ReportRow
 from miram.prepare.regions import Box
 
-# What is not a label in a COCO file
+# Keys of a COCO file that are not labels
 _KNOWN = {
     "annotations": {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"},
     "images": {"id", "file_name", "width", "height", "license", "date_captured", "flickr_url", "coco_url"},
@@ -119,7 +119,7 @@ def read_coco(path: str | os.PathLike[str]) -> LabelTable:
     is a column, too: "patient", "lesion", "split", "laterality" and "view" as in a CSV, all others labels.
 
     Raises:
-        InputError: if the file is not one, or an annotation names an image or category that is not in it.
+        InputError: if the file is not a COCO file, or an annotation names an image or category that it lacks.
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:

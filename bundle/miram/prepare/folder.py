@@ -11,7 +11,7 @@ from miram.data.datalist import FILE_NAME, check_fraction, write_datalist
 from miram.errors import InputError
 from miram.files import as_text
 from miram.prepare.boxes import read_boxes
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import numbered_job, prepare_images
 from miram.prepare.labels import SEPARATOR, Labels, read_labels
 from miram.prepare.listing import image_row, label_columns, list_items, report_lesions
@@ -44,7 +44,6 @@ def prepare_folder(
     Args:
         input_dir: searched with its subfolders.
         output_dir: gets `datalist.json`, `report.csv`, `images/` and the records for continuing.
-        settings: what decides the crops.
         labels_csv: see :func:`miram.prepare.labels.read_labels`.
         patient_pattern: see :func:`miram.prepare.patients.assign_patients`.
         validation_fraction: share of the training patients held out for validation, unless the table names some.
@@ -61,7 +60,7 @@ def prepare_folder(
         InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
     """
     settings = settings or CropSettings()
-    check_fraction("validation_fraction", validation_fraction)  # a wrong one is told of now, not after the work
+    check_fraction("validation_fraction", validation_fraction)  # before the work, not after it
     check_fraction("test_fraction", test_fraction)
     root, output = Path(input_dir), Path(output_dir)
     sources, image_rows = find_images(root, output)
@@ -78,17 +77,13 @@ def prepare_folder(
         for source, lesions in labels.lesions.items()
         for row in report_lesions(lesions, results[source], patients.get(source, ""))
     ]
-    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
-    rows = sorted(image_rows, key=lambda row: row.source) + labels.missing + labels.repeated + box_rows
-    write_report(output / "report.csv", rows)
-    _check(output, rows, records, strict)
+    _report(output, image_rows, [*labels.missing, *labels.repeated, *box_rows], records, strict)
     items = list_items(records, patients, labels)
     columns = label_columns(items, labels)
     task = next((name for name, column in columns.items() if column.is_task), None)
     splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key=task)
-    prepared = {"crops": settings.crops, "crop_size": settings.size(records[0].spatial_dims)}
-    head = _describe(root, output) | {"prepared": prepared | {"intensity": settings.intensity}}
     names = {"label_names": {name: list(column.classes) for name, column in columns.items()}}
+    head = _describe(root, output, settings, records[0].spatial_dims)
     write_datalist(output / FILE_NAME, head | names | splits)
     return summarise(output, records, reused, origins, image_rows, box_rows, splits, labels, columns)
 
@@ -141,8 +136,17 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
     return sources, others
 
 
-def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], strict: bool) -> None:
-    """Stop, the report written, where no data list can be made of what was read."""
+def _report(
+    output: Path,
+    image_rows: Sequence[ReportRow],
+    table_rows: Sequence[ReportRow],
+    records: Sequence[Record],
+    strict: bool,
+) -> None:
+    """Write the report; stop there if no data list can be made of what was read."""
+    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's does not match the new report
+    rows = [*sorted(image_rows, key=lambda row: row.source), *table_rows]
+    write_report(output / "report.csv", rows)
     errors = [row for row in rows if row.status == "error"]
     if strict and errors:
         raise InputError(
@@ -159,11 +163,16 @@ def _check(output: Path, rows: Sequence[ReportRow], records: Sequence[Record], s
         )
 
 
-def _describe(root: Path, output: Path) -> dict[str, Any]:
-    head = {
+def _describe(root: Path, output: Path, settings: CropSettings, spatial_dims: int) -> dict[str, Any]:
+    return {
         "name": as_text(output.resolve().name),
         "modality": "unknown",
         "source": "a folder of images",
         "licence": "unknown",
+        "generated": is_generated(root),
+        "prepared": {
+            "crops": settings.crops,
+            "crop_size": settings.size(spatial_dims),
+            "intensity": settings.intensity,
+        },
     }
-    return {**head, "generated": is_generated(root)}

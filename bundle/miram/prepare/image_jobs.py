@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from miram.data.perceptual_hash import perceptual_hash
+from miram.data.leakage import perceptual_hash
 from miram.errors import InputError
 from miram.jobs import run_jobs
-from miram.prepare.crop_settings import CropSettings
-from miram.prepare.image_crops import Window, cut_image
+from miram.prepare.image_crops import CropSettings, Window, cut_image
 from miram.prepare.prepared import write_png16, write_volume
 from miram.prepare.records import Crop, Record, Records, hash_patient, source_digest
 from miram.prepare.regions import Region
@@ -79,7 +78,6 @@ def prepare_images(
         jobs: one for each image.
         root: the folder that the images' paths are relative to.
         records: of the prepared folder.
-        settings: what decides the crops.
         workers: see :func:`miram.jobs.run_jobs`.
         overwrite: forget what was prepared before.
         time_limit: seconds for an image, with `workers` other than 0.

@@ -128,10 +128,6 @@ def match_rows(
     """
     Find each row's image.
 
-    Args:
-        table: of labels or boxes.
-        sources: relative paths of the images.
-
     Returns:
         the number, the image and the cells of each row that has an image, and a report row for each other one.
 
@@ -230,7 +226,7 @@ class RowImages:
         wanted = name.replace("\\", "/").removeprefix("./")
         for whole in (name, wanted):
             if whole in self.sources:
-                return self.sources[whole]  # a whole path means itself, also where it is another file's name
+                return self.sources[whole]  # a whole path means that file, even if another file has the same name
         for spelled, names in zip(_SPELLINGS, self.by_name, strict=True):
             parts = _parts(spelled(wanted))
             shared = {source: _shared(parts, _parts(spelled(source))) for source in names.get("".join(parts[-1:]), [])}

@@ -170,13 +170,7 @@ class LabelColumn:
 
 
 def label_columns(items: Sequence[Item], labels: Labels) -> dict[str, LabelColumn]:
-    """
-    Count each column's classes: in images, of which an image counts once, or in lesions of a table of boxes.
-
-    Args:
-        items: of the data list.
-        labels: what the table says.
-    """
+    """Count each column's classes: in images, of which an image counts once, or in lesions of a table of boxes."""
     unit = "image" if labels.lesions else "source"
     units = {item[unit]: item for item in labelled_units(items, bool(labels.lesions))}.values()
     return {column: _column([item.get(column) for item in units]) for column in labels.columns}

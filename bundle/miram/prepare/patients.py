@@ -77,10 +77,6 @@ def named_splits(patients: Mapping[str, str], labels: Labels) -> dict[str, str]:
     """
     The splits that a table's column `split` names, by patient.
 
-    Args:
-        patients: source -> patient.
-        labels: what the table says.
-
     Raises:
         InputError: if images of one patient are in two splits.
     """

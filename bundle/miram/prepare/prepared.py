@@ -44,7 +44,7 @@ class ReportRow:
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise ValueError(f"status {self.status!r} is none of {STATUSES}")
+            raise ValueError(f"status {self.status!r} is not one of {STATUSES}")
 
 
 def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> None:
@@ -68,25 +68,11 @@ def _cell(value: object) -> object:
     return as_text(text) if isinstance(text, str) else text
 
 
-def refuse_links(output_dir: str | os.PathLike[str], names: Sequence[str] = ("images", "masks", ".prepare")) -> None:
-    """
-    Refuse a prepared folder whose parts are links: what is written into them would land elsewhere.
-
-    Raises:
-        InputError: naming the link.
-    """
-    for name in names:
-        path = Path(output_dir) / name
-        if path.is_symlink():
-            raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
-
-
 def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """
     Write a gray 16-bit PNG with no metadata, whole or not at all.
 
     Args:
-        path: the file to write.
         array: (H, W), uint16.
 
     Raises:
@@ -107,7 +93,7 @@ def read_png16(path: str | os.PathLike[str]) -> np.ndarray:
         (H, W), uint16.
 
     Raises:
-        InputError: if the file is missing, damaged, or no gray 16-bit PNG.
+        InputError: if the file is missing, damaged, or not a gray 16-bit PNG.
     """
     try:
         with Image.open(path) as image:

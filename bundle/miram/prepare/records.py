@@ -15,7 +15,6 @@ from typing import Any
 
 from miram.errors import InputError
 from miram.files import atomic_write, path_inside, write_text
-from miram.prepare.prepared import refuse_links
 
 WRITTEN = ("images", "masks", "datalist.json", "report.csv")
 
@@ -94,8 +93,8 @@ class Records:
     """
     The records of a prepared folder, one small file a source in its `.prepare` folder.
 
-    They hold the settings that decided the crops and a random key for hashing patient ids, too. The folder may be
-    deleted when no more images are to come; the key goes with it.
+    The folder also holds the settings that decided the crops, and a random key for hashing patient ids. It may be
+    deleted once no more images will be added; the key is lost with it.
 
     Args:
         output_dir: the prepared folder.
@@ -111,13 +110,9 @@ class Records:
         """
         Refuse a folder that cannot be continued; nothing is written.
 
-        Args:
-            settings: all that decides the crops.
-            overwrite: accept a folder that was prepared with other settings.
-
         Raises:
-            InputError: if the folder was prepared with other settings, or by another script or hand, or an earlier
-                version: a folder of another origin is refused with `overwrite`, too.
+            InputError: if the folder was prepared with other settings, or was not made by this script; the latter also
+                with `overwrite`.
         """
         self._check_origin()
         path = self.folder / "settings.json"
@@ -127,10 +122,6 @@ class Records:
     def begin(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """
         Start a run, or continue one that had the same settings.
-
-        Args:
-            settings: all that decides the crops.
-            overwrite: forget what was prepared before, crops included.
 
         Raises:
             InputError: see :meth:`check`.
@@ -142,14 +133,7 @@ class Records:
         write_text(self.folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
 
     def load(self, source: str, path: Path, regions: Sequence[Any] = ()) -> Record | None:
-        """
-        The record of a source, if all of its crops are there and nothing that decides them has changed since.
-
-        Args:
-            source: relative path.
-            path: of the source.
-            regions: the keys of its regions now.
-        """
+        """The record of a source, if all of its crops are there and nothing that decides them has changed since."""
         try:
             record = _read_record(self._path(source))
             written = [path_inside(self.output_dir, name) for name in record.outputs]
@@ -182,8 +166,10 @@ class Records:
         return self.folder / "sources" / f"{source_digest(source)}.json"
 
     def _check_origin(self) -> None:
-        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one."""
-        refuse_links(self.output_dir)
+        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one, and links."""
+        for path in (self.output_dir / name for name in ("images", "masks", ".prepare")):
+            if path.is_symlink():
+                raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")
         there = sorted(path.name for path in self.output_dir.iterdir()) if self.output_dir.is_dir() else []
         found = [name for name in there if name in WRITTEN or not (self.shared or name == self.folder.name)]
         if found and not (self.folder / self.key_name).is_file():

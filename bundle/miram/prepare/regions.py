@@ -56,7 +56,7 @@ class Box:
 
     @property
     def if_constant(self) -> str:
-        """A box in the air is not meant: see :class:`Region`."""
+        """The box is probably in the air: see :class:`Region`."""
         return "the image has one value there: are x and y pixels of this file?"
 
     @property

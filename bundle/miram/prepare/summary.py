@@ -85,20 +85,7 @@ def summarise(
     labels: Labels,
     columns: dict[str, LabelColumn],
 ) -> Summary:
-    """
-    Count what was done.
-
-    Args:
-        output_dir: the prepared folder.
-        records: of the images that gave crops.
-        reused: how many records an earlier run had left.
-        origins: see :func:`miram.prepare.patients.assign_patients`.
-        image_rows: the report's rows of the files.
-        box_rows: the report's rows of the boxes.
-        splits: the data list's items.
-        labels: what the table says.
-        columns: what its columns of labels hold.
-    """
+    """Count what was done."""
     items = [item for split in SPLITS for item in splits[split]]
     return Summary(
         output_dir=output_dir,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ from miram.engines.distributed import is_main_process
 from miram.errors import InputError
 from miram.files import write_text
 from miram.flags import given_options, running_parser
+
+logger = logging.getLogger(__name__)
 
 
 def save_executed_config(output_dir: str | os.PathLike[str], name: str = "executed_config.yaml") -> None:
@@ -62,6 +65,8 @@ def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
     """
     Refuse an option that nothing reads: MONAI treats a misspelt option as a new id, and the run would ignore it.
 
+    One that only other given options would have read (`--runs_dir` beside `--output_dir`) is left out with a warning.
+
     Args:
         config: a config's content.
         arguments: the command line; the config must refer (`@id`) to every id that it sets (`--id value`). Overlays
@@ -70,9 +75,28 @@ def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
     Raises:
         InputError: with the option, and the most similar known one.
     """
-    read = set(re.findall(r"@(\w+)", yaml.safe_dump(config, width=10**6)))
-    given = {re.split("[#:]", name)[0] for name in given_options(arguments)}
-    for key in (given & config.keys()) - read:
+    options = given_options(arguments)
+    read = _references(config)
+    given = {re.split("[#:]", name)[0] for name in options}
+    unread = (given & config.keys()) - read
+    files = _read_files(options.get("config_file")) if unread else {}
+    for key in sorted(unread):
+        instead = sorted(name for name in given & files.keys() if key in _references(files[name]))
+        if instead:
+            logger.warning("--%s has no effect here: --%s says it instead", key, " and --".join(instead))
+            continue
         like = difflib.get_close_matches(key, read, n=1)
         hint = f"did you mean --{like[0]}?" if like else "the options are the top-level ids of the config files"
         raise InputError(f"--{key} is not an option of this workflow; {hint}")
+
+
+def _references(config: Any) -> set[str]:
+    return set(re.findall(r"@(\w+)", yaml.safe_dump(config, width=10**6)))
+
+
+def _read_files(config_file: str | None) -> dict[str, Any]:
+    """The config files without what the command line changes."""
+    from fire.parser import DefaultParseValue
+    from monai.bundle import ConfigParser
+
+    return ConfigParser.load_config_files(DefaultParseValue(config_file)) if config_file else {}

@@ -15,13 +15,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from miram.errors import InputError
-from miram.readers.codestreams import check_codestream
 from miram.readers.dicom_display import find_padding, rescaled, windowed
-from miram.readers.dicom_facts import identity, laterality, spacing, terms, view
-from miram.readers.dicom_file import TRANSCODE, read_header
-from miram.readers.dicom_tags import adopt_groups, complete
+from miram.readers.dicom_facts import adopt_groups, complete, identity, laterality, spacing, terms, view
+from miram.readers.dicom_file import TRANSCODE, check_codestream, read_header, stored_values
 from miram.readers.image import Image, check_intensity, check_size, gray_of_color, stretch, stretch_percentiles
-from miram.readers.pydicom_versions import stored_values
 
 WINDOWED = "window of the header"
 
@@ -38,7 +35,6 @@ def read_dicom(path: str | os.PathLike[str], max_pixels: int, intensity: str = "
     absent; a rescale, window or padding value that cannot be used is ignored, and `remarks` say so.
 
     Args:
-        path: the file.
         max_pixels: a larger image is refused before it is decoded.
         intensity: "stored", as above, or "percentiles", which ignores windows.
 
@@ -160,14 +156,6 @@ def _shown(
 ) -> tuple[np.ndarray, str, list[str]]:
     """
     The pixels as they are meant to be seen, looked up in a table of all levels.
-
-    Args:
-        path: named in errors.
-        levels: see :func:`_levels`.
-        patterns: (H, W), indices into `levels`.
-        image: (H, W) bool, the pixels that are not padding; all by default.
-        header: of the image.
-        intensity: see :func:`read_dicom`.
 
     Returns:
         (H, W) uint16, how the values were scaled, and which parts of the header were ignored.

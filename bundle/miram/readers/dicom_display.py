@@ -10,8 +10,13 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from scipy import ndimage
 
-from miram.readers.dicom_tags import items, numbers, text
-from miram.readers.pydicom_versions import apply_modality_lut, apply_voi_lut
+from miram.readers.dicom_facts import items, numbers, text
+from miram.readers.dicom_file import IS_VERSION_2
+
+if IS_VERSION_2:
+    from pydicom.pixel_data_handlers.util import apply_modality_lut, apply_voi_lut
+else:
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
 LEFT_OUT = "{} of the header cannot be used and is ignored"
@@ -117,7 +122,6 @@ def find_padding(
         stored: (H, W), all allocated bits.
         patterns: (H, W), the stored bits alone, indices into `levels`.
         levels: the value of each pattern.
-        header: of the image.
 
     Returns:
         (H, W) bool, None if there is no padding; and remarks about what was ignored in the header.

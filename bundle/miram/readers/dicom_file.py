@@ -1,9 +1,13 @@
-"""Opening a DICOM file: its transfer syntax, and the elements that are needed."""
+"""Opening a DICOM file: its transfer syntax, the elements that are needed, and what it claims of its pixels."""
 
 from __future__ import annotations
 
 import os
+import struct
+import zlib
+from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
@@ -25,8 +29,15 @@ from pydicom.uid import (
 )
 
 from miram.errors import InputError
-from miram.readers.codestreams import check_inflated
-from miram.readers.pydicom_versions import original_syntax
+from miram.readers.image import inflated_size
+
+# pydicom 2 and 3 name these functions differently. MONAI Label, which serves packaged bundles, needs pydicom 2.
+IS_VERSION_2 = pydicom.__version__.startswith("2.")
+
+if IS_VERSION_2:
+    from pydicom.encaps import decode_data_sequence
+else:
+    from pydicom.encaps import generate_fragments
 
 # The only elements that are read: names, dates and the like never enter memory, except those in functional groups.
 TAGS = (
@@ -53,6 +64,9 @@ NEW_SYNTAXES = {
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
+# Frame headers of JPEG (ITU-T T.81, table B.1, without DHT, JPG and DAC) and of JPEG-LS (T.87).
+FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+JPEG_START, JPEG2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 TRANSCODE = "transcode it, for example to Explicit VR Little Endian or JPEG 2000"
 
 
@@ -119,3 +133,100 @@ def _with_syntax(path: str | os.PathLike[str], header: FileDataset) -> FileDatas
         )
     header.file_meta.TransferSyntaxUID = original_syntax(header)
     return header
+
+
+def check_inflated(path: str | os.PathLike[str], limit: int) -> None:
+    """
+    Check that a deflated data set does not exceed a size limit: pydicom inflates all of it.
+
+    Args:
+        path: a DICOM file; other transfer syntaxes pass the check.
+        limit: in bytes.
+
+    Raises:
+        InputError: if it is larger.
+    """
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    with open(path, "rb") as stream:
+        stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        size = inflated_size(stream, limit, -zlib.MAX_WBITS)
+    if size > limit:
+        raise InputError(f"{path} inflates to more than {limit} bytes; raise max_pixels if it is really that large")
+
+
+def check_codestream(path: str | os.PathLike[str], header: FileDataset) -> None:
+    """
+    Check that a compressed image has the size in its DICOM header: decoders use the size in the codestream.
+
+    Raises:
+        InputError: if the sizes differ, or the codestream's cannot be found.
+    """
+    if header.file_meta.TransferSyntaxUID == RLELossless:
+        return  # it does not contain a size
+    stream = b"".join(fragment for fragment in pixel_fragments(header.PixelData) if fragment)
+    # JPEG 2000's start marker may occur in JPEG data by chance, so the first bytes decide
+    size = _jpeg_size(stream) if stream.startswith(JPEG_START) else _jpeg2000_size(stream)
+    if size is None:
+        raise InputError(f"{path} holds no complete image (no frame header); copy or export it again")
+    if size != (header.Rows, header.Columns):
+        raise InputError(
+            f"{path} is damaged: its header says {header.Rows}x{header.Columns} pixels, its compressed image "
+            f"{size[0]}x{size[1]}; copy or export it again"
+        )
+
+
+def _jpeg2000_size(stream: bytes) -> tuple[int, int] | None:
+    """(height, width) from the SIZ marker (ITU-T T.800, A.5.1), also in a JP2 file."""
+    start = stream.find(JPEG2000_START)
+    if start < 0 or len(stream) < start + 24:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", stream[start + 8 : start + 24])
+    return bottom - top, right - left
+
+
+def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
+    """(height, width) from the first frame header of a JPEG or JPEG-LS."""
+    place = len(JPEG_START)
+    while place + 9 <= len(stream) and stream[place] == 0xFF:
+        marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
+        if marker in FRAMES:
+            height, width = struct.unpack(">2H", stream[place + 5 : place + 9])
+            return height, width
+        place += 1 if marker == 0xFF else 2 + max(length, 2)
+    return None
+
+
+def original_syntax(header: FileDataset) -> UID:
+    """The uncompressed transfer syntax that was detected for a data set whose file does not name it."""
+    implicit, little = (
+        (header.read_implicit_vr, header.read_little_endian) if IS_VERSION_2 else header.original_encoding
+    )
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def pixel_fragments(pixel_data: bytes) -> list[bytes]:
+    """The fragments of a compressed image, without the first, which is the offset table."""
+    return decode_data_sequence(pixel_data) if IS_VERSION_2 else list(generate_fragments(pixel_data))[1:]
+
+
+def stored_values(header: FileDataset, plugin: str) -> np.ndarray:
+    """
+    Decode an image with one named decoder.
+
+    Args:
+        header: with the pixel data.
+        plugin: pydicom 3's name of the decoder: "gdcm" or "pydicom"; "" for uncompressed data.
+
+    Returns:
+        (H, W) or (H, W, samples), with all allocated bits.
+    """
+    if not IS_VERSION_2:
+        options: dict[str, Any] = {"decoding_plugin": plugin, "correct_unused_bits": False}
+        header.pixel_array_options(**options)
+    elif plugin:
+        header.convert_pixel_data({"pydicom": "rle"}.get(plugin, plugin))
+    return header.pixel_array

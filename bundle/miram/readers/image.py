@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import EllipsisType
+from typing import BinaryIO
 
 import numpy as np
 
@@ -58,17 +60,12 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
         raise InputError(f"{path} is an image of no pixels ({'x'.join(map(str, shape))}); remove it")
     if count > max_pixels:
         size = "x".join(map(str, shape))
-        raise InputError(f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise the limit if it is so")
+        raise InputError(f"{path} claims {size} pixels, more than max_pixels={max_pixels}; raise it if that is right")
 
 
 def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
     """
     Refuse, before memory is allocated, a file that claims more pixels than its length can hold.
-
-    Args:
-        path: the file.
-        shape: the shape that its header claims.
-        pixels_per_byte: the maximum for its coding, such as 1,032 bytes per byte of deflated data.
 
     Raises:
         InputError: if the file is too short.
@@ -81,6 +78,27 @@ def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per
         )
 
 
+def inflated_size(stream: BinaryIO, limit: int, wbits: int = zlib.MAX_WBITS) -> int:
+    """
+    The size of deflated data when inflated, counted in small pieces and only until slightly above `limit`.
+
+    Args:
+        stream: positioned at the start of the data; it may continue after their end.
+        limit: in bytes.
+        wbits: of zlib, which says whether there is a header.
+
+    Raises:
+        zlib.error: if the data are damaged, or end before their checksum.
+    """
+    decoder, size = zlib.decompressobj(wbits), 0
+    while size <= limit and not decoder.eof:
+        packed = decoder.unconsumed_tail or stream.read(2**16)
+        if not packed:
+            raise zlib.error("incomplete data")
+        size += len(decoder.decompress(packed, 2**20))
+    return size
+
+
 def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str = "stored") -> tuple[np.ndarray, str]:
     """
     Convert stored values to 0..65535.
@@ -89,7 +107,6 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
     image's percentiles 0.5 and 99.5, as all types are with `intensity="percentiles"`.
 
     Args:
-        path: named in errors.
         values: any shape; bool, integer or float.
         intensity: "stored" or "percentiles".
 
@@ -126,7 +143,6 @@ def stretch_percentiles(
     If both percentiles are the same value (nearly all of the image is background), the extremes replace them.
 
     Args:
-        path: named in errors.
         values: any shape.
         counted: bool, the values from which percentiles are computed, at least one; all by default.
         lower: percentile that becomes 0.
@@ -198,7 +214,6 @@ def gray_of_color(
     Scanner tints and color photographs differ by tens. So at most one pixel in 1,000 may differ by more than 16 levels.
 
     Args:
-        path: named in errors.
         channels: (H, W, 3), unsigned integers.
         tolerance: the largest difference of two channels of a gray pixel, in 255ths of the range.
         colored_share: share of pixels that may differ more.

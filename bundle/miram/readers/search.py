@@ -38,7 +38,6 @@ def search(root: str | os.PathLike[str], without: str | os.PathLike[str] | None 
     folders that link to each other, or to one that contains them, do not cause endless loops.
 
     Args:
-        root: the folder.
         without: a folder that is silently skipped, such as the output folder.
 
     Raises:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
+import zlib
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -12,11 +15,18 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from miram.errors import InputError
-from miram.files import as_text
-from miram.readers.codestreams import check_data_file
-from miram.readers.image import Image, check_content, check_size, naming_damage, to_uint16
+from miram.files import as_text, path_inside
+from miram.readers.image import Image, check_content, check_size, inflated_size, naming_damage, to_uint16
 
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
+# Where the headers of MHA, MHD and NRRD say that their pixels are: itk would read them from anywhere.
+FIELDS = {
+    "data": re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]*)\r?\n", re.MULTILINE | re.IGNORECASE),
+    "packed": re.compile(rb"^(?:CompressedData\s*=\s*true|encoding:[ \t]*gz)", re.MULTILINE | re.IGNORECASE),
+    "skip": re.compile(rb"^(?:line|byte) ?skip:[ \t]*[^0\s]", re.MULTILINE | re.IGNORECASE),
+}
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+ZLIB, GZIP = zlib.MAX_WBITS, 16 + zlib.MAX_WBITS
 
 
 def read_nifti(path: str | os.PathLike[str], max_pixels: int, intensity: str = "stored") -> Image:
@@ -99,8 +109,6 @@ def _nifti_values(path: str | os.PathLike[str], header: nibabel.Nifti1Header, sp
     A gzip file is read to its end, where its checksum and length are.
 
     Args:
-        path: the file.
-        header: of the file.
         spare: bytes that may follow the voxels in a gzip file.
     """
     with gzip.open(path) if _is_gzip(path) else open(path, "rb") as stream:
@@ -148,6 +156,56 @@ def _check_header(path: str | os.PathLike[str], max_pixels: int) -> None:
     if io.GetNumberOfComponents() != 1:
         raise InputError(f"{path} has several values per pixel; give gray images")
     check_data_file(path, int(io.GetImageSizeInBytes()))
+
+
+def check_data_file(path: str | os.PathLike[str], size: int) -> None:
+    """
+    Check that the pixels are in the header's folder, and that deflated ones are complete and undamaged.
+
+    itk leaves missing pixels as uninitialised memory, and does not verify the checksum of NRRD.
+
+    Args:
+        path: MHA, MHD, NRRD or NHDR.
+        size: of the pixels in bytes, as claimed by the header.
+
+    Raises:
+        InputError: if the pixels are in another folder, in several files, or fewer or more than claimed.
+    """
+    path = Path(path)
+    with open(path, "rb") as stream:
+        head = stream.read(2**16)
+    is_nrrd = head.startswith(b"NRRD")
+    end = NRRD_END.search(head) if is_nrrd else FIELDS["data"].search(head)
+    head = head[: end.end()] if end else head
+    found = FIELDS["data"].search(head)
+    name = found[1].decode(errors="replace").strip() if found else "LOCAL"  # NRRD does not name its own file
+    if name.upper() == "LOCAL":
+        data, offset = path, len(head) if end else 0
+    elif name.upper().startswith("LIST") or "%" in name:
+        raise InputError(f"{path} has its pixels in several files; convert it to one .mha or .nrrd")
+    else:
+        data, offset = _beside(path, name), 0
+    if size > 1032 * data.stat().st_size:  # deflate expands a byte to at most 1,032
+        raise InputError(f"{path} is truncated: {data.stat().st_size} bytes cannot hold the {size} that it claims")
+    if FIELDS["packed"].search(head):
+        if FIELDS["skip"].search(head):
+            raise InputError(f"{path} skips a part of its packed pixels; convert it to .mha or .nii.gz")
+        _check_packed(path, data, offset, size, GZIP if is_nrrd else ZLIB)
+
+
+def _beside(path: Path, name: str) -> Path:
+    try:
+        return path_inside(path.parent, name)
+    except InputError as error:
+        raise InputError(f"{path} refers to pixels elsewhere: {error}") from error
+
+
+def _check_packed(path: Path, data: Path, offset: int, size: int, wbits: int) -> None:
+    with open(data, "rb") as stream:
+        stream.seek(offset)
+        inflated = inflated_size(stream, size, wbits)
+    if inflated != size:
+        raise InputError(f"{path} holds {inflated} of {size} bytes of pixels; it is damaged, copy or convert it")
 
 
 def _ras_affine(image: Any) -> np.ndarray:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
+from monai.data import PILReader
 from monai.data.utils import get_random_patch
 from monai.transforms import (
     CenterSpatialCropd,
     Compose,
+    LoadImaged,
+    MapTransform,
     RandCropd,
+    RandFlipd,
+    RandRotate90d,
     RandSpatialCrop,
     RandSpatialCropd,
     Resized,
@@ -21,17 +27,12 @@ from monai.transforms import (
 from miram.errors import InputError
 
 Steps = list[Transform | Callable[[Any], Any]]
+# what a transform has drawn, and how it was last run
+_STATE = {"R", "_do_transform", "_rand_k", "_slices", "_size", "_offset", "_axis", "_tracing"}
 
 
 def load_windows(keys: str, load: Callable[[Any], Any], field_of_view: Sequence[int]) -> Steps:
-    """
-    Load an image, and pad it with air (0) where it is smaller than the window that is seen.
-
-    Args:
-        keys: of the images in a sample.
-        load: a MONAI transform that loads them as (C, *spatial), with the stored 16 bits.
-        field_of_view: size of the window in pixels.
-    """
+    """Load an image as (C, *spatial), in its stored 16 bits, and pad it with air (0) up to the window, in pixels."""
     return [load, SpatialPadd(keys=keys, spatial_size=field_of_view)]
 
 
@@ -48,13 +49,7 @@ def scale_windows(keys: str, preprocessing: Mapping[str, Any]) -> Steps:
 
 
 def center_windows(keys: str, field_of_view: Sequence[int]) -> Steps:
-    """
-    Cut the window from the middle of the image, for validation and inference.
-
-    Args:
-        keys: of the images in a sample.
-        field_of_view: size of the window in pixels.
-    """
+    """Cut the window (its size is in pixels) from the middle of the image, for validation and inference."""
     return [CenterSpatialCropd(keys=keys, roi_size=field_of_view)]
 
 
@@ -107,3 +102,77 @@ def random_window(keys: str, field_of_view: Sequence[int], crop_area: Sequence[f
             Resized(keys, field_of_view, mode=mode, anti_aliasing=True),
         ]
     )
+
+
+class BinaryMaskd(MapTransform):
+    """
+    Turn a stored mask (0 and 65535) into 0 and 1; a missing one is 0 everywhere.
+
+    Args:
+        keys: of the mask.
+        image: key of the image, whose shape a missing mask gets.
+    """
+
+    def __init__(self, keys: Hashable, image: Hashable = "image") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.image = image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace or add the masks, float32."""
+        result = dict(data)
+        for key in self.keys:
+            result[key] = (result[key] > 32767).float() if key in result else torch.zeros_like(result[self.image])
+        return result
+
+
+def load_masked_windows(
+    load: Callable[[Any], Any], load_mask: Callable[[Any], Any], field_of_view: tuple[int, ...]
+) -> Steps:
+    """
+    Load an image and its mask, "image" and "label", and pad both where they are smaller than the window that is seen.
+
+    Args:
+        load: a MONAI transform that loads the image as (C, *spatial), with the stored 16 bits.
+        load_mask: one that loads the mask, or does nothing where there is none.
+        field_of_view: size of the window in pixels.
+    """
+    return [load, load_mask, BinaryMaskd("label"), SpatialPadd(keys=["image", "label"], spatial_size=field_of_view)]
+
+
+def standard_transforms(
+    crop_size: Sequence[int], preprocessing: Mapping[str, Any], random: bool, key: str = "label"
+) -> Compose:
+    """
+    A crop's file to the network's window: random in training, central in validation.
+
+    Args:
+        crop_size: the window in pixels.
+        preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
+        random: of training.
+        key: of the path in a sample, and of the window.
+    """
+    reader: Any = PILReader(reverse_indexing=False)
+    load = LoadImaged(key, reader=reader, ensure_channel_first=True, image_only=True)
+    steps = [*load_windows(key, load, crop_size), *scale_windows(key, preprocessing)]
+    if not random:
+        return Compose([*steps, *center_windows(key, crop_size)])
+    turns = [RandRotate90d(key, prob=0.5, max_k=3)] if len(set(crop_size)) == 1 else []
+    flips = [RandFlipd(key, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+    return Compose([*steps, RandSpatialCropd(key, crop_size, random_size=False), *flips, *turns])
+
+
+def is_standard(transform: Compose, crop_size: Sequence[int], preprocessing: Mapping[str, Any], random: bool) -> bool:
+    """Whether transforms are of the kinds of :func:`standard_transforms`, with the same settings."""
+    return _settings(transform) == _settings(standard_transforms(crop_size, preprocessing, random))
+
+
+def _settings(value: Any) -> Any:
+    """Kinds and settings of transforms, as plain values; without their state."""
+    if isinstance(value, list | tuple):
+        return [_settings(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(name): _settings(entry) for name, entry in value.items()}
+    if type(value).__module__.startswith(("monai.", "miram.")):
+        kept = {name: entry for name, entry in vars(value).items() if name not in _STATE}
+        return [type(value).__qualname__, _settings(kept)]
+    return value if isinstance(value, bool | int | float | str | None) else type(value).__qualname__

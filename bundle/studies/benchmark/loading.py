@@ -14,7 +14,7 @@ import torch
 from miram.data.datalist import load_split
 from miram.loading.packed_loader import PackedLoader
 from miram.loading.seeded import SeededDataset, make_loader
-from miram.transforms.standard import standard_transforms
+from miram.transforms.windows import standard_transforms
 
 RANGES: dict[str, Any] = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 

@@ -18,8 +18,8 @@ from miram.errors import InputError
 from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
 from miram.prepare.cbis_ddsm.rows import Outcome
 from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
-from miram.prepare.crop_settings import CropSettings
 from miram.prepare.folder import prepare_folder
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import ReportRow, read_png16
 from miram.prepare.records import Crop, Record
 

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.layout import DicomFile, DicomIndex
-from miram.prepare.cbis_ddsm.masks import MaskFiles
+from miram.prepare.cbis_ddsm.layout import DicomFile, DicomIndex, MaskFiles
 from miram.prepare.cbis_ddsm.rows import Refusal, outcome, plan_rows, refused
 from miram.prepare.cbis_ddsm.tables import LesionView, read_tables
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob
 from miram.prepare.records import Crop, Record
 

@@ -1,14 +1,17 @@
-"""Where the series of CBIS-DDSM lie on disk: by the SeriesInstanceUID in each file's header, not by folder names."""
+"""The files of CBIS-DDSM: series by the UID in their headers, not by folder names, and masks by their pixels."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
@@ -16,6 +19,7 @@ from miram.errors import InputError
 from miram.files import write_text
 from miram.progress import progress_bar
 from miram.readers.dicom import quiet_pydicom
+from miram.readers.formats import read_image
 from miram.readers.search import search
 
 logger = logging.getLogger(__name__)
@@ -77,7 +81,7 @@ class DicomIndex:
         return f"no file of series {uid}" + self._elsewhere()
 
     def _elsewhere(self) -> str:
-        """Where a series may be, too, whose name does not tell it."""
+        """Where a series may be as well, if its folder's name does not tell."""
         first = next(iter(self.unfollowed), None)
         return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
 
@@ -141,9 +145,9 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
         header = pydicom.dcmread(root / file.path, stop_before_pixels=True, specific_tags=tags)
         series, rows, columns = str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)
     except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, OSError):
-        return file  # no DICOM image: a licence text, or a broken file, which is told of where a row needs it
+        return file  # not a DICOM image: a licence text, or a broken file, which is reported if a row needs it
     if not re.fullmatch(r"\d[\d.]{0,63}", series):
-        return file  # no UID: whatever it is, it is not written into the cache
+        return file  # not a UID: it is not written into the cache
     return DicomFile(file.path, file.size, file.modified, series, rows, columns)
 
 
@@ -151,4 +155,92 @@ def _read_cache(path: Path) -> list[DicomFile]:
     try:
         return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, RecursionError):
-        return []  # no cache or one of another version: every header is read again
+        return []  # missing or damaged: every header is read again
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """
+    A lesion whose mask is in one of several files (a :class:`miram.prepare.regions.Region`).
+
+    Args:
+        dicom_dir: the folder that paths are relative to.
+        mammogram: path of the full mammogram.
+        files: of the lesion's series: the mask and the cropped image in unknown order.
+        tolerance: see :func:`fit_mask`.
+    """
+
+    dicom_dir: Path
+    mammogram: str
+    files: tuple[DicomFile, ...]
+    tolerance: float
+
+    @property
+    def key(self) -> list[Any]:
+        """What decides the mask: a file that is replaced has another size or time."""
+        return [self.tolerance, *([file.path, file.size, file.modified] for file in self.files)]
+
+    @property
+    def if_constant(self) -> str:
+        """What the report says if the mammogram has one value there."""
+        return f"{self.mammogram} is constant where the mask has the lesion"
+
+    def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
+        """
+        Find the mask by what the files hold, since file numbers and descriptions are often wrong.
+
+        Raises:
+            InputError: if no file has two values and a size that fits; the message goes through all of them.
+        """
+        refused = []
+        for path in (self.dicom_dir / file.path for file in self.files):
+            try:
+                pixels = read_image(path).pixels
+                low, high = pixels.min(), pixels.max()
+                if low == high:
+                    raise InputError(f"{path} is empty: all its pixels are the same")
+                if not np.all((pixels == low) | (pixels == high)):
+                    raise InputError(f"{path} has more than two values")
+                return fit_mask(path, pixels == high, shape, self.tolerance)
+            except InputError as error:
+                refused.append(str(error))
+        raise InputError("no mask of the lesion: " + "; ".join(refused))
+
+
+def fit_mask(path: Path, mask: np.ndarray, shape: Sequence[int], tolerance: float) -> tuple[np.ndarray, str]:
+    """
+    Bring a mask onto its mammogram's pixels.
+
+    At least 78 published masks have 1 / 1.149 of the mammogram's sides (as their sizes in bytes tell): the film at 50
+    instead of 43.5 micrometres a pixel. A mask whose sides have one ratio to the mammogram's is therefore resized; one
+    of slightly other proportions is aligned at the origin.
+
+    Args:
+        mask: bool, of its own size.
+        shape: (H, W) of the full mammogram.
+        tolerance: how far the sides of a mask of other proportions may differ, as a share of the mammogram's.
+
+    Returns:
+        (H, W) bool, and a note that is empty where nothing was to be done.
+
+    Raises:
+        InputError: if the size differs more.
+    """
+    (own_height, own_width), (height, width) = mask.shape, shape
+    sizes = f"mask of {own_height} x {own_width}", f"{height} x {width} pixels"
+    if (own_height, own_width) == (height, width):
+        return mask, ""
+    if abs(own_width * height / own_height - width) <= max(2, 0.002 * width):  # the rounding of both sizes to pixels
+        rows, columns = _nearest(height, own_height), _nearest(width, own_width)
+        return mask[rows[:, None], columns[None, :]], f"{sizes[0]} resized to {sizes[1]}"
+    if max(abs(own_height - height) / height, abs(own_width - width) / width) > tolerance:
+        raise InputError(f"{path} is a {sizes[0]} pixels, the mammogram has {sizes[1]}")
+    aligned = np.zeros((height, width), dtype=bool)
+    part = mask[:height, :width]
+    aligned[: part.shape[0], : part.shape[1]] = part
+    return aligned, f"{sizes[0]} aligned at the origin of {sizes[1]}"
+
+
+def _nearest(size: int, own_size: int) -> np.ndarray:
+    """For each pixel along an axis of `size` the nearest one of `own_size` (pixel centres, so nothing shifts)."""
+    return ((np.arange(size) + 0.5) * own_size / size).astype(int)

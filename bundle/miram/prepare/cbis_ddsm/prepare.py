@@ -24,7 +24,7 @@ from miram.prepare.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.prepare.crop_settings import CROPS, CropSettings
+from miram.prepare.image_crops import CROPS, CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
 from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records
@@ -52,15 +52,8 @@ class Summary:
     """
     What was prepared; as text, what a user wants to know at the end.
 
-    Args:
-        output_dir: the prepared folder.
-        rows: rows of the tables; each is one row of `report.csv` too.
-        statuses: rows by what became of them: "crop", "skipped", "error".
-        kinds: rows skipped or failed, by the kind of reason.
-        crops: crops of each split.
-        patients: patients of each split.
-        lesions: lesions that have a crop.
-        seconds: time taken.
+    Each row of the tables is one row of `report.csv`, too. `statuses` counts them by what became of them ("crop",
+    "skipped", "error"), `kinds` those skipped or failed by the kind of reason.
     """
 
     output_dir: Path
@@ -115,23 +108,20 @@ def prepare_cbis_ddsm(
         output_dir: the folder to write: new, or one that this function made with the same settings.
         crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
         crop_size: side of the crops in pixels.
-        context: a lesion's crop shows at least this many times its bounding box, reduced if that is over `crop_size`.
-        crops_per_image: tissue crops of each mammogram.
-        mask_tolerance: a mask of slightly other proportions than the mammogram's is used if its sides differ by up to
-            this share; one of the same proportions always is, resized.
+        context: see :class:`miram.prepare.image_crops.CropSettings`, also for `crops_per_image`.
+        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.layout.fit_mask`.
         validation_fraction: share of the patients that are in no test table.
         seed: of the validation draw and of the tissue crops' places.
-        workers: processes; None is one per core, 0 is this process.
+        workers: see :func:`miram.jobs.run_jobs`; also for `time_limit`, the seconds for a mammogram and its masks.
         strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
             data list), instead of only listing them in `report.csv`.
-        time_limit: seconds for a mammogram and its masks, with `workers` other than 0; then its rows are errors.
         overwrite: forget what was prepared before.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.
     """
     start = time.monotonic()
-    output = Path(output_dir)
+    output, dicom_dir = Path(output_dir), Path(dicom_dir)
     settings = _settings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
     rows = read_tables(csv_dir)
     held_out = draw_validation(rows, validation_fraction, seed)
@@ -140,24 +130,17 @@ def prepare_cbis_ddsm(
     records = Records(output, "cbis_ddsm.key", shared=False)
     records.check(settings.decisive, overwrite)  # before the scan, which takes long
     index = scan_dicom(dicom_dir, records.folder / "dicom_files.json")
-    plan = plan_rows(rows, index, settings, mask_tolerance, Path(dicom_dir))
+    plan = plan_rows(rows, index, settings, mask_tolerance, dicom_dir)
     refusals = [one for one in plan.values() if isinstance(one, Refusal)]
     _stop_if_strict(strict, [refusal.reason for refusal in refusals if refusal.status == "error"])
     jobs = {job.source: job for job in plan.values() if isinstance(job, ImageJob)}
-    results, _ = prepare_images(list(jobs.values()), Path(dicom_dir), records, settings, workers, overwrite, time_limit)
+    results, _ = prepare_images(list(jobs.values()), dicom_dir, records, settings, workers, overwrite, time_limit)
     outcomes = _explain(rows, plan, results)
-    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's: beside the new report it would tell of other crops
-    write_report(output / "report.csv", [one.report for one in outcomes])
-    errors = [one.report.reason for one in outcomes if one.report.status == "error"]
-    _stop_if_strict(strict, errors)
+    _report(output, outcomes, strict)
     description = GENERATED if is_generated(dicom_dir, csv_dir) else PUBLISHED
-    datalist = _datalist(rows, outcomes, held_out, description)
-    if not any(datalist[split] for split in SPLITS):
-        raise InputError(
-            f"no crop could be made, {output / 'report.csv'} says why for each row; the first: {errors[0]}"
-        )
     prepared = {"crops": crops, "crop_size": crop_size, "intensity": "stored"}
-    write_datalist(output / FILE_NAME, {"prepared": prepared, **datalist})
+    datalist = {"prepared": prepared, **description, **_splits(rows, outcomes, held_out)}
+    write_datalist(output / FILE_NAME, datalist)
     return _summary(output, outcomes, datalist, time.monotonic() - start)
 
 
@@ -207,7 +190,7 @@ def _explain(
 
 
 def _account(outcomes: Sequence[Outcome], results: Iterable[Record | InputError]) -> None:
-    """Check that rows in = crops out + rows explained; anything else is a bug, and must not be written."""
+    """Check that each crop has a row and each row a crop or a reason; anything else is a bug."""
     made = sum(len(record.crops) for record in results if isinstance(record, Record))
     told = {path for one in outcomes for path in one.report.outputs if path.startswith("images/")}
     if len(told) != made:
@@ -217,12 +200,20 @@ def _account(outcomes: Sequence[Outcome], results: Iterable[Record | InputError]
         raise RuntimeError(f"{silent[0]} has no crop and no reason")
 
 
-def _datalist(
-    rows: Sequence[LesionView],
-    outcomes: Sequence[Outcome],
-    held_out: set[str],
-    description: Mapping[str, Any],
-) -> dict[str, Any]:
+def _report(output: Path, outcomes: Sequence[Outcome], strict: bool) -> None:
+    """Write the report; stop there if no data list is to be made of the outcomes."""
+    (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's does not match the new report
+    write_report(output / "report.csv", [one.report for one in outcomes])
+    errors = [one.report.reason for one in outcomes if one.report.status == "error"]
+    _stop_if_strict(strict, errors)
+    if not any(one.lesion or one.tissue for one in outcomes):
+        raise InputError(
+            f"no crop could be made, {output / 'report.csv'} says why for each row; the first: {errors[0]}"
+        )
+
+
+def _splits(rows: Sequence[LesionView], outcomes: Sequence[Outcome], held_out: set[str]) -> dict[str, Any]:
+    """The data list's classes, and its items by split."""
     items: dict[str, dict[str, Item]] = {split: {} for split in SPLITS}  # by path: rows share their mammogram's tissue
     for row, one in zip(rows, outcomes, strict=True):
         for item in [one.lesion, *one.tissue] if one.lesion else one.tissue:
@@ -231,7 +222,7 @@ def _datalist(
                 kept["lesions"] += item["lesions"]
     if held_out and items["training"] and not items["validation"]:
         logger.warning("none of the %d validation patients has a crop: a run cannot validate", len(held_out))
-    return {**description, "label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}
+    return {"label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}
 
 
 def _stop_if_strict(strict: bool, errors: Sequence[str]) -> None:

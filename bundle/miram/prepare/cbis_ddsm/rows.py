@@ -10,10 +10,9 @@ from typing import Any
 
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.prepare.cbis_ddsm.layout import DicomIndex
-from miram.prepare.cbis_ddsm.masks import MaskFiles
+from miram.prepare.cbis_ddsm.layout import DicomIndex, MaskFiles
 from miram.prepare.cbis_ddsm.tables import LesionView, patients_in_test
-from miram.prepare.crop_settings import CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob
 from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
@@ -43,13 +42,6 @@ def plan_rows(
     """
     Sort the tables' rows into work and refusals.
 
-    Args:
-        rows: of the tables.
-        index: the files that are there.
-        settings: what decides the crops.
-        mask_tolerance: see :func:`miram.prepare.cbis_ddsm.masks.fit_mask`.
-        dicom_dir: the folder of the files.
-
     Returns:
         by each row's `source` the job of its mammogram, which rows of one mammogram share, or why it is refused.
     """
@@ -57,7 +49,7 @@ def plan_rows(
     first: dict[str, LesionView] = {}
     plan: dict[str, ImageJob | Refusal] = {}
     accepted: dict[str, list[LesionView]] = {}
-    hidden: dict[str, list[LesionView]] = {}  # lesions that are in the mammogram, nobody knows where
+    hidden: dict[str, list[LesionView]] = {}  # lesions whose place in the mammogram is not known
     for row in rows:
         refusal = _refuse(row, first.setdefault(row.name, row), in_test, index, settings)
         if refusal is None:
@@ -75,7 +67,7 @@ def plan_rows(
 def _job(
     rows: Sequence[LesionView], index: DicomIndex, settings: CropSettings, mask_tolerance: float, dicom_dir: Path
 ) -> ImageJob:
-    """The job of a mammogram with all its lesions, of which its tissue crops contain no pixel."""
+    """The job of a mammogram with all its lesions, which its tissue crops avoid."""
     row, source = rows[0], index.files(rows[0].image_series)[0].path
     lesions = rows if settings.lesions else ()
     masks = (MaskFiles(dicom_dir, source, index.files(*one.lesion_series), mask_tolerance) for one in lesions)
@@ -133,15 +125,7 @@ def refused(row: LesionView, refusal: Refusal) -> Outcome:
 
 
 def outcome(row: LesionView, job: ImageJob, result: Record | InputError, labels: Item) -> Outcome:
-    """
-    The outcome of a row whose mammogram was worked on.
-
-    Args:
-        row: of a table.
-        job: of its mammogram.
-        result: what became of it.
-        labels: the lesion's, on which its views agree (:func:`miram.prepare.cbis_ddsm.tables.lesion_labels`).
-    """
+    """The outcome of a row whose mammogram was worked on."""
     region = job.lesions.index(row.name) if row.name in job.lesions else None
     record = None if isinstance(result, InputError) else result
     crops = [crop for crop in record.crops if crop.region in (region, None)] if record else []

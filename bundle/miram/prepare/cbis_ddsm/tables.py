@@ -249,7 +249,7 @@ class _Cells:
     def choice(self, column: str, allowed: list[str], fold: Any = str.upper) -> str:
         text = fold(self.text(column))
         if text not in allowed:
-            raise self.error(column, text, f"it is none of {', '.join(allowed)}")
+            raise self.error(column, text, f"it is not one of {', '.join(allowed)}")
         return text
 
     def grade(self, column: str, task: str, unknown: str = "") -> int | None:
@@ -257,7 +257,7 @@ class _Cells:
         if text in ("", unknown):
             return None
         if text not in map(str, LABEL_NAMES[task]):
-            raise self.error(column, text, f"it is none of {LABEL_NAMES[task]}")
+            raise self.error(column, text, f"it is not one of {LABEL_NAMES[task]}")
         return int(text)
 
     def terms(self, column: str) -> list[str] | None:

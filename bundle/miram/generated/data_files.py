@@ -1,16 +1,22 @@
-"""Writing films, crops and masks as DICOM files like CBIS-DDSM's: MG Secondary Capture, Implicit VR Little Endian."""
+"""Writing the data set: DICOM files and the four tables as TCIA publishes them, with their quirks."""
 
 from __future__ import annotations
 
+import csv
+import io
+import os
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from miram.files import atomic_write
-from miram.generated.films import Film, Row, Series, generated_uid
+from miram.files import atomic_write, write_text
+from miram.generated.films import Film, Row, Series, generated_uid, table_name
 from miram.generated.mammogram import Mammogram
+from miram.generated.patients import Kind
 
 
 def film_paths(film: Film, dicom_dir: Path) -> list[Path]:
@@ -20,14 +26,7 @@ def film_paths(film: Film, dicom_dir: Path) -> list[Path]:
 
 
 def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
-    """
-    Write a film, and the crop and mask of each of its findings.
-
-    Args:
-        film: identifiers and file names.
-        mammogram: its pixels and masks.
-        dicom_dir: files go to `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm` below it.
-    """
+    """Write a film, its crops and its masks to `PatientID/StudyInstanceUID/SeriesInstanceUID/00000x.dcm`."""
     written: set[Path] = set()
     for row, mask in zip(film.rows, mammogram.masks, strict=True):
         image_path, crop_path, mask_path = _row_paths(row, dicom_dir)
@@ -92,3 +91,60 @@ def _header(series: Series, row: Row, description: str, instance: UID) -> Datase
     dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
     dataset.Laterality = row.side[0]
     return dataset
+
+
+def write_tables(csv_dir: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Write the mass and calcification tables of training and test."""
+    for kind, split in product(("mass", "calc"), ("train", "test")):
+        chosen = [row for row in rows if (row.finding.kind, row.finding.split) == (kind, split)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _columns(kind), lineterminator="\r\n")  # type: ignore[arg-type]
+        writer.writeheader()
+        writer.writerows(table_record(row) for row in chosen)
+        write_text(Path(csv_dir) / table_name(kind, split), text.getvalue())  # type: ignore[arg-type]
+
+
+def table_record(row: Row) -> dict[str, str | int]:
+    """One row by column name; mask paths of masses and crop paths of calcifications end with a newline."""
+    mass = row.finding.kind == "mass"
+    values = (
+        row.patient,
+        row.density,
+        row.side,
+        row.view,
+        row.finding.number,
+        "mass" if mass else "calcification",
+        "-".join(row.shape),
+        "-".join(row.margin),
+        row.finding.assessment,
+        row.finding.pathology,
+        row.subtlety,
+        _path(row.image, "000000.dcm"),
+        _path(row.crop, row.crop_name) + ("" if mass else "\n"),
+        _path(row.mask, row.mask_name) + ("\n" if mass else ""),
+    )
+    return dict(zip(_columns(row.finding.kind), values, strict=True))
+
+
+def _columns(kind: Kind) -> list[str]:
+    mass = kind == "mass"
+    return [
+        "patient_id",
+        "breast_density" if mass else "breast density",
+        "left or right breast",
+        "image view",
+        "abnormality id",
+        "abnormality type",
+        "mass shape" if mass else "calc type",
+        "mass margins" if mass else "calc distribution",
+        "assessment",
+        "pathology",
+        "subtlety",
+        "image file path",
+        "cropped image file path",
+        "ROI mask file path",
+    ]
+
+
+def _path(series: Series, name: str) -> str:
+    return f"{series.folder}/{series.study}/{series.series}/{name}"

@@ -1,5 +1,3 @@
-"""Hashes of images: near for copies, far for others."""
-
 from __future__ import annotations
 
 import io
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.perceptual_hash import near_pairs, perceptual_hash
+from miram.data.leakage import near_pairs, perceptual_hash
 from miram.transforms.crops import resize_crop
 
 from ..image_files import picture
