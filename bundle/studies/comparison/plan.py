@@ -131,6 +131,8 @@ def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
     root = settings.output_dir.resolve()
     data = dataset_dir_of(step.fold, settings).resolve()
     paths = {"dataset_dir": str(data), "output_dir": str(root / step.name)}
+    if step.fold and step.stage == "pretrain" and effective_config(step)["packed_dir"] is None:
+        paths["packed_dir"] = str(root / "folds/packed")  # the folds have the same crops: one copy is enough
     if step.after is not None:
         given = {"finetune": "pretrained", "evaluate": "model"}[step.stage]
         paths[given] = str(root / step.after.name / OUTPUTS[step.after.stage])
