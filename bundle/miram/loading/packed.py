@@ -223,7 +223,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _hash(folder: Path, paths: Sequence[str]) -> str:
-    """Of all that the data list says but of its splits, and of the sizes of its files, which change with their pixels."""
+    """Of the data list without its splits, and of the sizes of its files, which change with their pixels."""
     datalist = read_datalist(folder / FILE_NAME)
     items = sorted((item for split in SPLITS for item in datalist[split]), key=lambda item: item["image"])
     digest = hashlib.sha256(json.dumps([datalist.get("prepared"), items], sort_keys=True).encode())
