@@ -9,21 +9,19 @@ import torch
 
 from miram.cli import main_guard
 from miram.errors import InputError
-from studies.benchmark.growth import count_growth
-from studies.benchmark.step_cases import ENCODERS
-from studies.benchmark.step_table import write_benchmark
-from studies.benchmark.steps import BenchmarkSettings, run_benchmark
+from studies.benchmark.step_cases import ENCODERS, StepSettings
+from studies.benchmark.steps import count_growth, run_benchmark, write_benchmark
 
 VARIANTS = "transformers,monai,lightly,mae,full,shallow,windowed,cross_attention,sub_pixel,three_scales"
 PRECISIONS = ("float32", "bfloat16")
 EXPLANATION = """\
 A step consists of downsampling and masking the batch, both passes, and AdamW. Steps are run in turn, round after round.
 Times are relative to the first of --variants in the same round, so that other work on the machine has little effect. On
-a CPU they are CPU time. Operations and saved activations of an image are counted exactly, without data. On a GPU there
-are also peak memory and MFU: the operations per second divided by those of a large matrix product.
+a CPU they are CPU time. Operations and saved activations of an image are counted exactly, without data. On a GPU,
+scripts/check_gpu.py --parts steps also measures compiled steps, peak memory and MFU.
 
   python scripts/benchmark.py --encoder tiny --batch_size 4 --repeats 5
-  python scripts/benchmark.py --encoder base --batch_size 128 --repeats 20 --compiled      # on a GPU
+  python scripts/benchmark.py --encoder base --batch_size 128 --repeats 20                 # on a GPU
 
 mae has one decoder of MAE's size; paper is the paper's form; full, shallow, windowed, cross_attention and sub_pixel
 have two scales with narrow decoders; three_scales also has 4x. A peer that is not installed (pip install -e ".[bench]")
@@ -43,24 +41,15 @@ def main() -> None:
     add("--batch_size", type=int, default=8, help="images per step (default %(default)s)")
     add("--repeats", type=int, default=10, help="rounds (default %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default %(default)s)")
-    add("--compiled", action="store_true", help="also with torch.compile, and on a GPU as CUDA graphs; takes minutes")
     add("--no_growth", action="store_true", help="do not count how cost grows with scales, image size and dimensions")
     add("--output_dir", type=Path, default=Path("runs/benchmark"), help="(default %(default)s)")
     arguments = parser.parse_args()
     precisions = arguments.precisions.split(",")
     if set(precisions) - set(PRECISIONS) or arguments.batch_size < 1 or arguments.repeats < 1:
         raise InputError(f"give precisions from {', '.join(PRECISIONS)}, and at least 1 as batch size and repeats")
-    result = run_benchmark(
-        BenchmarkSettings(
-            encoder=arguments.encoder,
-            names=arguments.variants.split(","),
-            precisions=precisions,
-            batch_size=arguments.batch_size,
-            repeats=arguments.repeats,
-            device=torch.device(arguments.device),
-            compiled=arguments.compiled,
-        )
-    )
+    device = torch.device(arguments.device)
+    settings = [StepSettings(arguments.encoder, name, arguments.batch_size, device) for name in precisions]
+    result = run_benchmark(arguments.variants.split(","), settings, arguments.repeats)
     growth = [] if arguments.no_growth else count_growth(arguments.encoder)
     for path in write_benchmark({**result, "growth": growth}, arguments.output_dir):
         print(path)

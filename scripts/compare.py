@@ -22,6 +22,25 @@ from studies.comparison.run import check_arguments, run_plan
 from studies.comparison.settings import BASELINES, METHODS, MODES, STAGES, Settings, check_data, parse_assignments
 
 EXPLANATION = """\
+Every step is a separate run, in its own folder with a log. The same command continues an interrupted comparison, also
+within a fold; with more seeds, tasks, fractions, modes or methods it extends a finished one.
+
+  # what would run, and how long it may take
+  python scripts/compare.py --dataset_dir data/cbis_ddsm --tasks pathology,mass_margins --dry_run
+  # three ways to pretrain, judged by fine-tuning on the test split
+  python scripts/compare.py --dataset_dir data/cbis_ddsm --methods miram,mae,scratch --tasks pathology --jobs 2
+  # data without a test split, beside what people would use instead
+  python scripts/compare.py --dataset_dir data/my_images --methods miram,mae,cnn,scratch,floor --tasks grade --folds 5
+  # few labels: 1, 10 and 100 %, by fine-tuning and by attentive pooling of frozen features, in one table
+  python scripts/compare.py --dataset_dir data/cbis_ddsm --methods miram,mae,scratch --tasks pathology \\
+      --label_fractions 0.01,0.1,1.0 --mode finetune,attentive_probe
+  # weights of your own beside pretrained networks of others
+  python scripts/compare.py --dataset_dir data/my_images --methods mine=backbone.pt,cnn:resnet50=resnet50.pth,scratch \\
+      --tasks grade --folds 5 --mode linear_probe
+  # a change to the pretraining, as a method of its own; and settings of a stage
+  python scripts/compare.py --dataset_dir data/my_images --methods miram,mae --variants my_decoders.yaml \\
+      --tasks grade --pretrain_set max_epochs=100 --finetune_set pool=mean
+
 miram is configs/pretrain.yaml; mae and barlow_twins (contrastive) add the overlay with their name; scratch is not
 pretrained. Pretraining runs once per method and seed, on the training split. To add your own way to pretrain, write an
 overlay of configs/pretrain.yaml and give it as --variants FILE. NAME=FILE is a method that starts from weights of your
@@ -42,14 +61,8 @@ networks that never saw them. The intervals are over patients and seeds of the p
 task have like shares in each part. The folder's own test split is not touched.
 
 --mode linear_probe judges encoders by a logistic regression on their frozen features, in seconds; attentive_probe by
-attentive pooling on them. In the same --output_dir the pretrainings are shared by all modes.
-
-Every step is a separate run, in its own folder with a log. The same command continues an interrupted comparison; with
-more seeds, tasks, fractions or methods it extends a finished one.
-
-  python scripts/compare.py --dataset_dir data/cbis_ddsm --tasks pathology,mass_margins --output_dir results --dry_run
-  python scripts/compare.py --dataset_dir runs/demo/data --overlays configs/demo.yaml --set max_epochs=20 \\
-      --mae_set "decoders=[{'scale': 1, 'hidden_size': 96, 'num_layers': 4, 'num_heads': 3}]" --output_dir results
+attentive pooling of them. Several modes, separated by commas, are rows of one table; differences are within a mode. In
+the same --output_dir the pretrainings are shared by all modes.
 """
 
 
@@ -116,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--mode",
+        type=_names,
         default="finetune",
-        choices=MODES,
-        help="judge the encoders by fine-tuning, or by a probe of the frozen features (default %(default)s)",
+        help=f"any of {', '.join(MODES)}: how encoders are judged (default %(default)s)",
     )
     add("--overlays", nargs="+", type=Path, default=[], help="config files for all stages")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config values of pretraining and fine-tuning")
@@ -151,7 +164,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         label_fractions=arguments.label_fractions,
         overlays=arguments.overlays,
         folds=arguments.folds,
-        mode=arguments.mode,
+        modes=arguments.mode,
         overrides=overrides,
     )
 

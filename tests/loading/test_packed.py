@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from miram.data.datalist import write_datalist
+from miram.data.datalist import SPLITS, read_datalist, write_datalist
 from miram.errors import InputError
 from miram.loading.packed import ensure_packed, open_packed, pack_folder
 from miram.prepare.prepared import read_png16, write_png16
@@ -95,6 +95,15 @@ def test_a_folder_is_packed_once_and_again_when_a_crop_changes(folder, monkeypat
         open_packed(folder)
     assert ensure_packed(folder)
     assert open_packed(folder).crop(1).max() == 0
+
+
+def test_folders_that_share_out_the_same_crops_share_a_copy(folder, tmp_path):
+    made = pack_folder(folder, packed_dir=tmp_path / "shared") / "shard_00000.npy"
+    before = made.stat().st_mtime_ns
+    items = [item for split in SPLITS for item in read_datalist(folder / "datalist.json")[split]]
+    write_datalist(folder / "datalist.json", {"training": items[4:], "validation": items[2:4], "test": items[:2]})
+    assert ensure_packed(folder, tmp_path / "shared")
+    assert made.stat().st_mtime_ns == before
 
 
 def test_the_copy_can_be_elsewhere(folder, tmp_path):

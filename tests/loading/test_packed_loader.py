@@ -21,8 +21,8 @@ def make_folder(path, images, validation=0, **options):
     """A prepared and packed folder of these images, the first of them for validation."""
     items = []
     for n, image in enumerate(images):
-        write_png16(path / f"images/{n}.png", image.astype(np.uint16))
-        items.append({"image": f"images/{n}.png", "mask": None, "patient": f"p{n}"})
+        write_png16(path / f"images/{n:02}.png", image.astype(np.uint16))
+        items.append({"image": f"images/{n:02}.png", "mask": None, "patient": f"p{n}"})
     splits = {"training": items[validation:], "validation": items[:validation], "test": []}
     write_datalist(path / "datalist.json", splits)
     pack_folder(path, **options)

@@ -195,8 +195,9 @@ def _check_room(target: Path, needed: int) -> None:
 
 
 def _all_paths(folder: Path) -> list[str]:
+    """In an order that does not depend on the splits: folders that share out the same crops can share a copy."""
     datalist = read_datalist(folder / FILE_NAME)
-    return [item["image"] for split in SPLITS for item in datalist[split]]
+    return sorted(item["image"] for split in SPLITS for item in datalist[split])
 
 
 def _volumes(paths: Sequence[str]) -> list[str]:
@@ -222,8 +223,10 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _hash(folder: Path, paths: Sequence[str]) -> str:
-    """Of the data list and the sizes of its files, which change with their pixels."""
-    digest = hashlib.sha256((folder / FILE_NAME).read_bytes())
+    """Of the data list without its splits, and of the sizes of its files, which change with their pixels."""
+    datalist = read_datalist(folder / FILE_NAME)
+    items = sorted((item for split in SPLITS for item in datalist[split]), key=lambda item: item["image"])
+    digest = hashlib.sha256(json.dumps([datalist.get("prepared"), items], sort_keys=True).encode())
     digest.update(",".join(str(_bytes(folder / path)) for path in paths).encode())
     return digest.hexdigest()
 

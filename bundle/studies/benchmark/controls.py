@@ -1,7 +1,7 @@
 """
 Controls: pretrainings without one feature of MIRAM, to find out where its gain comes from.
 
-Each is a variant of `scripts/study_decoders.py` and an overlay (`configs/control_*.yaml`) for `scripts/compare.py`.
+Each is an overlay (`configs/control_*.yaml`) for `scripts/compare.py --variants`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 
 
-def with_decoders(
+def all_at_1x(
     encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0, texture_outputs: int = 0
 ) -> MIRAM:
     """
-    MIRAM with any decoders, including several at the same scale.
+    The decoders, each at the encoder's own scale: a second loss without a second scale.
 
     Args:
         encoder: the encoder.
@@ -33,15 +33,12 @@ def with_decoders(
         extra_outputs: numbers that they predict for each patch beside its pixels.
         texture_outputs: numbers that are predicted of the whole image.
     """
-    first, *others = [make_decoder(encoder, extra_outputs=extra_outputs, **decoder) for decoder in decoders]
+    first, *others = [
+        make_decoder(encoder, extra_outputs=extra_outputs, **{**decoder, "scale": 1}) for decoder in decoders
+    ]
     network = MIRAM(encoder, [first], texture_outputs=texture_outputs)
     network.decoders.extend(others)  # after the check that scales differ
     return network
-
-
-def all_at_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], **outputs: int) -> MIRAM:
-    """The given decoders, each at the encoder's own scale: a second loss without a second scale."""
-    return with_decoders(encoder, [{**decoder, "scale": 1} for decoder in decoders], **outputs)
 
 
 def only_1x(encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], **outputs: int) -> MIRAM:

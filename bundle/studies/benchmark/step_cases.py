@@ -15,7 +15,7 @@ from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 from studies.benchmark.peers import PEERS, PeerSize
 from studies.benchmark.step_cost import LossOfBatch, StepCost, step_cost, training_step_cost
-from studies.benchmark.variants import Variant
+from studies.benchmark.variants import make_variants
 
 # width, feed-forward width, blocks and heads of ViT-Ti, ViT-S and ViT-B; the toy only shows that something runs
 ENCODERS = {
@@ -83,12 +83,6 @@ class TrainingCase:
         self.epoch = 0
         self.run: nn.Module = self.step
 
-    def compile(self, mode: str | None = None) -> TrainingCase:
-        """Compile the step with `torch.compile`; mode "reduce-overhead" records it as a CUDA graph."""
-        # all steps share the code of one class, and dynamo would compile only the first eight of them
-        self.run = torch.compile(self.step, mode=mode, isolate_recompiles=True)  # type: ignore[call-overload]
-        return self
-
     def __call__(self) -> None:
         """Run one step."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,32 +99,29 @@ class TrainingCase:
         return image, label, keep
 
 
-def variant_case(variant: Variant, settings: StepSettings) -> TrainingCase:
-    """The step of a form of MIRAM."""
-    network = variant.build(settings.make_encoder())
-    loss = MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
+def make_case(name: str, settings: StepSettings) -> TrainingCase:
+    """The step of a form of MIRAM, or of another library's MAE of the same size."""
+    if name in PEERS:
+        return TrainingCase(_peer(name, settings), [1, *settings.image_size], settings)
+    network, loss = _network_and_loss(name, settings)
     masking = RandomMasking(settings.mask_ratio)
     prepare = PreparePretrainingBatch(masking, settings.image_size, network.encoder.num_tokens)
     step = LossOfBatch(network, loss, settings.precision)
     return TrainingCase(step, _label_shape(network, settings), settings, prepare)
 
 
-def variant_cost(variant: Variant, settings: StepSettings) -> StepCost:
-    """The exactly counted cost of an image in the step of a form of MIRAM."""
-    network = variant.build(settings.make_encoder())
-    loss = MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
-    shape = _label_shape(network, settings)
-    return training_step_cost(network, loss, shape, settings.mask_ratio, settings.precision)
-
-
-def peer_case(name: str, settings: StepSettings) -> TrainingCase:
-    """The step of another library's MAE of the same size."""
-    return TrainingCase(_peer(name, settings), [1, *settings.image_size], settings)
-
-
-def peer_cost(name: str, settings: StepSettings) -> StepCost:
+def count_cost(name: str, settings: StepSettings) -> StepCost:
     """The exactly counted cost of an image in that step."""
-    return step_cost(_peer(name, settings), lambda size: (torch.zeros(size, 1, *settings.image_size),))
+    if name in PEERS:
+        return step_cost(_peer(name, settings), lambda size: (torch.zeros(size, 1, *settings.image_size),))
+    network, loss = _network_and_loss(name, settings)
+    return training_step_cost(network, loss, _label_shape(network, settings), settings.mask_ratio, settings.precision)
+
+
+def _network_and_loss(name: str, settings: StepSettings) -> tuple[MIRAM, MultiScaleReconstructionLoss]:
+    encoder = settings.make_encoder()
+    network = MIRAM(encoder, make_variants(encoder)[name])
+    return network, MultiScaleReconstructionLoss(settings.image_size, settings.patch_size, network.scales)
 
 
 def _peer(name: str, settings: StepSettings) -> nn.Module:

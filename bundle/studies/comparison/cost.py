@@ -24,15 +24,20 @@ from studies.comparison.settings import FLOORS, Settings
 
 
 def training_seconds(
-    plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float
+    plan: Sequence[Step], settings: Settings, method: str, task: str, label_fraction: float, mode: str = "finetune"
 ) -> dict[str, float]:
     """The mean seconds, over seeds and folds, of pretraining and of fine-tuning; 0 for a stage that a method lacks."""
     own = [step for step in plan if step.method == method]
-    tuned = [step for step in own if (step.task, step.label_fraction) == (task, label_fraction)]
+    tuned = [step for step in own if is_of(step, task, label_fraction, mode)]
     return {
         "pretraining_seconds": _mean_seconds([step for step in own if step.stage == "pretrain"], settings),
         "finetuning_seconds": _mean_seconds([step for step in tuned if step.stage in ("finetune", *FLOORS)], settings),
     }
+
+
+def is_of(step: Step, task: str, label_fraction: float, mode: str) -> bool:
+    """Whether a step judges by this task, fraction and mode; a floor has no encoder, and is of every mode."""
+    return (step.task, step.label_fraction) == (task, label_fraction) and (step.mode == mode or step.stage in FLOORS)
 
 
 def pretraining_flops(plan: Sequence[Step], method: str, datalists: Mapping[str, dict[str, Any]]) -> float:

@@ -92,11 +92,19 @@ def make_plan(settings: Settings) -> list[Step]:
         trained = [name for name in settings.all_methods if name not in settings.untrained]
         pretrained = {name: replace(_pretrain(settings, name, seed), fold=fold) for name in trained}
         steps += pretrained.values()
-        for task, share, method in product(settings.tasks, settings.label_fractions, settings.all_methods):
-            steps += _classify(settings, method, seed, fold, task, share, pretrained.get(method))
+        for task, share, mode in product(settings.tasks, settings.label_fractions, settings.modes):
+            for method in methods_of(mode, settings):
+                steps += _classify(settings, method, seed, fold, task, share, mode, pretrained.get(method))
     for step in steps:
         _check(step)
     return steps
+
+
+def methods_of(mode: str, settings: Settings) -> list[str]:
+    """The methods that are judged in a mode: floors in the first only, since they have no encoder."""
+    left_out = settings.featureless if mode != "finetune" else set()
+    left_out = left_out | (set(FLOORS) if mode != settings.modes[0] else set())
+    return [name for name in settings.all_methods if name not in left_out]
 
 
 def effective_config(step: Step) -> dict[str, Any]:
@@ -131,6 +139,8 @@ def run_overrides(step: Step, settings: Settings) -> dict[str, Any]:
     root = settings.output_dir.resolve()
     data = dataset_dir_of(step.fold, settings).resolve()
     paths = {"dataset_dir": str(data), "output_dir": str(root / step.name)}
+    if step.fold and step.stage == "pretrain" and effective_config(step)["packed_dir"] is None:
+        paths["packed_dir"] = str(root / "folds/packed")  # the folds have the same crops: one copy is enough
     if step.after is not None:
         given = {"finetune": "pretrained", "evaluate": "model"}[step.stage]
         paths[given] = str(root / step.after.name / OUTPUTS[step.after.stage])
@@ -148,17 +158,24 @@ def _pretrain(settings: Settings, method: str, seed: int) -> Step:
 
 
 def _classify(
-    settings: Settings, method: str, seed: int, fold: str, task: str, share: float, pretrained: Step | None
+    settings: Settings,
+    method: str,
+    seed: int,
+    fold: str,
+    task: str,
+    share: float,
+    mode: str,
+    pretrained: Step | None,
 ) -> list[Step]:
     """Fine-tuning and evaluation; for a floor, one step that does both."""
     make = functools.partial(Step, method=method, seed=seed, task=task, label_fraction=share, fold=fold)
     if method in FLOORS:
         allowed = settings.overrides.get("finetune", {}).get("allow_leakage")
         return [make(method, configs=(), overrides={"allow_leakage": allowed} if allowed else {})]
-    make = functools.partial(make, mode=settings.mode)
+    make = functools.partial(make, mode=mode)
     overrides: dict[str, Any] = {"seed": seed, "progress": False, "task": task, "label_fraction": share}
     overrides |= {**_start(settings, method, seed), **settings.overrides.get("finetune", {})}
-    configs = _configs(settings, "finetune")
+    configs = _configs(settings, "finetune", mode)
     judged = {**settings.overrides.get("evaluate", {}), "task": task, "split": "test"}
     peer = _peer(settings, method)
     if peer is not None:
@@ -192,8 +209,8 @@ def _start(settings: Settings, method: str, seed: int) -> dict[str, Any]:
     return {"pretrained": "none"} | {name: config[name] for name in ENCODER}
 
 
-def _configs(settings: Settings, stage: str) -> tuple[Path, ...]:
-    own = [stage, settings.mode] if stage == "finetune" and settings.mode != "finetune" else [stage]
+def _configs(settings: Settings, stage: str, mode: str = "finetune") -> tuple[Path, ...]:
+    own = [stage] if mode == "finetune" else [stage, mode]
     return (*(ROOT / f"configs/{name}.yaml" for name in own), *(path.resolve() for path in settings.overlays))
 
 

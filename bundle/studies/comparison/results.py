@@ -14,9 +14,9 @@ from miram.metrics.aggregate import Level
 from miram.metrics.bootstrap import Bootstrap, Estimate
 from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
 from miram.metrics.scores import Key
-from studies.comparison.cost import pretraining_flops, training_seconds
+from studies.comparison.cost import is_of, pretraining_flops, training_seconds
 from studies.comparison.folds import fold_lists
-from studies.comparison.plan import Step
+from studies.comparison.plan import Step, methods_of
 from studies.comparison.settings import Settings
 
 METRICS: Mapping[str, Key] = {"AUC": ("auc", ""), "AP": ("average_precision", "")}
@@ -41,23 +41,23 @@ def comparison_table(
         bootstrap: bootstrap of the intervals, over patients and seeds.
 
     Returns:
-        one row for each task, label fraction, method, reference and metric. If `reference` is empty, the row is the
-        method's mean over seeds, otherwise the paired difference method - reference. Further columns: `value`, `low`,
-        `high`, `reason` (why a value or interval is missing), `verdict` (for AUC differences), `seeds`, `units`
-        (images, lesions or patients), `patients`, the mean seconds of training, `pretraining_seconds` and
-        `finetuning_seconds`, and the counted operations of a pretraining, `pretraining_flops`.
+        one row for each task, label fraction, mode, method, reference and metric. If `reference` is empty, the row is
+        the method's mean over seeds, otherwise the paired difference method - reference within the mode. Further
+        columns: `value`, `low`, `high`, `reason` (why a value or interval is missing), `verdict` (for AUC differences),
+        `seeds`, `units` (images, lesions or patients), `patients`, the mean seconds of training, `pretraining_seconds`
+        and `finetuning_seconds`, and the counted operations of a pretraining, `pretraining_flops`.
     """
     datalists = fold_lists(settings)
     datalist = next(iter(datalists.values()))
     pretrained = {step.method for step in plan if step.stage == "pretrain"}
     flops = {method: pretraining_flops(plan, method, datalists) for method in pretrained}
     rows: list[dict[str, object]] = []
-    for name, share in product(settings.tasks, settings.label_fractions):
-        task = find_task(datalist, name)
-        for method, reference, found in _cell(_methods(plan, settings, name, share), task, level, bootstrap):
-            about: dict[str, object] = {"task": name, "label_fraction": share, "method": method, "reference": reference}
-            about["seeds"] = len(settings.seeds)
-            cost = training_seconds(plan, settings, method, name, share)
+    for name, share, mode in product(settings.tasks, settings.label_fractions, settings.modes):
+        methods = _methods(plan, settings, name, share, mode)
+        for method, reference, found in _cell(methods, find_task(datalist, name), level, bootstrap):
+            about: dict[str, object] = {"task": name, "label_fraction": share, "mode": mode, "method": method}
+            about |= {"reference": reference, "seeds": len(settings.seeds)}
+            cost = training_seconds(plan, settings, method, name, share, mode)
             cost["pretraining_flops"] = flops.get(method, 0.0)
             for metric, key in METRICS.items():
                 judged = verdict(found[key], margin) if reference and metric == "AUC" else ""
@@ -65,11 +65,12 @@ def comparison_table(
     return pd.DataFrame(rows)
 
 
-def _methods(plan: Sequence[Step], settings: Settings, task: str, share: float) -> dict[str, Method]:
+def _methods(plan: Sequence[Step], settings: Settings, task: str, share: float, mode: str) -> dict[str, Method]:
     """The predictions of all seeds, by method; those of a seed's folds make one table."""
     frames: dict[str, dict[int, list[pd.DataFrame]]] = {}
+    judged = methods_of(mode, settings)
     for step in plan:
-        if step.is_result and (step.task, step.label_fraction) == (task, share):
+        if step.is_result and step.method in judged and is_of(step, task, share, mode):
             seeds = frames.setdefault(step.method, {})
             seeds.setdefault(step.seed, []).append(_read(settings.output_dir / step.name / "predictions.csv"))
     return {

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from miram.files import write_json, write_text
 from miram.jobs import available_cores
 from studies.comparison.floor import run_floor
 from studies.comparison.folds import dataset_dir_of, write_folds
-from studies.comparison.lanes import run_side_by_side
 from studies.comparison.plan import OUTPUTS, ROOT, Step, identity, run_overrides
 from studies.comparison.settings import FLOORS, Settings
 
@@ -61,6 +61,41 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
         logger.info("%s %s: finished in %.1f min", numbers[step.name], step.name, seconds / 60)
 
     run_side_by_side(rest, lanes, work, processes.stop)
+
+
+def run_side_by_side(
+    steps: Sequence[Step], lanes: int, work: Callable[[Step, int], None], stop: Callable[[], None]
+) -> None:
+    """
+    Run several steps at once: each after the step that it depends on, otherwise in the given order.
+
+    Args:
+        steps: the steps to run.
+        lanes: how many run at once.
+        work: runs a step in a lane, 0 to `lanes` - 1; steps that run at the same time have different lanes.
+        stop: ends the running steps; called if one fails, or on an interruption.
+
+    Raises:
+        Exception: what `work` raised, after the others have ended.
+    """
+    waiting, unfinished, free = list(steps), {step.name for step in steps}, list(range(lanes))
+    running: dict[Future[None], tuple[Step, int]] = {}
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            while waiting or running:
+                ready = [step for step in waiting if step.after is None or step.after.name not in unfinished]
+                for step in ready[: len(free)]:
+                    waiting.remove(step)
+                    lane = free.pop(0)
+                    running[pool.submit(work, step, lane)] = step, lane
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step, lane = running.pop(future)
+                    future.result()
+                    unfinished.remove(step.name)
+                    free.append(lane)
+        except BaseException:
+            stop()
+            raise
 
 
 def _run_to_its_end(step: Step, settings: Settings, lane: int, runner: Runner) -> float:

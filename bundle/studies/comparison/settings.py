@@ -57,7 +57,8 @@ class Settings:
         peers: further methods, networks that people would use instead.
         overlays: config files for all stages, after the stage's own.
         folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
-        mode: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is.
+        modes: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is. A
+            CNN from random weights has nothing that a probe could judge, and is only fine-tuned.
         overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
             "finetune" (all methods), "cnn" and "library" (only the training of CNNs, or of timm's and Hugging Face's
             networks) and "evaluate".
@@ -74,19 +75,18 @@ class Settings:
     backbones: Mapping[str, Path] = field(default_factory=dict)
     peers: Sequence[Peer] = ()
     folds: int = 0
-    mode: str = "finetune"
+    modes: Sequence[str] = ("finetune",)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check everything that does not need the content of a config."""
         if self.methods or not (self.backbones or self.peers):
             _check_members("methods", self.methods, METHODS)
-        _check_members("mode", [self.mode], MODES)
-        random = [*self.methods, *(peer.name for peer in self.peers if not peer.has_features)]
-        if self.mode != "finetune" and any(name.startswith("cnn") for name in random):
+        _check_members("mode", self.modes, MODES)
+        if "finetune" not in self.modes and self.featureless:
             raise InputError(
-                f"the cnn has no pretrained features to judge by {self.mode}; leave it out of the methods, or give its "
-                "ImageNet weights, such as cnn:resnet50=FILE"
+                f"the cnn has no pretrained features to judge by {self.modes[0]}; leave it out of the methods, give "
+                "its ImageNet weights, such as cnn:resnet50=FILE, or add finetune to --mode"
             )
         for name in ("tasks", "seeds", "label_fractions"):
             _check_members(name, getattr(self, name))
@@ -117,6 +117,13 @@ class Settings:
     def untrained(self) -> set[str]:
         """The methods that the comparison does not pretrain."""
         return {*UNTRAINED, *self.backbones, *(peer.name for peer in self.peers)}
+
+    @property
+    def featureless(self) -> set[str]:
+        """The networks from random weights that only fine-tuning can judge."""
+        return {name for name in self.methods if name == "cnn"} | {
+            peer.name for peer in self.peers if not peer.has_features
+        }
 
     def _check_backbones(self) -> None:
         for name, path in self.backbones.items():

@@ -19,8 +19,7 @@ from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
-from studies.gpu_check.noise import data_of
-from studies.gpu_check.settings import CheckSettings, Record
+from studies.gpu_check.settings import CheckSettings, Record, data_of
 
 STEPS = 3
 CPU = torch.device("cpu")

@@ -8,11 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from studies.benchmark.steps import machine, versions
-from studies.gpu_check.report import write_report
+from miram.files import write_json, write_text
+from studies.benchmark.steps import heading, machine, table, versions
 from studies.gpu_check.settings import CheckSettings, Record
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,23 @@ def run_check(
         found["reason"] = _run(parts[name][1], settings, _recorder(settings, result, name), seconds)
         write_report(result, settings.output_dir)
     return result
+
+
+def write_report(result: dict[str, Any], output_dir: Path) -> None:
+    """Write `gpu_check.json` and `gpu_check.md`."""
+    write_json(output_dir / "gpu_check.json", result)
+    write_text(output_dir / "gpu_check.md", markdown(result))
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """A table for each part, with the columns that its rows have."""
+    lines = [*heading("GPU check", result), "", f"Settings: {result['settings']}"]
+    for name, part in result["parts"].items():
+        lines += ["", f"## {name}", ""]
+        if part["reason"] is not None:
+            lines += [f"Ended early: {part['reason']}", ""]
+        lines += table(part["rows"])
+    return "\n".join(lines) + "\n"
 
 
 def _recorder(settings: CheckSettings, result: dict[str, Any], name: str) -> Record:

@@ -10,8 +10,7 @@ from ignite.engine import Events
 from ignite.handlers import TimeLimit
 from monai.bundle import ConfigWorkflow
 
-from studies.gpu_check.noise import data_of
-from studies.gpu_check.settings import CheckSettings, Record
+from studies.gpu_check.settings import CheckSettings, Record, data_of
 
 CONFIG = Path(__file__).parents[3] / "configs/pretrain.yaml"
 # without those that need TensorBoard or draw in every epoch

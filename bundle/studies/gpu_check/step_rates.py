@@ -11,11 +11,9 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
-from studies.benchmark.peers import PEERS
-from studies.benchmark.step_cases import StepSettings, TrainingCase, peer_case, peer_cost, variant_case, variant_cost
-from studies.benchmark.timing import matrix_rate
-from studies.benchmark.variants import make_variants
+from studies.benchmark.step_cases import StepSettings, TrainingCase, count_cost, make_case
 from studies.gpu_check.settings import CheckSettings, Record, Sizes
 
 PRECISION = "bfloat16"
@@ -45,7 +43,7 @@ def planned(sizes: Sizes) -> Iterator[Measured]:
 
 def check_steps(settings: CheckSettings, record: Record, seconds: float) -> None:
     """Record a row for each step; a step that cannot run has the reason in its row."""
-    peak = matrix_rate(settings.device, PRECISION) if settings.device.type == "cuda" else None
+    peak = matrix_rate(settings.device) if settings.device.type == "cuda" else None
     if peak is not None:
         record({"name": "a matrix product of 4096 x 4096", "flops_per_second": peak})
     for step in islice(planned(settings.sizes), settings.sizes.steps):
@@ -63,7 +61,7 @@ def measure(step: Measured, settings: CheckSettings, peak: float | None) -> dict
     """The figures of a step."""
     if settings.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(settings.device)
-    case, flops = make_case(step, settings)
+    case, flops = counted_case(step, settings)
     started = time.perf_counter()
     case()
     case()  # the second creates no state any more, and compiles what depends on it
@@ -81,14 +79,11 @@ def measure(step: Measured, settings: CheckSettings, peak: float | None) -> dict
     }
 
 
-def make_case(step: Measured, settings: CheckSettings) -> tuple[TrainingCase, int]:
+def counted_case(step: Measured, settings: CheckSettings) -> tuple[TrainingCase, int]:
     """The step, and its counted operations per image."""
     sides = (settings.sizes.image_size,) * 2
     common = StepSettings(settings.sizes.encoder, PRECISION, step.batch_size, settings.device, sides)
-    if step.name in PEERS:
-        case = peer_case(step.name, common)
-    else:
-        case = variant_case(make_variants(common.make_encoder())[step.name], common)
+    case = make_case(step.name, common)
     if step.compiled:
         torch.compiler.reset()  # dynamo compiles only so many steps that share their code
         case.run = torch.compile(case.step, dynamic=False, backend=settings.sizes.backend)  # type: ignore[assignment]
@@ -97,10 +92,7 @@ def make_case(step: Measured, settings: CheckSettings) -> tuple[TrainingCase, in
 
 @cache
 def _flops(name: str, encoder: str, sides: tuple[int, int]) -> int:
-    common = StepSettings(encoder, PRECISION, 2, torch.device("cpu"), sides)
-    if name in PEERS:
-        return peer_cost(name, common).flops
-    return variant_cost(make_variants(common.make_encoder())[name], common).flops
+    return count_cost(name, StepSettings(encoder, PRECISION, 2, torch.device("cpu"), sides)).flops
 
 
 def seconds_per_step(case: TrainingCase, device: torch.device, seconds: float) -> float:
@@ -114,6 +106,13 @@ def seconds_per_step(case: TrainingCase, device: torch.device, seconds: float) -
             synchronize(device)
     synchronize(device)
     return (time.perf_counter() - started) / steps
+
+
+def matrix_rate(device: torch.device, size: int = 4096, repeats: int = 20) -> float:
+    """Operations per second of a large matrix product, the best rate of the device; a step's MFU is its share of it."""
+    matrix = torch.randn(size, size, device=device, dtype=getattr(torch, PRECISION))
+    timer = Timer("matrix @ matrix", globals={"matrix": matrix})
+    return 2 * size**3 / min(timer.timeit(1).mean for _ in range(repeats))
 
 
 def synchronize(device: torch.device) -> None:

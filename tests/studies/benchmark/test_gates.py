@@ -71,7 +71,7 @@ def test_the_two_scales_of_the_default_cost_less_than_the_peers_one(encoder, pee
 
 
 def test_three_scales_cost_less_than_the_peers_one(encoder, peer):
-    cost = cost_of(make_variants(encoder)["three_scales"].build(encoder))
+    cost = cost_of(MIRAM(encoder, make_variants(encoder)["three_scales"]))
     assert cost.flops <= 0.75 * peer.flops
     assert cost.saved_bytes <= 0.75 * peer.saved_bytes
 

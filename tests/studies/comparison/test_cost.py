@@ -60,7 +60,7 @@ def test_cost_is_read_from_the_histories(short, stub) -> None:
 
 
 def test_a_probe_has_no_epochs_but_a_time(short, stub) -> None:
-    short = replace(short, methods=("miram", "scratch"), mode="linear_probe")
+    short = replace(short, methods=("miram", "scratch"), modes=("linear_probe",))
     plan = make_plan(short)
 
     def run(step, settings, lane):
@@ -69,7 +69,7 @@ def test_a_probe_has_no_epochs_but_a_time(short, stub) -> None:
             (settings.output_dir / step.name / "history.csv").write_text("C,val_loss\n0.1,0.6\n")
 
     run_plan(plan, short, runner=run)
-    found = training_seconds(plan, short, "miram", "pathology", 1.0)
+    found = training_seconds(plan, short, "miram", "pathology", 1.0, "linear_probe")
     assert found["pretraining_seconds"] == 8.0
     assert 0 <= found["finetuning_seconds"] < 5
     (short.output_dir / plan[2].name / "finished.json").unlink()

@@ -12,6 +12,7 @@ import pytest
 from miram.data.datalist import SPLITS, describe, load_split, read_datalist
 from miram.data.leakage import check_leakage
 from miram.errors import InputError
+from miram.loading.packed import is_packed, pack_folder
 from miram.prepare.prepared import write_png16
 from studies.comparison import folds
 from studies.comparison.plan import identity, make_plan, run_overrides
@@ -80,6 +81,34 @@ def test_all_of_a_fold_is_trained_without_the_patients_it_predicts(in_folds) -> 
 def test_folds_are_written_before_the_first_step(in_folds, stub) -> None:
     run_plan(make_plan(in_folds), in_folds, runner=stub(fail_at=""))
     assert sorted(path.name for path in (in_folds.output_dir / "folds").iterdir()) == folds.fold_names(in_folds)
+
+
+def test_the_folds_share_one_packed_copy(in_folds) -> None:
+    folds.write_folds(in_folds)
+    steps = [step for step in make_plan(in_folds) if step.stage == "pretrain"]
+    paths = [run_overrides(step, in_folds) for step in steps]
+    (shared,) = {path["packed_dir"] for path in paths}
+    pack_folder(paths[0]["dataset_dir"], packed_dir=shared)
+    assert all(is_packed(path["dataset_dir"], shared) for path in paths)
+    own = replace(in_folds, overrides={"pretrain": {"packed_dir": "fast_disk"}})
+    assert run_overrides(make_plan(own)[0], own)["packed_dir"] == "fast_disk"
+
+
+def test_a_comparison_killed_within_a_fold_goes_on_there(in_folds, stub) -> None:
+    plan = make_plan(in_folds)
+    stopped = [step.name for step in plan if step.fold == "fold_2_of_3"][3]
+    number = [step.name for step in plan].index(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, in_folds, runner=stub(fail_at=stopped))
+    checkpoint = in_folds.output_dir / stopped / "checkpoint.pt"
+    checkpoint.touch()
+    written = folds.dataset_dir_of("fold_1_of_3", in_folds) / "datalist.json"
+    before = written.stat().st_mtime_ns
+    second = stub()
+    run_plan(make_plan(in_folds), in_folds, runner=second)
+    assert second.names == [step.name for step in plan[number:]]
+    assert checkpoint.is_file()  # the step goes on from what it had saved
+    assert written.stat().st_mtime_ns == before
 
 
 def test_folds_of_other_data_are_not_mixed(in_folds) -> None:

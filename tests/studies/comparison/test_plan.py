@@ -102,7 +102,7 @@ def test_pretraining_never_reads_the_test_split(settings, key: str, value: str) 
 
 
 def test_a_probe_shares_the_pretraining_of_fine_tuning(settings) -> None:
-    probed = replace(settings, mode="linear_probe")
+    probed = replace(settings, modes=("linear_probe",))
     tuned, plan = make_plan(settings), make_plan(probed)
     assert [step.name for step in plan if step.stage == "pretrain"] == [
         step.name for step in tuned if step.stage == "pretrain"
@@ -143,7 +143,7 @@ def test_networks_of_others_are_tuned_and_loaded_in_their_own_way(settings, tmp_
     weights = tmp_path / "imagenet.pth"
     weights.write_bytes(b"weights")
     peers = [parse_peer(text) for text in (f"cnn:resnet50={weights}", "timm:vit_tiny", f"hf:{tmp_path}")]
-    given = replace(settings, methods=("scratch",), peers=peers, mode="linear_probe")
+    given = replace(settings, methods=("scratch",), peers=peers, modes=("linear_probe",))
     plan = make_plan(given)
     assert {step.stage for step in plan} == {"finetune", "evaluate"}
     name = "linear_probe/cnn_resnet50_imagenet/pathology/fraction_1/seed_0"
