@@ -104,7 +104,7 @@ class ViTClassifier(nn.Module):
         return self
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """The pooled tokens (B, D) of images (B, C, *spatial); with "statistics" (B, 4 D), without a class token 3 D."""
+        """The pooled tokens (B, D) of images (B, C, *spatial); D is four times as many with "statistics"."""
         tokens = self.encoder(image)  # (B, [1 +] N, D), normalised
         if self.pooling is not None:
             return self.pooling(tokens)
