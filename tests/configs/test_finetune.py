@@ -192,7 +192,7 @@ def test_a_cnn_is_trained_and_loaded_by_its_own_function(run, tmp_path):
     [
         ({"label_fraction": 0.5}, 1),
         ({"task": "mass_margins", "balance": "none"}, 3),
-        ({"task": "grade", "pool": "mean", "key_metric": "val_auc"}, 3),
+        ({"task": "grade", "pool": "statistics", "probe_metric": "val_auc"}, 3),
     ],
 )
 def test_a_linear_probe_is_one_pass(overrides, classes, workflow_of, tmp_path, backbone, caplog):
@@ -204,7 +204,7 @@ def test_a_linear_probe_is_one_pass(overrides, classes, workflow_of, tmp_path, b
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"model.pt", "history.csv", "executed_config.yaml"}
     table = pd.read_csv(tmp_path / "run/history.csv")
     (chosen,) = table[table["chosen"] == 1].to_dict("records")
-    metric = overrides.get("key_metric", "val_loss")
+    metric = overrides.get("probe_metric", "val_loss")
     assert chosen[metric] == (table[metric].max() if metric == "val_auc" else table[metric].min())
     assert f"chosen by {metric}: C {chosen['C']:.3g}" in caplog.text
     network, rest = load_classifier(tmp_path / "run/model.pt")
@@ -216,6 +216,21 @@ def test_a_linear_probe_is_one_pass(overrides, classes, workflow_of, tmp_path, b
     assert all(torch.equal(after[key], value) for key, value in before.items())
     if overrides.get("pool", "token") == "token":
         assert stock_classifier(network)(torch.zeros(1, 1, 32, 32))[0].shape == (1, classes)
+
+
+def test_training_can_start_from_a_linear_probe_and_a_resumed_one_does_not_fit_it_again(workflow_of, run, tmp_path):
+    options = {"balance": "none", "pool": "statistics", "drop_path_rate": 0.0}
+    probe = workflow_of("linear_probe", **options, output_dir=str(tmp_path / "probe"))
+    probe.initialize()
+    probe.run()
+    expected = load_classifier(tmp_path / "probe/model.pt")[0].classification_head.weight
+    options |= {"probe_first": "true", "base_learning_rate": 1e-12, "max_epochs": 1}  # trains, but moves nothing
+    run(**options)
+    trained = weights_of(tmp_path / "run/checkpoint.pt")["classification_head.weight"]
+    torch.testing.assert_close(trained, expected, atol=1e-6, rtol=0)
+    run(**options | {"max_epochs": 2, "strengths": [1e-9]})
+    kept = weights_of(tmp_path / "run/checkpoint.pt")["classification_head.weight"]
+    torch.testing.assert_close(kept, expected, atol=1e-6, rtol=0)
 
 
 def test_the_model_file_is_corrected_for_the_balance_of_the_classes(run, tmp_path):

@@ -29,7 +29,6 @@ OWN = {
     "fsdp": {"shard_size"},
     "cnn": {"architecture", "weights"},
     "library_encoder": {"library", "encoder_name", "weights", "input_size"},
-    "linear_probe": {"strengths", "mirrored"},
     "package_model": {"facts"},
     "package_train": {"facts", "ckpt_dir"},
     "label_training": {"from_label", "splits", "crop_size", "largest_crop"},

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from miram.data.tasks import Task
 from miram.engines import PrepareClassificationBatch
-from miram.engines.linear_probe import Features, fit_head, fit_linear_probe
+from miram.engines.linear_probe import Features, LinearProbe, fit_head
 from miram.errors import InputError
 from miram.losses.classification import ClassificationLoss
 from miram.weights.classifier import classifier_content, load_classifier
@@ -46,10 +46,8 @@ def fit(network, output, training, validation, **overrides):
         "balanced": False,
         "strengths": STRENGTHS,
         "key_metric": "val_loss",
-        "content": content,
-        "output_dir": output,
     }
-    fit_linear_probe(network, **{**arguments, **overrides})
+    LinearProbe(network, **{**arguments, **overrides}).save(content, output)
     return load_classifier(output / "model.pt")
 
 

@@ -68,7 +68,8 @@ def test_an_interrupted_run_goes_on(encoder, folder, tmp_path, monkeypatch):
 
 def test_a_file_of_other_settings_is_not_replaced(encoder, folder, tmp_path):
     embed(find_sources(folder), Embedding(encoder), tmp_path / "out.npz", {})
-    embed(find_sources(folder), Embedding(encoder), tmp_path / "out.npz", {})  # complete
+    again = embed(find_sources(folder), Embedding(encoder), tmp_path / "out.npz", {})  # complete
+    assert list(again) == ["damaged.png"]
     with pytest.raises(InputError, match="other images or settings"):
         embed(find_sources(folder), Embedding(encoder, window="whole"), tmp_path / "out.npz", {})
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,33 @@ def test_a_box_outside_of_the_image_is_an_error():
         view(("10", "200", "30", "40")).lesion_boxes((60, 100))
 
 
-def test_records_are_of_one_setting(tmp_path):
-    records = ViewRecords(tmp_path, {"model": "a", "window": (3, 4)})
+@pytest.fixture
+def on_disk(tmp_path):
+    """A function that makes a view of one file, with these boxes."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"pixels")
+    return lambda *boxes: dataclasses.replace(view(*boxes), path=path)
+
+
+def test_records_are_of_one_setting(tmp_path, on_disk):
+    records = ViewRecords(tmp_path / "views", {"model": "a", "window": (3, 4)})
     records.begin()
-    records.save("x.png", {"candidates": [[1, 2, 0.5]]})
-    again = ViewRecords(tmp_path, {"model": "a", "window": (3, 4)})
+    records.save(on_disk(), {"candidates": [[1, 2, 0.5]]})
+    again = ViewRecords(tmp_path / "views", {"model": "a", "window": (3, 4)})
     again.begin()
-    assert again.load("x.png") == {"candidates": [[1, 2, 0.5]]}
-    assert again.load("y.png") is None
+    assert again.load(on_disk())["candidates"] == [[1, 2, 0.5]]
+    assert again.load(dataclasses.replace(on_disk(), source="b.png")) is None
     with pytest.raises(InputError, match=r"other settings found \(model\)"):
-        ViewRecords(tmp_path, {"model": "b", "window": (3, 4)}).begin()
+        ViewRecords(tmp_path / "views", {"model": "b", "window": (3, 4)}).begin()
+
+
+def test_a_view_is_searched_again_if_its_boxes_or_its_file_changed_or_it_had_a_problem(tmp_path, on_disk):
+    records = ViewRecords(tmp_path / "views", {})
+    records.save(on_disk(("1", "2", "3", "4")), {"candidates": []})
+    assert records.is_done(on_disk(("1", "2", "3", "4")))
+    assert not records.is_done(on_disk(("1", "2", "3", "5")))
+    on_disk().path.write_bytes(b"other pixels")
+    assert not records.is_done(on_disk(("1", "2", "3", "4")))
+    records.save(on_disk(), {"problem": "the box is outside the image"})
+    assert records.load(on_disk())["problem"]
+    assert not records.is_done(on_disk())

@@ -3,9 +3,10 @@ import logging
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, RandGaussianNoised
 
 from miram.errors import InputError
+from miram.loading.mixup import MixupDataset
 from miram.loading.sampling import (
     BalancedSampler,
     ShareSampler,
@@ -41,9 +42,22 @@ def test_draws_follow_from_seed_and_epoch_alone():
         return list(sampler)
 
     assert draws(0, 1) == draws(0, 1)
-    assert draws(0, 1) != [(1, index) for _, index in draws(0, 2)]
+    assert draws(0, 1) != [(1, *key[1:]) for key in draws(0, 2)]
     assert draws(0, 1) != draws(1, 1)
-    assert {epoch for epoch, _ in draws(0, 3)} == {3}
+    assert {key[0] for key in draws(0, 3)} == {3}
+
+
+def test_a_sample_that_comes_again_in_an_epoch_is_augmented_in_another_way():
+    data = [{"image": torch.zeros(1, 8, 8), "label": np.ones(1, np.float32)}] * 3
+    transform = Compose([RandGaussianNoised("image", prob=1.0)])
+    sampler = BalancedSampler(np.array([1, 0, 0]), 0, 1, 0)
+    sampler.set_epoch(1)
+    keys = list(sampler)
+    assert keys == [(1, 0), (1, 0, 2), (1, 0, 3)]
+    for samples in (SeededDataset(data, transform, seed=7), MixupDataset(data, transform, seed=7, alpha=0.5)):
+        seen = [samples[key] for key in keys]
+        assert {sample["index"] for sample in seen} == {0}
+        assert len({float(sample["image"].sum()) for sample in seen}) == 3
 
 
 def test_processes_share_the_draws_of_one():

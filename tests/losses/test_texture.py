@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from miram.errors import InputError
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.losses.texture import TextureDescriptors
 from miram.networks.miram import MIRAM
@@ -49,7 +50,7 @@ def test_numbers_are_standardised_over_the_measured_images():
 
 
 def test_volumes_are_refused():
-    with pytest.raises(ValueError, match="2D only"):
+    with pytest.raises(InputError, match="set texture_weight to 0"):
         TextureDescriptors((8, 8, 8))
 
 

@@ -32,15 +32,18 @@ def image():
 
 
 def test_each_pooling_is_what_it_says(image):
-    for pool in ("token", "mean", "attention"):
+    for pool in ("token", "mean", "statistics", "attention"):
         network = classifier(pool).eval()
         tokens = network.encoder(image)
         expected = {
             "token": lambda tokens: tokens[:, 0],
             "mean": lambda tokens: tokens[:, 1:].mean(1),
+            "statistics": lambda tokens: torch.cat(
+                [tokens[:, 0], tokens[:, 1:].mean(1), tokens[:, 1:].std(1, correction=0), tokens[:, 1:].amax(1)], dim=1
+            ),
             "attention": network.pooling,
         }[pool](tokens)
-        assert torch.equal(network.features(image), expected)
+        torch.testing.assert_close(network.features(image), expected)
         logits = expected @ network.classification_head.weight.T + network.classification_head.bias
         torch.testing.assert_close(network(image), logits)
 
@@ -48,12 +51,13 @@ def test_each_pooling_is_what_it_says(image):
 def test_without_a_class_token_the_mean_is_of_all_tokens(image):
     network = classifier("mean", encoder={"class_token": False}).eval()
     assert torch.equal(network.features(image), network.encoder(image).mean(1))
+    assert classifier("statistics", encoder={"class_token": False}).eval()(image).shape == (2, 3)
     with pytest.raises(ValueError, match="needs an encoder with a class token"):
         classifier("token", encoder={"class_token": False})
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="token, mean, attention"):
+    with pytest.raises(ValueError, match="token, mean, statistics, attention"):
         classifier("max")
 
 
@@ -164,7 +168,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
 
 def test_every_trained_parameter_gets_a_gradient(image):
     """DDP waits for each of them."""
-    for pool in ("token", "mean", "attention"):
+    for pool in ("token", "mean", "statistics", "attention"):
         network = classifier(pool)
         network(image).square().sum().backward()
         assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []

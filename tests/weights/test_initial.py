@@ -18,9 +18,9 @@ SIZES = {"hidden_size": 24, "mlp_dim": 48, "num_layers": 2, "num_heads": 2}
 AT_1X = {"scale": 1, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
 
 
-def network_of(img_size=32, decoders=(AT_1X,), **arguments):
+def network_of(img_size=32, decoders=(AT_1X,), texture_outputs=0, **arguments):
     encoder = ViTEncoder(1, img_size, 8, **{**SIZES, **arguments})
-    return varied(MIRAM(encoder, decoders))
+    return varied(MIRAM(encoder, decoders, texture_outputs=texture_outputs))
 
 
 def varied(network):
@@ -79,6 +79,16 @@ def test_a_checkpoint_gives_the_decoders_of_the_same_scale_that_fit(tmp_path, ca
     assert equal(given.decoders[1], network.decoders[0]) == given.decoders[1].state_dict().keys()
     assert equal(given.encoder, network.encoder) == given.encoder.state_dict().keys()
     assert "the decoder at 1x starts from random weights: 12 of its 32 weights do not fit" in caplog.text
+
+
+def test_a_checkpoint_gives_the_head_that_predicts_texture_if_it_fits(tmp_path, caplog):
+    given, network = network_of(texture_outputs=5), network_of(texture_outputs=5)
+    path = checkpoint(tmp_path / "checkpoint.pt", given, scales=[1])
+    assert started(network, path)["texture_head"] is True
+    assert torch.equal(network.texture_head[1].weight, given.texture_head[1].weight)
+    assert started(network_of(texture_outputs=6), path)["texture_head"] is False
+    assert "the head that predicts texture starts from random weights: 2 of its 4 weights do not fit" in caplog.text
+    assert started(network_of(), path)["texture_head"] is False
 
 
 def test_fixed_positions_are_those_of_the_runs_own_grid(tmp_path):

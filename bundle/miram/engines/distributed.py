@@ -176,6 +176,13 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def broadcast_weights(module: nn.Module) -> None:
+    """Give all processes the first one's weights of a module; the network's group, on the weights' device."""
+    if world_size() > 1:
+        for weight in module.parameters():
+            dist.broadcast(weight.detach(), src=0)
+
+
 def own_share(num_samples: int) -> range:
     """
     The sample indices of this process, assigned in turn: a sampler for a loader that reads each sample once.

@@ -1,11 +1,12 @@
 """
-A linear probe: logistic regression on features of the frozen encoder.
+A linear probe: logistic regression on features of the frozen encoder; a model of its own, or a start for fine-tuning.
 
 The features are computed once, and the penalty is chosen on the validation split.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,11 @@ import torch
 from monai.engines.utils import PrepareBatch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from miram.data.tasks import Task
 from miram.engines.classification import probabilities
-from miram.engines.distributed import gather_objects, is_main_process
+from miram.engines.distributed import broadcast_weights, gather_objects, is_main_process, unwrap
 from miram.errors import InputError
 from miram.files import write_text
 from miram.losses.classification import ClassificationLoss
@@ -47,26 +49,13 @@ class Features:
     targets: np.ndarray
 
 
-def fit_linear_probe(
-    network: ViTClassifier,
-    task: Task,
-    training: Iterable[dict[str, torch.Tensor]],
-    validation: Iterable[dict[str, torch.Tensor]],
-    prepare_batch: PrepareBatch,
-    loss: ClassificationLoss,
-    balanced: bool,
-    strengths: Sequence[float],
-    key_metric: str,
-    content: Callable[..., dict[str, Any]],
-    output_dir: str | os.PathLike[str],
-    mirrored: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class LinearProbe:
     """
-    Fit the head of a classifier on the frozen encoder's features, and write `model.pt` and `history.csv`.
+    Logistic regression on standardised features of a classifier's encoder; the standardisation is folded into its head.
 
-    The features are standardised, and the standardisation is folded into the head. A binary task uses one regression,
-    a multi-label task one per class, a multi-class task a multinomial regression. Several processes share the images;
-    the first fits.
+    A binary task uses one regression, a multi-label task one per class, a multi-class task a multinomial regression.
+    Several processes share the images; the first fits.
 
     Args:
         network: its head is changed in place.
@@ -78,33 +67,85 @@ def fit_linear_probe(
         balanced: weight the classes equally.
         strengths: candidate values of scikit-learn's C, the inverse strength of the penalty.
         key_metric: chooses between them: "val_loss", "val_auc" or "val_ap".
-        content: called with the network, returns the content of `model.pt`; "provenance" gets C and the metrics.
-        output_dir: the folder of the run.
         mirrored: also learn from the mirror images. An encoder's features of them differ, and a head that has seen
             both relies less on the differences.
 
     Raises:
         InputError: if the metric is unknown, or there are no positive strengths.
     """
-    if key_metric not in _BETTER or not strengths or min(strengths) <= 0:
-        raise InputError(
-            f"key_metric is {key_metric!r} and strengths is {list(strengths)}; a linear probe needs one of "
-            f"{', '.join(_BETTER)}, and positive numbers"
-        )
-    seen = extract_features(network, training, prepare_batch, mirrored)
-    held_out = extract_features(network, validation, prepare_batch)
-    if not is_main_process():
-        return
-    scaler = StandardScaler().fit(seen.values)
-    seen, held_out = (Features(scaler.transform(part.values), part.targets) for part in (seen, held_out))
-    heads = [fit_head(seen, task, strength, balanced) for strength in strengths]
-    rows = [
-        {"C": strength, **scores_of(head, held_out, task, loss)}
-        for strength, head in zip(strengths, heads, strict=True)
-    ]
-    best = _best(rows, key_metric)
-    _set_head(network, *heads[best], scaler)
-    _write(Path(output_dir), content(network=network), rows, best)
+
+    network: nn.Module
+    task: Task
+    training: Iterable[dict[str, torch.Tensor]]
+    validation: Iterable[dict[str, torch.Tensor]]
+    prepare_batch: PrepareBatch
+    loss: ClassificationLoss
+    balanced: bool
+    strengths: Sequence[float]
+    key_metric: str = "val_loss"
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if self.key_metric not in _BETTER or not self.strengths or min(self.strengths) <= 0:
+            raise InputError(
+                f"probe_metric is {self.key_metric!r} and strengths is {list(self.strengths)}; a linear probe needs "
+                f"one of {', '.join(_BETTER)}, and positive numbers"
+            )
+
+    def fit(self) -> pd.DataFrame:
+        """
+        Fit the head, in all processes.
+
+        Returns:
+            a row for each strength: "C", "val_auc", "val_ap", "val_loss", and "chosen", 0 or 1; empty but in the first
+            process.
+        """
+        network = cast(ViTClassifier, unwrap(self.network))
+        seen = extract_features(network, self.training, self.prepare_batch, self.mirrored)
+        held_out = extract_features(network, self.validation, self.prepare_batch)
+        table = self._fit_head(network, seen, held_out) if is_main_process() else pd.DataFrame()
+        broadcast_weights(network.classification_head)
+        return table
+
+    def _fit_head(self, network: ViTClassifier, seen: Features, held_out: Features) -> pd.DataFrame:
+        scaler = StandardScaler().fit(seen.values)
+        seen, held_out = (Features(scaler.transform(part.values), part.targets) for part in (seen, held_out))
+        heads = [fit_head(seen, self.task, strength, self.balanced) for strength in self.strengths]
+        rows = [
+            {"C": strength, **scores_of(head, held_out, self.task, self.loss)}
+            for strength, head in zip(self.strengths, heads, strict=True)
+        ]
+        best = _best(rows, self.key_metric)
+        _set_head(network, *heads[best], scaler)
+        return pd.DataFrame(rows).assign(chosen=[int(place == best) for place in range(len(rows))])
+
+    def save(self, content: Callable[..., dict[str, Any]], output_dir: str | os.PathLike[str]) -> None:
+        """
+        Fit the head, and write `model.pt` and `history.csv`.
+
+        Args:
+            content: called with the network, returns the content of `model.pt`; "provenance" gets C and the metrics.
+            output_dir: the folder of the run.
+        """
+        table = self.fit()
+        if table.empty:
+            return
+        made = content(network=self.network)
+        metrics = table[table["chosen"] == 1].drop(columns="chosen").iloc[0].to_dict()
+        made["provenance"] = {**made["provenance"], "C": metrics.pop("C"), "validation": metrics}
+        save_classifier(Path(output_dir) / "model.pt", made)
+        write_text(Path(output_dir) / "history.csv", table.to_csv(index=False, float_format="%.6g"))
+        logger.info("the model is %s", Path(output_dir) / "model.pt")
+
+    def start(self, checkpoint: str | os.PathLike[str], resume: bool) -> None:
+        """
+        Fit the head from which fine-tuning starts (Kumar et al., arXiv 2202.10054), unless a checkpoint goes on.
+
+        From a head of nearly zero, the first steps change good features more than they need to.
+        """
+        if resume and Path(checkpoint).exists():
+            return
+        self.fit()
 
 
 @torch.no_grad()
@@ -185,7 +226,7 @@ def scores_of(
     weight, bias = head
     logits = torch.from_numpy(features.values @ weight.T + bias)
     found, labels = probabilities(logits, task).numpy(), features.targets
-    per_image = loss.cpu().per_image(logits, torch.from_numpy(labels))
+    per_image = copy.deepcopy(loss).cpu().per_image(logits, torch.from_numpy(labels))
     ranked = {
         name: mean_over_classes([score(labels[:, k], found[:, k]) for k in range(labels.shape[1])])
         for name, score in (("val_auc", roc_auc), ("val_ap", average_precision))
@@ -211,12 +252,3 @@ def _set_head(network: ViTClassifier, weight: np.ndarray, bias: np.ndarray, scal
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias - weight @ scaler.mean_))
-
-
-def _write(output_dir: Path, content: dict[str, Any], rows: Sequence[Mapping[str, float]], best: int) -> None:
-    metrics = dict(rows[best])
-    content["provenance"] = {**content["provenance"], "C": metrics.pop("C"), "validation": metrics}
-    save_classifier(output_dir / "model.pt", content)
-    table = pd.DataFrame(rows).assign(chosen=[int(place == best) for place in range(len(rows))])
-    write_text(output_dir / "history.csv", table.to_csv(index=False, float_format="%.6g"))
-    logger.info("the model is %s", output_dir / "model.pt")

@@ -50,7 +50,7 @@ class ViewSearch:
         for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
             view = self.views.todo[int(sample["index"])]
             probability, pixels = (output[key][0].cpu().numpy() for key in ("pred", "image"))
-            self.records.save(view.source, {"source": view.source, **self._record(view, probability, pixels)})
+            self.records.save(view, self._record(view, probability, pixels))
             self.bar.update()
 
     def keep(self, view: View, regions: Sequence[Region], lesions: np.ndarray, pixels: np.ndarray) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class ViewSearch:
 
     def found(self) -> list[tuple[View, dict[str, Any]]]:
         """All views with their records, those of earlier runs too; without those with a problem."""
-        records = [(view, self.records.load(view.source)) for view in self.views.done + self.views.todo]
+        records = [(view, self.records.load(view)) for view in self.views.done + self.views.todo]
         return [(view, record) for view, record in records if record is not None and "problem" not in record]
 
     @property
     def problems(self) -> dict[str, str]:
         """By source, why a view was left out."""
-        records = {view.source: self.records.load(view.source) for view in self.views.done + self.views.todo}
+        records = {view.source: self.records.load(view) for view in self.views.done + self.views.todo}
         faulty = {source: record["problem"] for source, record in records.items() if record and "problem" in record}
         return self.views.problems | faulty

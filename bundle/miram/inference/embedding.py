@@ -19,7 +19,7 @@ import torch
 from miram.data.datalist import FILE_NAME, SPLITS, load_split
 from miram.errors import InputError
 from miram.files import as_text, atomic_write, write_text
-from miram.inference.feature_files import Part, read_settings, write_features
+from miram.inference.feature_files import Part, read_facts, write_features
 from miram.inference.inputs import check_pixels, reduce_to
 from miram.inference.tiles import TileEncoder
 from miram.prepare.records import hash_patient
@@ -154,10 +154,11 @@ def embed(
     output = Path(output)
     settings = {**embedding.settings, "images": _digest(sources)}
     if output.exists():
-        if read_settings(output) != settings:
+        made = read_facts(output)
+        if made["settings"] != settings:
             raise InputError(f"{output} was made of other images or settings; give another --output, or delete it")
         logger.info("%s is complete: nothing is computed again", output)
-        return {}
+        return dict(made["left_out"])
     folder = output.with_name(output.name + ".parts")
     key = _begin(folder, settings)
     paths = [folder / f"{start:08d}.npz" for start in range(0, len(sources), batch_size)]
@@ -172,7 +173,7 @@ def embed(
         logger.warning("left out %s: %s", name, problem)
     if len(problems) == len(sources):
         raise InputError(f"no image can be described; the first: {next(iter(problems.values()))}")
-    write_features(output, paths, {"settings": settings, **facts})
+    write_features(output, paths, {"settings": settings, "left_out": problems, **facts})
     shutil.rmtree(folder)
     return problems
 

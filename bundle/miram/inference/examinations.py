@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class View:
+class ExamView:
     """
     A view of a user.
 
@@ -53,7 +53,7 @@ class View:
     tiles: Tiles
 
 
-def find_views(
+def find_exam_views(
     source: str | os.PathLike[str] | None,
     smallest_view: int,
     intensity: str = "stored",
@@ -93,12 +93,12 @@ def check_view(path: str | os.PathLike[str], pixels: np.ndarray, smallest: int) 
         )
 
 
-def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[View]:
+def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[ExamView]:
     """
     Read views one at a time, as the training views were prepared, and compute the features of their tiles.
 
     Args:
-        inputs: made by :func:`find_views`.
+        inputs: made by :func:`find_exam_views`.
         encoder: describes the tiles.
         prepared: how the training views were prepared: larger ones are downsampled to "crop_size".
         intensity: see :func:`miram.readers.formats.read_image`.
@@ -115,7 +115,7 @@ def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, 
             said = said_by_name(name)
             patient = patients.of(image.patient or image.study) or said["patient"]
             side, view = image.laterality or said["laterality"], image.view or said["view"]
-            views.append(View(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
+            views.append(ExamView(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
             bar.update()
     return views
 
@@ -126,7 +126,7 @@ def as_prepared(pixels: np.ndarray, prepared: Mapping[str, Any]) -> np.ndarray:
     return reduce_to(pixels, [size, size]) if size else pixels
 
 
-def join_views(views: Sequence[View], task: Task) -> list[Breast]:
+def join_views(views: Sequence[ExamView], task: Task) -> list[Breast]:
     """The views of each patient, study and side, joined to breasts whose label is unknown."""
     items = [
         {

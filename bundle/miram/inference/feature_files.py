@@ -80,15 +80,16 @@ def write_features(output: Path, parts: Sequence[Path], facts: Mapping[str, Any]
         write(temporary, parts, numbers, json.dumps(facts))
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings with which a file of features was made."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """The provenance of a file of features, among it the "settings" with which it was made and what was "left_out"."""
     try:
         if path.suffix == ".npz":
             with np.load(path) as content:
                 text = str(content["provenance"])
         else:
             text = _pyarrow().parquet.read_schema(path).metadata[b"provenance"].decode()
-        return dict(json.loads(text)["settings"])
+        facts = dict(json.loads(text))
+        return {"left_out": {}, **facts, "settings": dict(facts["settings"])}
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a file of features ({error}); give another --output, or delete it") from error
 

@@ -49,6 +49,17 @@ class View:
     lesions: tuple[str, ...] = ()
     has_tissue: bool = False
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a record depends on beside the settings, as JSON holds it: the boxes, and size and time of the file."""
+        status = self.path.stat()
+        return {
+            "boxes": [box.key for box in self.boxes],
+            "lesions": list(self.lesions),
+            "bytes": status.st_size,
+            "modified": status.st_mtime_ns,
+        }
+
     def lesion_boxes(self, shape: Sequence[int]) -> np.ndarray:
         """
         The boxes as (M, 4), x0, y0, x1, y1, cut off at the edges of an image of this shape (H, W).
@@ -92,16 +103,21 @@ class ViewRecords:
             )
         write_json(path, self.settings)
 
-    def load(self, source: str) -> dict[str, Any] | None:
-        """The record of a view, if there is one."""
-        return _read(self._path(source))
+    def load(self, view: View) -> dict[str, Any] | None:
+        """The record of a view; None if there is none, or if the file or its boxes have changed since."""
+        record = _read(self._path(view))
+        return record if record is not None and record.get("made_from") == view.made_from else None
 
-    def save(self, source: str, record: Mapping[str, Any]) -> None:
+    def is_done(self, view: View) -> bool:
+        """Whether the view has a record, and one without a problem: what was wrong may have been mended."""
+        return "problem" not in (self.load(view) or {"problem": None})
+
+    def save(self, view: View, record: Mapping[str, Any]) -> None:
         """Keep the record of a view."""
-        write_json(self._path(source), record)
+        write_json(self._path(view), {"source": view.source, "made_from": view.made_from, **record})
 
-    def _path(self, source: str) -> Path:
-        return self.folder / f"{source_digest(source)}.json"
+    def _path(self, view: View) -> Path:
+        return self.folder / f"{source_digest(view.source)}.json"
 
 
 @dataclass(frozen=True)
@@ -110,8 +126,8 @@ class Views:
     The views of a split.
 
     Args:
-        todo: those without a record, which can be read.
-        done: those with one.
+        todo: those that are still to be searched and can be read.
+        done: those with a record of an earlier run.
         problems: by source, why a view cannot be used.
         box_size: width and height of the median box of the training patients' lesions, in pixels.
     """
@@ -169,8 +185,8 @@ def find_views(
     if not views:
         raise InputError(f"the {split} split of {dataset_dir} is empty: there is no view to search")
     records.begin()
-    done = [view for view in views if records.load(view.source) is not None]
-    left = [view for view in views if records.load(view.source) is None]
+    done = [view for view in views if records.is_done(view)]
+    left = [view for view in views if not records.is_done(view)]
     check = functools.partial(check_file, check=check_mammogram, intensity=intensity)
     unknown = [view for view in left if not view.has_tissue]
     results = run_jobs([view.path for view in unknown], check, workers, "reading", time_limit)

@@ -42,12 +42,13 @@ class MixupDataset(SeededDataset):
         super().__init__(data, transform, seed=seed, cache_rate=cache_rate)
 
     def __getitem__(self, key: Any) -> Any:
-        """Load, transform and mix a sample; `key` is (epoch, index)."""
+        """Load, transform and mix a sample; `key` is that of :class:`miram.loading.seeded.SeededDataset`."""
         sample = super().__getitem__(key)
         if self.alpha == 0:
             return sample
         # a separate stream from that of the augmentation
-        random = np.random.default_rng((self.seed, sample["epoch"], sample["index"], 1))
+        key = key if isinstance(key, tuple) else (0, key)
+        random = np.random.default_rng((self.seed, *key, 1))
         share = random.beta(self.alpha, self.alpha)
         other = super().__getitem__((sample["epoch"], int(random.integers(len(self)))))
         mixed = {name: share * sample[name] + (1 - share) * other[name] for name in ("image", "label")}

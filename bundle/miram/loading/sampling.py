@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 class BalancedSampler(SeededSampler):
     """
     Draw samples with replacement, by weight, from (seed, epoch) alone; an epoch has as many draws as samples.
+
+    A sample that comes again in an epoch has a third number in its key, 2 for the second time, and so on: it is
+    augmented in another way.
 
     Args:
         weights: (N,) one per sample, proportional to how often it is drawn.
@@ -37,6 +41,15 @@ class BalancedSampler(SeededSampler):
         """The indices of all processes in this epoch."""
         random = np.random.default_rng((self.seed, self.epoch, 2))
         return random.choice(len(self.weights), size=len(self) * self.num_replicas, p=self.weights)
+
+    def epoch_keys(self) -> list[tuple[int, ...]]:
+        """The keys of all processes in this training epoch."""
+        times: Counter[tuple[int, ...]] = Counter()
+        keys = []
+        for key in super().epoch_keys():
+            times[key] += 1
+            keys.append(key if times[key] == 1 else (*key, times[key]))
+        return keys
 
 
 class ShareSampler(SeededSampler):

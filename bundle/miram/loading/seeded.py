@@ -55,7 +55,8 @@ class SeededDataset(CacheDataset):
         Load and transform a sample.
 
         Args:
-            key: (epoch, index), or an index alone, which means epoch 0.
+            key: (epoch, index), or an index alone, which means epoch 0. More numbers tell apart the times that a sample
+                comes in an epoch, and give it other random transforms.
 
         Returns:
             the transformed item, with its "epoch" and its "index".
@@ -63,8 +64,9 @@ class SeededDataset(CacheDataset):
         Raises:
             InputError: if the image cannot be read or transformed; the message names it.
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)
+        key = key if isinstance(key, tuple) else (0, key)
+        epoch, index = key[:2]
+        state = np.random.SeedSequence((self.seed, *key)).generate_state(1)
         self.transform.set_random_state(seed=int(state[0]))
         return {**super().__getitem__(index), "epoch": epoch, "index": index}
 
@@ -145,13 +147,17 @@ class SeededSampler(DistributedSampler):
         """
         self.position = (epoch, samples)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
-        """The (epoch, index) pairs of this process that are still to come in this epoch."""
+    def __iter__(self) -> Iterator[tuple[int, ...]]:  # type: ignore[override]
+        """The keys, (epoch, index), of this process that are still to come in this epoch."""
         if not self.shuffle:
             return iter([(0, index) for index in range(self.rank, self.count(), self.num_replicas)])
         epoch, samples = self.position
-        share = self.order()[self.rank :: self.num_replicas][: len(self)]
-        return iter([(self.epoch, int(index)) for index in share[samples if epoch == self.epoch else 0 :]])
+        share = self.epoch_keys()[self.rank :: self.num_replicas][: len(self)]
+        return iter(share[samples if epoch == self.epoch else 0 :])
+
+    def epoch_keys(self) -> list[tuple[int, ...]]:
+        """The keys of all processes in this training epoch."""
+        return [(self.epoch, int(index)) for index in self.order()]
 
     def order(self) -> np.ndarray:
         """The indices of all processes in this training epoch."""

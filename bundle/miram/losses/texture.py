@@ -10,6 +10,8 @@ import torch
 from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import nn
 
+from miram.errors import InputError
+
 # Distances from the image's centre, as shares of half its shorter side, between which values are averaged
 _RINGS = (0.0, 0.16, 0.31, 0.5, 0.75, math.inf)
 _WIDE_RINGS = (0.0, 0.375, 0.75, math.inf)
@@ -35,7 +37,7 @@ class TextureDescriptors(nn.Module):
         image_size: (H, W) in pixels.
 
     Raises:
-        ValueError: if the image is not 2D.
+        InputError: if the image is not 2D.
     """
 
     outward: torch.Tensor
@@ -49,7 +51,9 @@ class TextureDescriptors(nn.Module):
     def __init__(self, image_size: Sequence[int]) -> None:
         super().__init__()
         if len(image_size) != 2:
-            raise ValueError(f"texture is described in 2D only, got an image size of {tuple(image_size)}.")
+            raise InputError(
+                f"texture is described in 2D only, and image_size is {list(image_size)}: set texture_weight to 0"
+            )
         rows, columns = (torch.arange(side) + 0.5 - side / 2 for side in image_size)
         y, x = torch.meshgrid(rows, columns, indexing="ij")
         distance = torch.hypot(y, x)

@@ -12,7 +12,7 @@ from torch import nn
 from miram.errors import InputError
 from miram.networks.vit_encoder import ViTEncoder
 
-Pool = Literal["token", "mean", "attention"]
+Pool = Literal["token", "mean", "statistics", "attention"]
 
 
 class AttentivePooling(nn.Module):
@@ -45,7 +45,8 @@ class ViTClassifier(nn.Module):
     Args:
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
         num_classes: logits, K; 1 for a binary task.
-        pool: "token", the class token; "mean" of the patch tokens; or "attention", :class:`AttentivePooling`.
+        pool: "token", the class token; "mean" of the patch tokens; "statistics", the class token, and mean, standard
+            deviation and maximum of the patch tokens, one after the other; or "attention", :class:`AttentivePooling`.
         feature_norm: standardise the pooled features over batches before the head, without learned parameters, as
             MAE's linear probe does (arXiv 2111.06377, appendix A.1): features of frozen encoders differ in scale.
         layer_norm_eps: what the encoder's layer norms add to the variance: MONAI's 1e-5, or that of public weights.
@@ -72,6 +73,8 @@ class ViTClassifier(nn.Module):
             raise ValueError("pool 'token' needs an encoder with a class token: use 'mean' or 'attention'.")
         _set_layer_norm_eps(self.encoder, layer_norm_eps)
         width = self.encoder.hidden_size
+        if pool == "statistics":
+            width *= 3 if self.encoder.cls_token is None else 4
         self.network_def: dict[str, Any] = {
             "encoder": dict(encoder),
             "num_classes": num_classes,
@@ -101,14 +104,17 @@ class ViTClassifier(nn.Module):
         return self
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        """The pooled tokens (B, D) of images (B, C, *spatial)."""
+        """The pooled tokens (B, D) of images (B, C, *spatial); D is four times as many with "statistics"."""
         tokens = self.encoder(image)  # (B, [1 +] N, D), normalised
         if self.pooling is not None:
             return self.pooling(tokens)
         if self.pool == "token":
             return tokens[:, 0]
-        patches = tokens if self.encoder.cls_token is None else tokens[:, 1:]
-        return patches.mean(dim=1)
+        class_token, patches = ([], tokens) if self.encoder.cls_token is None else ([tokens[:, 0]], tokens[:, 1:])
+        if self.pool == "mean":
+            return patches.mean(dim=1)
+        deviation = (patches.var(dim=1, correction=0) + 1e-6).sqrt()  # a root of zero would not have a gradient
+        return torch.cat([*class_token, patches.mean(dim=1), deviation, patches.amax(dim=1)], dim=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The logits (B, K) of images (B, C, *spatial)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pandas as pd
@@ -9,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from miram.visualize.figures import save_figure
+
+_COLUMNS = 3  # more panels go into further rows
 
 
 def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -22,13 +25,19 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         path: the PNG to write.
     """
     scales = [name.removeprefix("train_loss_") for name in history.columns if name.startswith("train_loss_")]
-    figure = Figure(figsize=(5 * (len(scales) + 1), 4), layout="constrained")
-    axes = figure.subplots(1, len(scales) + 1, squeeze=False)[0]
+    panels = len(scales) + 1
+    columns = min(panels, _COLUMNS)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, scale in zip(axes, scales, strict=False):
         _plot_scale(axis, history, scale)
-    axes[-1].plot(history["epoch"], history["learning_rate"], color="tab:gray")
-    axes[-1].set(xlabel="epoch", title="learning rate")
-    axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    rate = axes[len(scales)]
+    rate.plot(history["epoch"], history["learning_rate"], color="tab:gray")
+    rate.set(xlabel="epoch", title="learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for axis in axes[panels:]:
+        axis.set_axis_off()
     save_figure(figure, path)
 
 
@@ -46,7 +55,8 @@ def _plot_scale(axis: Axes, history: pd.DataFrame, scale: str) -> None:
             axis.axhline(value, linestyle=style, color="black", linewidth=1, label=f"{label}: {value:.3f}")
     axis.set_ylim(*_loss_limits(history, scale))
     title = f"reconstruction at {scale}" if scale[0].isdigit() else scale.replace("_", " ")
-    axis.set(xlabel="epoch", ylabel="loss of hidden patches", title=title)
+    shown = "whole image" if scale.startswith("texture") else "hidden patches"
+    axis.set(xlabel="epoch", ylabel=f"loss of the {shown}", title=title)
     axis.legend(fontsize="small")
 
 

@@ -43,12 +43,20 @@ class InitialWeights(NamedTuple):
 
     Args:
         state_dict: weights under the keys of the whole network; what is missing keeps its random weights.
-        facts: for the provenance: the file, its format, the scales whose decoders start from it, and the file's own
-            provenance.
+        facts: for the provenance: the file, its format, the scales whose decoders start from it, whether the texture
+            head does, and the file's own provenance.
     """
 
     state_dict: State
     facts: dict[str, Any]
+
+
+class _Given(NamedTuple):
+    """What a file holds: an encoder, decoders by scale, and the head that predicts texture, or nothing."""
+
+    encoder: Pretrained
+    decoders: dict[float, State]
+    texture_head: State
 
 
 def initial_weights(
@@ -58,14 +66,14 @@ def initial_weights(
     Read the weights from which a pretraining starts; what fits and what does not is logged.
 
     The encoder must fit as a whole, except for its positions: those of another grid are computed (fixed ones) or
-    interpolated (learned ones). A decoder is taken if the file has one of its scale and all of its weights fit; public
-    masked autoencoders have one at 1x. Layer norms add 1e-5 to the variance, as MONAI's do, where public weights were
-    trained with less; further training makes up for it.
+    interpolated (learned ones). A decoder is taken if the file has one of its scale and all of its weights fit, and the
+    head that predicts texture likewise; public masked autoencoders have a decoder at 1x. Layer norms add 1e-5 to the
+    variance, as MONAI's do, where public weights were trained with less; further training makes up for it.
 
     Args:
         network: :class:`miram.networks.miram.MIRAM`, or another network with an `encoder`; it is not changed.
-        path: a `backbone.pt`; a `checkpoint.pt` of a run, with its decoders; a ViT of timm or Hugging Face; an MAE of
-            its authors or Hugging Face. None or "none" starts from random weights.
+        path: a `backbone.pt`; a `checkpoint.pt` of a run, with its decoders and texture head; a ViT of timm or Hugging
+            Face; an MAE of its authors or Hugging Face. None or "none" starts from random weights.
         preprocessing: how this run's pixels become input; if the file has another, that is a warning.
 
     Raises:
@@ -74,17 +82,21 @@ def initial_weights(
     if path is None or is_none(path):
         return None
     encoder = cast(ViTEncoder, network.encoder)
-    given, decoders = _read(path, encoder)
+    given, decoders, texture_head = _read(path, encoder)
     _check_encoder(given, encoder)
     compare_preprocessing(given, preprocessing)
     state = {f"encoder.{key}": value for key, value in fitting_state(encoder, given, "init").items()}
     taken = []
     for index, decoder in enumerate(cast(list[Decoder], getattr(network, "decoders", []))):
-        fitting = _fitting_decoder(decoder, decoders.get(decoder.scale, {}), given.source)
+        on_grid = _on_grid(decoder, decoders.get(decoder.scale, {}))
+        fitting = _fitting(decoder, on_grid, f"the decoder at {decoder.scale:g}x", given.source)
         state |= {f"decoders.{index}.{key}": value for key, value in fitting.items()}
         taken += [decoder.scale] * bool(fitting)
-    facts = {"file": given.source, "format": given.format, "decoders": taken, "provenance": dict(given.provenance)}
-    return InitialWeights(state, facts)
+    head = getattr(network, "texture_head", None)
+    fitting = {} if head is None else _fitting(head, texture_head, "the head that predicts texture", given.source)
+    state |= {f"texture_head.{key}": value for key, value in fitting.items()}
+    facts = {"file": given.source, "format": given.format, "decoders": taken, "texture_head": bool(fitting)}
+    return InitialWeights(state, {**facts, "provenance": dict(given.provenance)})
 
 
 def lineage(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -97,8 +109,7 @@ def lineage(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         provenance = begun
 
 
-def _read(path: str | os.PathLike[str], encoder: ViTEncoder) -> tuple[Pretrained, dict[float, State]]:
-    """A file's encoder, and its decoders by scale."""
+def _read(path: str | os.PathLike[str], encoder: ViTEncoder) -> _Given:
     content = read_weights(path, "init")
     if {"network", "optimizer", "iteration"} <= content.keys():
         return _of_checkpoint(path, content, encoder)
@@ -113,12 +124,10 @@ def _read(path: str | os.PathLike[str], encoder: ViTEncoder) -> tuple[Pretrained
             heads,
             usual,
         )
-    return given, {1: public} if public else {}
+    return _Given(given, {1: public} if public else {}, {})
 
 
-def _of_checkpoint(
-    path: str | os.PathLike[str], content: Mapping[str, Any], encoder: ViTEncoder
-) -> tuple[Pretrained, dict[float, State]]:
+def _of_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any], encoder: ViTEncoder) -> _Given:
     """A run's checkpoint does not hold its encoder's arguments: they follow from the weights, or are this run's."""
     network, provenance = content["network"], content.get("provenance") or {}
     state = _below(network, "encoder.")
@@ -133,7 +142,8 @@ def _of_checkpoint(
     arguments = arguments_of(str(path), state, list(grid), own["num_heads"]) | {"pos_embed_type": own["pos_embed_type"]}
     given = Pretrained(str(path), "checkpoint", arguments, state, None, provenance)
     scales = provenance.get("scales") or []
-    return given, {scale: _below(network, f"decoders.{index}.") for index, scale in enumerate(scales)}
+    decoders = {scale: _below(network, f"decoders.{index}.") for index, scale in enumerate(scales)}
+    return _Given(given, decoders, _below(network, "texture_head."))
 
 
 def _below(state: Mapping[str, torch.Tensor], prefix: str) -> State:
@@ -161,19 +171,18 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else value
 
 
-def _fitting_decoder(decoder: Decoder, given: State, source: str) -> State:
-    """The weights of a decoder if all of them fit; else none, and the log says why."""
-    own = {key: value.shape for key, value in decoder.state_dict().items()}
-    given = _on_grid(decoder, given)
+def _fitting(part: nn.Module, given: State, name: str, source: str) -> State:
+    """The weights of a part of the network if all of them fit; else none, and the log says why."""
+    own = _shapes(part.state_dict())
     wrong = sorted(key for key in own.keys() | given.keys() if key not in given or own.get(key) != given[key].shape)
     if not given:
-        logger.info("the decoder at %gx starts from random weights: %s has none of that scale", decoder.scale, source)
+        logger.info("%s starts from random weights: %s has none", name, source)
     elif wrong:
         shapes = [tuple(state[wrong[0]]) if wrong[0] in state else "absent" for state in (_shapes(given), own)]
         logger.warning(
-            "the decoder at %gx starts from random weights: %d of its %d weights do not fit those of %s, such as %s "
-            "(%s in the file, %s here)",
-            decoder.scale,
+            "%s starts from random weights: %d of its %d weights do not fit those of %s, such as %s (%s in the file, "
+            "%s here)",
+            name,
             len(wrong),
             len(own),
             source,
@@ -181,7 +190,7 @@ def _fitting_decoder(decoder: Decoder, given: State, source: str) -> State:
             *shapes,
         )
     else:
-        logger.info("the decoder at %gx starts from %s: all of its %d weights fit", decoder.scale, source, len(own))
+        logger.info("%s starts from %s: all of its %d weights fit", name, source, len(own))
         return given
     return {}
 
