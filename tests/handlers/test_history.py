@@ -37,6 +37,13 @@ def test_a_row_an_epoch_with_means_and_validation_where_there_was_one(tmp_path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_curves_are_drawn_after_validations_and_the_last_epoch_only(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("miram.handlers.history.plot_history", lambda table, path: drawn.append(len(table)))
+    make(tmp_path, [1.0] * 5).run([0], max_epochs=5)
+    assert drawn == [2, 4, 5]
+
+
 def test_a_resumed_run_keeps_the_rows_before_and_repeats_none(tmp_path):
     make(tmp_path, [1.0] * 6).run([0, 0], max_epochs=3)
     make(tmp_path, [2.0] * 4, start_epoch=2).run([0, 0], max_epochs=4)  # the checkpoint was of epoch 2

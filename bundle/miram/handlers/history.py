@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 class HistoryHandler:
     """
-    Write `history.csv` and `loss.png` after each epoch. A resumed run continues with the rows up to its epoch, and with
-    the sums of the current epoch, so add this handler to the checkpoint.
+    Write `history.csv` after each epoch, and draw `loss.png` after a validation and after the last epoch: the device waits
+    while it is drawn. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so
+    add this handler to the checkpoint.
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
     epoch are columns too, empty in epochs without them.
@@ -125,7 +126,8 @@ class HistoryHandler:
         if is_main_process():
             table = _in_order(pd.DataFrame(self.rows))
             write_text(self.path, table.to_csv(index=False, float_format="%.6g"))
-            plot_history(table, self.output_dir / "loss.png")
+            if engine.state.epoch in (self.validated_epoch, engine.state.max_epochs):
+                plot_history(table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
