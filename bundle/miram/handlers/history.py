@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class HistoryHandler:
     """
     Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch: the device waits for
-    it. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this handler
-    to the checkpoint.
+    it. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this
+    handler to the checkpoint.
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
     epoch are columns too, empty in epochs without them.
