@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator
-from monai.engines.utils import PrepareBatch
 from monai.metrics.meandice import compute_dice
 
+from miram.engines.classification import PrepareClassificationBatch
 from miram.engines.steps import ValidationStep
 from miram.losses.reconstruction import downsample
 
 
-class PrepareSegmentationBatch(PrepareBatch):
+class PrepareSegmentationBatch(PrepareClassificationBatch):
     """
     Move a batch to the device and downsample images and masks to the encoder's size there.
 
@@ -23,33 +22,17 @@ class PrepareSegmentationBatch(PrepareBatch):
         image_size: size of the encoder's image in pixels, one per spatial dimension.
     """
 
-    def __init__(self, image_size: Sequence[int]) -> None:
-        self.image_size = tuple(image_size)
-
-    def __call__(  # type: ignore[override]
-        self,
-        batchdata: dict[str, torch.Tensor],
-        device: torch.device | str | None = None,
-        non_blocking: bool = False,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
         """
-        Args:
-            batchdata: "image" (B, C, *spatial), of the encoder's size or larger, and "label", the masks, 0 or 1.
-            device: where the network runs.
-            non_blocking: whether copies from pinned memory may overlap with computation.
+        See :class:`PrepareClassificationBatch`; "label" are masks (B, C, *spatial), 0 or 1.
 
         Returns:
             images and masks (B, C, *image_size), a pixel of the mask being 1 where half of its area is, and no further
             arguments for the network.
         """
-        image, mask = (
-            downsample(
-                batchdata[key].to(device=device, dtype=torch.float32, non_blocking=non_blocking), self.image_size
-            )
-            for key in ("image", "label")
-        )
-        return image, (mask >= 0.5).float(), (), {}
+        image, mask, _, _ = super().__call__(*args, **kwargs)
+        assert mask is not None  # a segmentation is trained and validated on images with masks
+        return image, (downsample(mask, self.image_size) >= 0.5).float(), (), {}
 
 
 class SegmentationStep(ValidationStep):
