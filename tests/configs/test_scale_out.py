@@ -148,6 +148,23 @@ def test_an_evaluation_by_processes_has_each_image_once(repository, tmp_path):
     assert files_of(tmp_path / "three") == files_of(tmp_path / "one")
 
 
+def test_a_linear_probe_by_processes_is_that_of_one(repository, tmp_path):
+    make_folder(tmp_path / "data", {"training": 5, "validation": 4})
+    small = {"image_size": [16, 16], "patch_size": [8, 8], "hidden_size": 24, "num_layers": 1, "num_heads": 2}
+    values = {**small, "mlp_dim": 48, "pretrained": "none", "num_workers": 0, "task": "pathology", "batch_size": 2}
+    for name, overlays, launcher in (("one", [], (sys.executable,)), ("two", ["multi_gpu"], torchrun(2))):
+        files = [f"configs/{file}.yaml" for file in ("finetune", *overlays, "linear_probe")]
+        command = [*launcher, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+        for key, value in {**values, "dataset_dir": tmp_path / "data", "output_dir": tmp_path / name}.items():
+            command += [f"--{key}", str(value)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (weights_of(tmp_path / name, "model.pt") for name in ("one", "two"))
+    # the features come in another order, so sums differ by rounding, and the regression stops at a tolerance of 1e-4
+    torch.testing.assert_close(two["classification_head.weight"], one["classification_head.weight"], atol=1e-4, rtol=0)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds torchrun's processes through Linux's /proc")
 @pytest.mark.parametrize("overlay", ["multi_gpu", "fsdp"])
 def test_a_run_goes_on_by_itself_when_a_process_is_killed(overlay, uneven, command_of, tmp_path):

@@ -130,7 +130,7 @@ class LinearProbe:
         table = self.fit()
         if table.empty:
             return
-        made = content(network=self.network)
+        made = content(network=unwrap(self.network))
         metrics = table[table["chosen"] == 1].drop(columns="chosen").iloc[0].to_dict()
         made["provenance"] = {**made["provenance"], "C": metrics.pop("C"), "validation": metrics}
         save_classifier(Path(output_dir) / "model.pt", made)
