@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 
 import numpy as np
@@ -124,3 +125,18 @@ def test_each_class_of_a_multilabel_task_has_a_regression_of_its_own_labels():
     np.testing.assert_allclose(weight[1], expected.coef_[0], atol=1e-3)
     assert weight[2].tolist() == [0, 0, 0]
     assert bias[2] == pytest.approx(np.log(0.5 / 40.5))
+
+
+def test_training_starts_from_a_probe_only_where_the_encoder_of_a_classifier_is_trained(tmp_path):
+    network = make_classifier()
+    arguments = (BINARY, batches(20, 0), batches(20, 1), PrepareClassificationBatch((16, 16)))
+    probe = LinearProbe(network, *arguments, ClassificationLoss("binary"), False, STRENGTHS)
+    before = network.classification_head.weight.clone()
+    network.freeze_encoder()
+    probe.start(tmp_path / "absent.pt", resume=True)
+    assert torch.equal(network.classification_head.weight, before)
+    network.frozen = False
+    probe.start(tmp_path / "absent.pt", resume=True)
+    assert not torch.equal(network.classification_head.weight, before)
+    with pytest.raises(InputError, match="leave probe_first out"):
+        dataclasses.replace(probe, network=torch.nn.Linear(1, 1)).start(tmp_path / "absent.pt", resume=True)

@@ -101,9 +101,12 @@ class LinearProbe:
             process.
         """
         network = cast(ViTClassifier, unwrap(self.network))
+        if not hasattr(network, "classification_head"):
+            raise InputError("a linear probe is of a classifier, and this network is not one: leave probe_first out")
         seen = extract_features(network, self.training, self.prepare_batch, self.mirrored)
         held_out = extract_features(network, self.validation, self.prepare_batch)
         table = self._fit_head(network, seen, held_out) if is_main_process() else pd.DataFrame()
+        gather_objects(None)  # the others wait here, with a long limit, while the first one fits
         broadcast_weights(network.classification_head)
         return table
 
@@ -139,11 +142,12 @@ class LinearProbe:
 
     def start(self, checkpoint: str | os.PathLike[str], resume: bool) -> None:
         """
-        Fit the head from which fine-tuning starts (Kumar et al., arXiv 2202.10054), unless a checkpoint goes on.
+        Fit the head from which fine-tuning starts (Kumar et al., arXiv 2202.10054), unless a checkpoint goes on, or the
+        encoder is not trained (an attentive probe, whose pooling is still random).
 
         From a head of nearly zero, the first steps change good features more than they need to.
         """
-        if resume and Path(checkpoint).exists():
+        if (resume and Path(checkpoint).exists()) or getattr(unwrap(self.network), "frozen", False):
             return
         self.fit()
 
