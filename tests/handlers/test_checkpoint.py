@@ -267,27 +267,6 @@ def test_an_annealed_run_without_the_checkpoint_from_before_cannot_be_made_longe
         infinite(tmp_path / "c.pt", 5).run(5)
 
 
-def write_older(path):
-    """As version 0.1 wrote it, the step alone."""
-    content = content_of(path)
-    content["scheduler_step"] = content.pop("schedule")["now"]["scheduler"]["last_epoch"]
-    torch.save(content, path)
-
-
-def test_an_older_checkpoint_tells_enough_for_a_schedule_of_the_step(tmp_path):
-    whole = Run(tmp_path / "whole.pt").run(3)
-    Run(tmp_path / "c.pt").run(2)
-    write_older(tmp_path / "c.pt")
-    assert torch.equal(Run(tmp_path / "c.pt").run(3).weights(), whole.weights())
-
-
-def test_an_older_checkpoint_is_refused_for_another_schedule(tmp_path):
-    Run(tmp_path / "c.pt", schedule=sequential).run(2)
-    write_older(tmp_path / "c.pt")
-    with pytest.raises(InputError, match=r"c\.pt is of an older version.*from which a SequentialLR cannot resume"):
-        Run(tmp_path / "c.pt", schedule=sequential).run(3)
-
-
 def test_a_schedule_of_several_goes_on_in_epochs_of_another_length_and_one_with_more_to_it_is_refused(tmp_path):
     Run(tmp_path / "c.pt", schedule=sequential).run(2)
     assert Run(tmp_path / "c.pt", schedule=sequential, length=8).run(3).scheduler.last_epoch == 24
@@ -303,7 +282,7 @@ def test_each_process_draws_its_own_numbers(tmp_path, monkeypatch, started):
         Run(tmp_path / "c.pt").run(1)
     draws = []
     for number in range(3):
-        monkeypatch.setattr("miram.handlers.checkpoint.rank", lambda number=number: number)
+        monkeypatch.setattr("miram.handlers.checkpoint_state.rank", lambda number=number: number)
         run = Run(tmp_path / "c.pt", resume=started != "afresh")
         run.engine.state.max_epochs, run.engine.state.epoch_length = 2, LENGTH
         before = torch.get_rng_state()
@@ -356,13 +335,13 @@ def test_only_every_interval_and_the_last_epoch_are_saved(tmp_path):
 def test_weights_are_gathered_only_for_a_checkpoint_that_is_written(tmp_path, monkeypatch):
     gathered = []
     monkeypatch.setattr(
-        "miram.handlers.checkpoint.whole_state", lambda part: gathered.append(part) or part.state_dict()
+        "miram.handlers.checkpoint_state.whole_state", lambda part: gathered.append(part) or part.state_dict()
     )
     run = Run(tmp_path / "c.pt", interval=2)
     run.engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: counts.append(len(gathered)))
     counts: list[int] = []
     run.run(4)
-    parts = len(run.handler.to_save)
+    parts = len(run.handler.state.weights)
     assert counts == [0, 0, parts, parts]
     assert len(gathered) == 2 * parts
 
@@ -410,7 +389,7 @@ def test_a_run_tells_of_the_versions_it_began_with(tmp_path):
     Run(tmp_path / "c.pt", commit="c").run(4)
     found = content_of(tmp_path / "c.pt")["provenance"]
     assert [(start["commit"], start["epoch"]) for start in found["earlier"]] == [("a", 2), ("b", 3)]
-    assert again.handler.provenance["earlier"][0]["commit"] == "a"  # what other files of the run are given
+    assert again.handler.state.provenance["earlier"][0]["commit"] == "a"  # what other files of the run are given
 
 
 @pytest.mark.parametrize(
@@ -445,7 +424,7 @@ def test_a_run_goes_on_in_float16_that_began_without_a_loss_scaler(tmp_path):
     Run(tmp_path / "c.pt").run(1)
     again = Run(tmp_path / "c.pt")
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    again.handler.to_save["scaler"] = scaler
+    again.handler.state.weights["scaler"] = scaler
     again.run(2)
     assert content_of(tmp_path / "c.pt")["scaler"]["scale"] == 8.0
 

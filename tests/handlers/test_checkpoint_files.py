@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from miram.errors import InputError
-from miram.handlers.checkpoint_files import read_checkpoint, write_checkpoint
-from miram.handlers.checkpoint_parts import check_same_network, start_within
+from miram.handlers.checkpoint_files import check_same_network, read_checkpoint, write_checkpoint
+from miram.handlers.checkpoint_state import start_within
 
 
 def write(folder, *numbers):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose, Lambdad
+from torch.utils.data import DataLoader
 
 from miram.data.datalist import write_datalist
 from miram.errors import InputError
 from miram.handlers import representation
-from miram.handlers.representation import NeighborProbe, RepresentationMonitor
-from miram.metrics.rank import effective_rank
+from miram.handlers.representation import NeighborProbe, RepresentationMonitor, effective_rank
 
 CLASSES = {"kind": ["a", "b"]}
 
@@ -50,7 +50,8 @@ def dataset(count):
 
 def monitor(encoder, images, **options):
     """A monitor and an engine that notes the metrics of each epoch."""
-    handler = RepresentationMonitor(encoder, images, (32, 32), torch.device("cpu"), batch_size=4, **options)
+    loader = DataLoader(images, 4, generator=torch.Generator())
+    handler = RepresentationMonitor(encoder, loader, (32, 32), torch.device("cpu"), **options)
     engine, seen = Engine(lambda engine, batch: None), []
     handler.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(dict(e.state.metrics)))
@@ -97,7 +98,7 @@ def test_neighbours_tell_the_label_and_unknown_labels_do_not_count(tmp_path, tin
     # the images in capitals look like class "b": taken for labelled ones they would be counted
     folder = prepare(tmp_path / "data", "aBabaBb", "abBab")
     probe = NeighborProbe(folder, "kind", PREPROCESSING, neighbors=2)
-    assert [item["label"].rsplit("/", 1)[-1][0] for item in probe.dataset.data] == list("aabab")
+    assert [item["label"].rsplit("/", 1)[-1][0] for item in probe.loader.dataset.data] == list("aabab")
     assert probe.targets[:, 0].tolist() == [0, 0, 1, 0, 1]
     images = [{"label": draw(name), "index": n, "epoch": 0} for n, name in enumerate(["a0", "b1", "B2", "a3", "b4"])]
     engine, seen = monitor(tiny_encoder, images, probe=probe)
@@ -128,8 +129,38 @@ def test_features_that_are_not_finite_leave_the_epoch_without(tiny_encoder, capl
     assert "not finite" in caplog.text
 
 
-def test_other_processes_compute_nothing(tiny_encoder, monkeypatch):
+def test_processes_share_the_images_and_the_first_sets_the_metrics(tiny_encoder, monkeypatch):
+    images, given = dataset(5), []
+    whole = RepresentationMonitor(tiny_encoder, DataLoader(images, 5), (32, 32), torch.device("cpu"))
+    expected = whole._encode(whole.loader)
+    other = {n: expected[n] for n in (1, 3)}
+    monkeypatch.setattr(representation, "gather_objects", lambda own: [own, other])
+    monkeypatch.setattr(representation, "effective_rank", lambda features: given.append(features) or 1.0)
+    share = [images[n] for n in (0, 2, 4)]
+    assert monitor(tiny_encoder, share)[0].run([0], max_epochs=1).metrics == {"rank": 1.0}
+    np.testing.assert_allclose(given[0], expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(representation, "is_main_process", lambda: False)
-    engine, seen = monitor(tiny_encoder, dataset(3))
-    engine.run([0], max_epochs=1)
-    assert seen == [{}]
+    assert monitor(tiny_encoder, share)[0].run([0], max_epochs=1).metrics == {}
+
+
+def orthonormal(count, width):
+    return np.linalg.qr(np.random.default_rng(0).normal(size=(width, count)))[0].T
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        (np.eye(7), 7),
+        (3 * np.eye(4, 9), 4),
+        (orthonormal(5, 12), 5),
+        (np.tile(np.arange(1.0, 7.0), (10, 1)), 1),
+        (np.zeros((4, 3)), 0),
+    ],
+)
+def test_the_rank_of_known_matrices(features, expected):
+    assert effective_rank(features.astype(np.float32)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_rank_is_the_exponential_of_the_entropy_of_the_singular_values():
+    share = np.array([0.5, 0.25, 0.25])
+    assert effective_rank(np.diag(4 * share)) == pytest.approx(2**1.5)

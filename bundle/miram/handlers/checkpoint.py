@@ -16,28 +16,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data.distributed import DistributedSampler
 
-from miram.engines.distributed import gather_objects, is_main_process, rank, stop_distributed, was_restarted, world_size
-from miram.engines.sharding import load_whole_state, whole_state
+from miram.engines.distributed import is_main_process, stop_distributed, was_restarted, world_size
 from miram.engines.steps import TrainingStep
 from miram.engines.stopping import Agreement, Stopped, StopRequest, end_loaders, name_of
-from miram.errors import InputError
 from miram.files import remove_temporaries
-from miram.handlers.checkpoint_branch import AnnealingBranch
-from miram.handlers.checkpoint_files import Replaced, exists, note_of_fresh_start, read_checkpoint, write_checkpoint
-from miram.handlers.checkpoint_parts import (
-    Generators,
-    check_same_network,
-    earlier_starts,
-    refuse_to_forget,
-    start_within,
-    warn_of_changes,
+from miram.handlers.checkpoint_files import (
+    AnnealingBranch,
+    Replaced,
+    exists,
+    note_of_fresh_start,
+    read_checkpoint,
+    write_checkpoint,
 )
 from miram.handlers.checkpoint_schedule import Schedule
+from miram.handlers.checkpoint_state import RunState
 from miram.weights.initial import InitialWeights
 
 logger = logging.getLogger(__name__)
-
-_KEYS = {"epoch", "iteration", "best_metric", "best_metric_epoch"}
 
 
 class CheckpointHandler:
@@ -90,23 +85,22 @@ class CheckpointHandler:
         annealing_start: int | None = None,
     ) -> None:
         self.path = Path(path)
-        self.to_save: dict[str, Any] = {
-            "network": network,
-            "optimizer": optimizer,
-            "scaler": step.scaler,
-            **(more or {}),
-        }
-        self.more = dict(more or {})
-        self.generators = Generators()
-        self.each_process: dict[str, Any] = {"generators": self.generators, **(each_process or {})}
-        self.schedule = Schedule(scheduler)
+        self.state = RunState(
+            path=self.path,
+            weights={"network": network, "optimizer": optimizer, "scaler": step.scaler},
+            more=more or {},
+            each_process=each_process or {},
+            schedule=Schedule(scheduler),
+            step=step,
+            provenance={} if provenance is None else provenance,
+            annealing_start=annealing_start,
+        )
         self.branch = AnnealingBranch(self.path, annealing_start)
         self.step = step
         self.resume = resume
         self.interval = interval
         self.minutes = minutes
         self.evaluator = evaluator
-        self.provenance = {} if provenance is None else provenance
         self.initial = initial
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
@@ -172,22 +166,11 @@ class CheckpointHandler:
             engine: the trainer.
             epochs: how many are done, including validation and history.
         """
-        self._write(self._position(engine, epochs))
-
-    def _position(self, engine: SupervisedTrainer, epochs: int) -> dict[str, Any]:
-        """What a checkpoint holds besides weights; all processes call it together."""
-        state = engine.state
-        content = {"epoch": epochs, "iteration": state.iteration, "epoch_length": state.epoch_length}
-        content["each_process"] = gather_objects({name: part.state_dict() for name, part in self.each_process.items()})
-        content["schedule"], content["annealing_start"] = self.schedule.state_dict(), self.branch.epoch
-        content["best_metric"], content["best_metric_epoch"] = state.best_metric, state.best_metric_epoch
-        content["provenance"] = {**self.provenance, "epoch": epochs, "iteration": state.iteration}
-        # not yet changed by a validation that a stopped run does again
-        return content | {name: whole_state(part) for name, part in self.more.items()}
+        self._write(self.state.position(engine, epochs))
 
     def _write(self, position: Mapping[str, Any]) -> None:
         """Write the weights of now, which are gathered only here, and a position; all processes call it together."""
-        weights = {name: whole_state(part) for name, part in self.to_save.items()}
+        weights = self.state.whole_weights()
         if is_main_process():
             content = {**weights, **position}
             if self.replaced == "forget":
@@ -209,7 +192,7 @@ class CheckpointHandler:
         alone = world_size() == 1
         number, due = self._wishes() if alone else self.agreement.answer() or (0, 0)
         if number:
-            self._stop(number, self._position(engine, epochs))
+            self._stop(number, self.state.position(engine, epochs))
         if due:
             self.save(engine, epochs)
         if not alone:
@@ -239,7 +222,7 @@ class CheckpointHandler:
         Remember the position after the last step of an epoch. What follows, such as validation, does not change
         weights, and a run that is stopped during it does it again.
         """
-        self.concluding = self._position(engine, epochs)
+        self.concluding = self.state.position(engine, epochs)
         if world_size() == 1:
             self.request.at_once = self._stop_concluding
             if self.request.signal:  # it came before this point; from now on a signal stops at once
@@ -276,84 +259,22 @@ class CheckpointHandler:
         """
         if is_main_process():
             remove_temporaries(self.path.parent)
+        note = note_of_fresh_start(self.path)
         if not exists(self.path):
             logger.info("starting at epoch 1: no checkpoint at %s", self.path)
-            self._start()
+        elif self.resume or (was_restarted() and not note.exists()):
+            content, source = read_checkpoint(self.path)
+            if source != self.path:
+                self.replaced = "drop"  # a damaged file must not replace a good one
+            self.state.check(content)
+            self.state.restore(engine, self.branch.choose(self.path, content))
             return
-        note = note_of_fresh_start(self.path)
-        if not self.resume and (not was_restarted() or note.exists()):
+        else:
             self.replaced = "forget"  # so that nobody resumes the old run by mistake
             if is_main_process():
                 note.touch()  # for processes that torchrun restarts before the first checkpoint
             logger.info("resume is False: starting afresh at epoch 1; %s will be replaced", self.path)
-            self._start()
-            return
-        content, source = read_checkpoint(self.path)
-        if source != self.path:
-            self.replaced = "drop"  # a damaged file must not replace a good one
-        missing = {*self.to_save, *_KEYS} - content.keys()
-        if "scheduler_step" not in content:  # the older format
-            missing |= {"schedule"} - content.keys()
-        if missing:
-            raise InputError(f"{self.path} is not a checkpoint of a run: it lacks {sorted(missing)}")
-        try:
-            self._restore(engine, self.branch.choose(self.path, content))
-        except InputError:
-            raise
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"a run cannot resume from {self.path} ({type(error).__name__}: {error}); give another "
-                "--output_dir, or --resume False to replace it"
-            ) from error
-
-    def _start(self) -> None:
-        """Begin a run at its first epoch."""
-        initial = self.initial() if self.initial is not None else None
-        if initial is not None:
-            network = self.to_save["network"]
-            load_whole_state(network, {**network.state_dict(), **initial.state_dict})
-            self.provenance["initial_weights"] = initial.facts
-        self.generators.part(rank())
-
-    def _restore(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
-        check_same_network(self.path, self.to_save["network"], content["network"])
-        saved = content.get("provenance", {})
-        refuse_to_forget(self.path, saved, self.provenance)
-        warn_of_changes(self.path, saved, self.provenance)
-        self.provenance |= earlier_starts(saved, self.provenance)
-        self.provenance |= {name: saved[name] for name in ("initial_weights",) if name in saved}
-        for name, part in self.to_save.items():
-            if name != "scaler" or content[name]:  # empty if the run used another precision
-                load_whole_state(part, content[name])
-        self._load_position(engine, content)
-        engine.state.best_metric, engine.state.best_metric_epoch = content["best_metric"], content["best_metric_epoch"]
-        # with another number of processes, reusing the saved states is accurate enough for the means of one epoch
-        states = content.get("each_process") or [{"generators": content["generators"]}]  # the older format
-        own = states[rank() % len(states)]
-        for name, part in self.each_process.items():
-            if name in own:
-                part.load_state_dict(own[name])
-        if rank() >= len(states):  # draw its own numbers, not those of the process whose state it reuses
-            self.generators.part(rank())
-
-    def _load_position(self, engine: SupervisedTrainer, content: Mapping[str, Any]) -> None:
-        """Set the engine, the schedule and the loader to the position of the checkpoint."""
-        epoch, length = content["epoch"], engine.state.epoch_length
-        saved_length = content.get("epoch_length", length)
-        done = max(content["iteration"] - epoch * saved_length, 0)
-        if saved_length != length:
-            logger.warning(
-                "an epoch now has %d iterations, not %d: resuming at the same fraction of it", length, saved_length
-            )
-            done = done * length // saved_length
-        while 0 < done < length and not self.step.ends_group(done, length):
-            done -= 1
-        self.schedule.load(self.path, content, length, saved_length)
-        engine.state.epoch, engine.state.iteration = epoch, epoch * length + done
-        if 0 < done < length:
-            start_within(engine.data_loader, epoch + 1, done)
-        within = f", and {done} of {length} iterations of the next" if done else ""
-        logger.info("resumed from %s after epoch %d of %d%s", self.path, epoch, engine.state.max_epochs, within)
+        self.state.start(self.initial() if self.initial is not None else None)
 
     def _conclude_epoch(self, engine: SupervisedTrainer) -> None:
         """Watch for signals from here on, and finish an epoch whose steps are all done."""

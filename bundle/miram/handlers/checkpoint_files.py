@@ -1,4 +1,4 @@
-"""The two checkpoint files of a run: the last one, and the previous one in case the last is damaged."""
+"""The checkpoint files of a run (the last, the previous, the one before annealing), and whether one fits the run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
@@ -76,3 +77,121 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], Path]:
             logger.warning("%s; resuming from the previous checkpoint, %s", reason, candidate)
         return content, candidate
     raise InputError(f"no checkpoint can be read: {'; '.join(problems)}. {_REMEDY}")
+
+
+class AnnealingBranch:
+    """
+    Keep the checkpoint of the epoch before annealing, and find out whether a run goes on from it.
+
+    Annealed weights have settled; a run that is made longer branches off before the annealing, as if there had been
+    none (:class:`miram.optimizers.InfiniteRate`).
+
+    Args:
+        path: of the run's checkpoint; the kept one is `before_annealing.pt` beside it.
+        epoch: the last epoch before the annealing; None keeps nothing.
+    """
+
+    def __init__(self, path: Path, epoch: int | None) -> None:
+        self.path = path.with_name("before_annealing.pt")
+        self.epoch = epoch
+
+    def keep(self, content: Mapping[str, Any]) -> None:
+        """Write a checkpoint's content, if it is that of the epoch."""
+        at_its_end = content["iteration"] == content["epoch"] * content["epoch_length"]
+        if content["epoch"] == self.epoch and at_its_end:
+            write_checkpoint(self.path, content, "drop")
+
+    def choose(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
+        """
+        The content from which a run goes on: the kept one, if the other is annealed and this run's annealing is later.
+
+        Args:
+            path: of the run's checkpoint, for messages.
+            content: of that checkpoint.
+
+        Raises:
+            InputError: if the kept one is needed and missing or damaged.
+        """
+        start = content["annealing_start"]
+        if start is None or self.epoch is None or self.epoch <= start:
+            return content
+        if content["iteration"] <= start * content["epoch_length"]:
+            return content
+        if not self.path.is_file():
+            raise InputError(
+                f"{path} is annealed, and there is no {self.path} from which a longer run could go on: keep "
+                f"max_epochs as it was, or start another run from these weights with --init {path}"
+            )
+        kept = load_weights_file(self.path)
+        logger.warning(
+            "%s is annealed and this run is longer: going on from %s, after epoch %d. The annealed files, backbone.pt "
+            "too, will be replaced",
+            path,
+            self.path,
+            kept.get("epoch"),
+        )
+        return kept
+
+
+def warn_of_changes(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Warn if, by their provenances, the rest of a run would see other samples than its beginning did."""
+    for name in ("seed", "dataset"):
+        if name in saved and saved[name] != own.get(name):
+            logger.warning(
+                "%s differs: %s has %s, this run has %s; the result will differ from that of an uninterrupted run",
+                name,
+                path,
+                saved[name],
+                own.get(name),
+            )
+
+
+def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """
+    Refuse to resume a run that was allowed more than this one: its files would no longer say so.
+
+    Raises:
+        InputError: naming the option that was given before and is missing now.
+    """
+    options = {"allow_test_patients True": _test_images, "allow_leakage images": _allowed_leakage}
+    for option, of in options.items():
+        if of(saved) and not of(own):
+            raise InputError(
+                f"{path} was trained with --{option}, but this run was started without it, and its weights would no "
+                "longer record it; give that option again, or another --output_dir"
+            )
+
+
+def _test_images(provenance: Mapping[str, Any]) -> object:
+    return provenance.get("test_images")
+
+
+def _allowed_leakage(provenance: Mapping[str, Any]) -> object:
+    return (provenance.get("leakage") or {}).get("allowed")
+
+
+def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run began with, if it resumes with another version, commit or config: a list "earlier"; otherwise {}."""
+    earlier = list(saved.get("earlier", []))
+    keys = ("miram", "commit", "config_sha256", "libraries")
+    if any(saved.get(key) != own.get(key) for key in keys if key in saved):
+        earlier.append({key: saved[key] for key in (*keys, "epoch", "iteration") if key in saved})
+    return {"earlier": earlier} if earlier else {}
+
+
+def check_same_network(path: Path, network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """
+    Check that a checkpoint's weights have the names and shapes of the network's.
+
+    Raises:
+        InputError: naming some of the keys that differ.
+    """
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    saved = {name: tuple(value.shape) for name, value in state.items()}
+    different = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
+    if different:
+        shown = ", ".join(f"{name} ({saved.get(name)} saved, {own.get(name)} here)" for name in different[:3])
+        raise InputError(
+            f"{path} is of another architecture: {len(different)} of {len(own)} parameters differ, such as {shown}. "
+            "Use the config it was made with, another output_dir, or --resume False to replace it."
+        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from miram.errors import InputError
 
@@ -40,21 +40,19 @@ class Schedule:
         """The full state of the scheduler and the optimizer's options, now and at the start."""
         return {"now": self._state(), "start": self.start}
 
-    def load(self, path: Path, content: Mapping[str, Any], length: int, saved_length: int) -> None:
+    def load(self, path: Path, saved: Mapping[str, Any], length: int, saved_length: int) -> None:
         """
         Restore the position in a checkpoint, after the optimizer's state was loaded.
 
         Args:
             path: of the checkpoint, for messages.
-            content: of the checkpoint.
+            saved: what :meth:`state_dict` returned.
             length: iterations per epoch.
             saved_length: iterations per epoch in the checkpoint's run; its steps are scaled by the ratio.
 
         Raises:
-            InputError: if the checkpoint holds too little for this schedule, or its epochs have another length and the
-                schedule's position is more than a step.
+            InputError: if the epochs have another length and the schedule's position is more than a step.
         """
-        saved = content.get("schedule") or self._older(path, content["scheduler_step"])
         place = _changed(saved["now"], saved["start"])
         scheduler = place.get("scheduler", {})
         if length != saved_length:
@@ -63,15 +61,6 @@ class Schedule:
         groups = place.get("groups", [])
         for group, options in zip(self.scheduler.optimizer.param_groups, groups, strict=False):
             group.update(options)
-
-    def _older(self, path: Path, step: int) -> dict[str, Any]:
-        """The position in a checkpoint of version 0.1."""
-        if not isinstance(self.scheduler, LambdaLR):
-            raise InputError(
-                f"{path} is of an older version and holds only the step of its schedule, from which a "
-                f"{type(self.scheduler).__name__} cannot resume; give another --output_dir, or --resume False"
-            )
-        return {"now": {"scheduler": {"last_epoch": step}}, "start": {"scheduler": {}}}
 
 
 def _changed(now: Any, start: Any) -> Any:

@@ -63,6 +63,4 @@ class ExponentialMovingAverage:
             RuntimeError: if the state is of another network.
         """
         if self.average is not None:
-            # before version 0.2 runs used torch's average, which has other names
-            saved = {key.removeprefix("module."): value for key, value in state.items() if key != "n_averaged"}
-            load_whole_state(self.network, saved or self.source.state_dict())
+            load_whole_state(self.network, state or self.source.state_dict())

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
-from torch.utils.data import DataLoader, Dataset
+from scipy.stats import entropy
 
 from miram.data.datalist import FILE_NAME, load_split, read_datalist
 from miram.data.tasks import find_task, targets
-from miram.engines.distributed import is_main_process
-from miram.loading.seeded import SeededDataset
+from miram.engines.distributed import gather_objects, is_main_process
+from miram.loading.seeded import SeededDataset, make_loader
 from miram.losses.reconstruction import downsample
 from miram.metrics.classification import roc_auc
 from miram.metrics.knn import knn_scores, mean_over_classes
-from miram.metrics.rank import effective_rank
 from miram.networks.vit_encoder import ViTEncoder
 
 logger = logging.getLogger(__name__)
@@ -36,13 +34,21 @@ class NeighborProbe:
         task: name of a task of its data list.
         preprocessing: that of the validation images, without augmentation; its input "label" is the image's path.
         neighbors: how many neighbours.
+        batch_size: images encoded at once.
+        num_workers: loader processes; 0 loads in this process.
 
     Raises:
         InputError: if the data list lacks the task.
     """
 
     def __init__(
-        self, dataset_dir: str | os.PathLike[str], task: str, preprocessing: Compose, neighbors: int = 20
+        self,
+        dataset_dir: str | os.PathLike[str],
+        task: str,
+        preprocessing: Compose,
+        neighbors: int = 20,
+        batch_size: int = 32,
+        num_workers: int = 0,
     ) -> None:
         self.task = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
         self.neighbors = neighbors
@@ -51,7 +57,7 @@ class NeighborProbe:
         known = ~np.isnan(table).any(axis=1)
         self.targets = table[known]
         images = [{"label": item["image"]} for item, kept in zip(items, known, strict=True) if kept]
-        self.dataset = SeededDataset(images, preprocessing)
+        self.loader = make_loader(SeededDataset(images, preprocessing), batch_size, False, num_workers)
         self.held_out_targets = targets(load_split(dataset_dir, "validation", required=False), self.task)
 
     @property
@@ -65,7 +71,7 @@ class NeighborProbe:
         "knn_auc" and "knn_ap" of the validation images.
 
         Args:
-            features: (N, D) of :attr:`dataset`.
+            features: (N, D) of the images of :attr:`loader`, in their order.
             held_out_features: (M, D) of the validation images, in the data list's order.
         """
         return knn_scores(features, self.targets, held_out_features, self.held_out_targets, self.neighbors)
@@ -75,16 +81,14 @@ class RepresentationMonitor:
     """
     Every few epochs, encode the unmasked validation images and set the trainer's metrics "rank" (RankMe) and "knn_...".
 
-    The metrics exist from the end of that epoch to the start of the next, for the history and TensorBoard. Only rank 0
-    computes, in single precision; the other processes wait for it when they next exchange gradients or losses.
+    The metrics exist from the end of that epoch to the start of the next, for the history and TensorBoard. The
+    processes share the images. Validation's own pass through the encoder cannot serve: there, most patches are hidden.
 
     Args:
         encoder: the encoder that is trained, without wrappers.
-        dataset: the validation images.
+        loader: that of the validation, whose packed copy or worker processes are there already.
         image_size: the encoder's image size in pixels, to which images are downsampled.
         device: where the encoder is.
-        batch_size: images encoded at once.
-        num_workers: loader processes; 0 loads in this process.
         interval: epochs between two measurements.
         probe: also predicts labels; None measures the rank only.
     """
@@ -92,20 +96,16 @@ class RepresentationMonitor:
     def __init__(
         self,
         encoder: ViTEncoder,
-        dataset: Dataset[Any],
+        loader: Iterable[dict[str, torch.Tensor]],
         image_size: Sequence[int],
         device: torch.device,
-        batch_size: int = 32,
-        num_workers: int = 0,
         interval: int = 1,
         probe: NeighborProbe | None = None,
     ) -> None:
         self.encoder = encoder
-        self.dataset = dataset
+        self.loader = loader
         self.image_size = image_size
         self.device = device
-        self.batch_size = batch_size
-        self.num_workers = num_workers
         self.interval = interval
         self.probe = probe
         self.names: set[str] = set()
@@ -132,36 +132,56 @@ class RepresentationMonitor:
             engine.state.metrics.pop(name, None)
 
     def look(self, engine: Engine) -> None:
-        """Set the metrics, if they are due in this epoch."""
-        if engine.state.epoch % self.interval == 0 and is_main_process():
-            metrics = self._metrics()
+        """Set the metrics in the first process, if they are due in this epoch; all processes call it together."""
+        if engine.state.epoch % self.interval:
+            return
+        features = self._encode(self.loader)
+        neighbours = None if self.probe is None else self._encode(self.probe.loader)
+        if is_main_process():
+            metrics = self._metrics(features, neighbours)
             self.names |= metrics.keys()
             engine.state.metrics.update(metrics)
 
-    def _metrics(self) -> dict[str, float]:
-        features = self._encode(self.dataset)
+    def _metrics(self, features: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
         if not np.isfinite(features).all():
             logger.warning("the encoder's features are not finite: the rank of this epoch is missing")
             return {}
         metrics = {"rank": effective_rank(features)}
-        if self.probe is not None:
-            metrics |= self.probe.scores(self._encode(self.probe.dataset), features)
+        if self.probe is not None and neighbours is not None:
+            metrics |= self.probe.scores(neighbours, features)
         return metrics
 
     @torch.no_grad()
-    def _encode(self, dataset: Dataset[Any]) -> np.ndarray:
-        """The class token of each image, or the mean of its patches if there is no class token, (N, D)."""
-        # its own generator: a loader draws a seed, which from the global generator would change the training
-        loader: DataLoader[Any] = DataLoader(
-            dataset, self.batch_size, num_workers=self.num_workers, generator=torch.Generator()
-        )
+    def _encode(self, loader: Iterable[dict[str, torch.Tensor]]) -> np.ndarray:
+        """The class tokens (or means of patches, without class token) of all processes' images, in order, (N, D)."""
         was_training = self.encoder.training
         self.encoder.eval()
         try:
-            return np.concatenate([self._features(batch) for batch in loader])
+            own = {
+                int(n): row for batch in loader for n, row in zip(batch["index"], self._features(batch), strict=True)
+            }
         finally:
             self.encoder.train(was_training)
+        found = {index: row for share in gather_objects(own) for index, row in share.items()}
+        return np.stack([found[index] for index in sorted(found)])
 
     def _features(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
         image = downsample(batch["label"].to(self.device, torch.float32), self.image_size)
         return self.encoder.pool(self.encoder(image)).float().cpu().numpy()
+
+
+def effective_rank(features: np.ndarray) -> float:
+    """
+    RankMe (Garrido et al. 2023, arXiv 2210.02885): the exponential of the entropy of the normalised singular values.
+
+    It needs no labels; 1 means that all features are multiples of one vector (collapse). MONAI's
+    `EmbeddingCollapseMetric` subtracts the mean feature first, and so measures something else: it returns 0 then.
+
+    Args:
+        features: (N, D) of N images, as the encoder returns them.
+
+    Returns:
+        from 1 to min(N, D); 0 if all features are 0.
+    """
+    singular_values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
+    return float(np.exp(entropy(singular_values))) if singular_values.any() else 0.0

@@ -22,7 +22,7 @@ _KINDS = {
     "backbone": {"network_def", "state_dict", "cls_token"},
 }
 _WEIGHTS = ("network", "state_dict", "optimizer", "average", "cls_token")
-_STATES = ("each_process", "generators", "scaler", "schedule")
+_STATES = ("each_process", "scaler", "schedule")
 
 
 def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
