@@ -17,6 +17,7 @@ from monai.networks.nets import ViT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miram.data.datalist import read_datalist, write_datalist
+from miram.loading import packed
 from miram.loading.packed_loader import PackedLoader
 
 from ..causes import cause_of
@@ -285,8 +286,10 @@ def test_two_views_are_compared_instead_of_reconstructed(prepared, workflow_of, 
     ViT(**backbone["network_def"]).load_state_dict(backbone["state_dict"], strict=True)
 
 
-def test_crops_come_from_the_packed_copy_or_from_the_files(prepared, workflow_of, tmp_path):
-    baselines = []
+def test_crops_come_from_the_packed_copy_or_from_the_files(prepared, workflow_of, tmp_path, monkeypatch):
+    baselines, asked = [], []
+    read_sizes = packed._hash
+    monkeypatch.setattr(packed, "_hash", lambda *arguments: asked.append(1) or read_sizes(*arguments))
     for overlays in (("transforms",), ()):
         assert not (prepared / "packed").exists()
         run = tmp_path / f"run_{len(overlays)}"
@@ -295,6 +298,7 @@ def test_crops_come_from_the_packed_copy_or_from_the_files(prepared, workflow_of
         assert [isinstance(loader, PackedLoader) for loader in loaders] == [not overlays] * 2
         assert loaders[0].sampler.epoch == 1  # the first; order and windows follow from it
         baselines.append(pd.read_csv(run / "history.csv")[["val_mean_1x", "val_mean_2x"]].to_numpy())
+    assert len(asked) == 2  # when packing, and when opening: on a network disk this takes minutes
     # the baselines see the validation batches alone; pixels are scaled in another order of operations
     np.testing.assert_allclose(baselines[1], baselines[0], rtol=1e-5)
 

@@ -2,12 +2,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from monai.engines import SupervisedTrainer
+import torch.distributed as dist
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import from_engine
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.utils import counters
+from torch._inductor.exc import InductorError
 
+from miram.engines.pretraining import PreparePretrainingBatch
 from miram.engines.steps import TrainingStep, ValidationStep, autocast
 from miram.errors import InputError
+from miram.losses.reconstruction import MultiScaleReconstructionLoss
+from miram.masking import RandomMasking
+from miram.networks.miram import MIRAM
+from miram.networks.vit_encoder import ViTEncoder
 
 CPU = torch.device("cpu")
 
@@ -210,6 +220,79 @@ def test_bfloat16_is_used_on_a_cpu():
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
     with autocast(CPU, "float32"):
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5, "texture_weight": 1.0}
+
+
+def pretrain(precision, parallel=False, **options):
+    """Losses of two epochs with validations of a pretraining with all kinds of targets."""
+    torch.manual_seed(0)
+    loss = MultiScaleReconstructionLoss((16, 16), (4, 4), [1, 2], **LEVERS)
+    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    decoders = [{"scale": 1, **sizes}, {"scale": 2, "kind": "cross_attention", **sizes}]
+    encoder = ViTEncoder(1, (16, 16), (4, 4), 24, 48, 1, 2)
+    network = MIRAM(encoder, decoders, loss.extra_outputs, loss.texture_outputs)
+    network = nn.parallel.DistributedDataParallel(network) if parallel else network
+    prepare = PreparePretrainingBatch(RandomMasking(0.75), (16, 16), 16)
+    batches = [{"label": torch.randn(2, 1, 32, 32), "index": torch.arange(2), "epoch": torch.ones(2)} for _ in range(3)]
+    losses = []
+    trainer = SupervisedTrainer(
+        *(CPU, 2, batches, network, torch.optim.SGD(network.parameters(), lr=0.1), loss),
+        prepare_batch=prepare,
+        iteration_update=TrainingStep(precision, **options),
+        decollate=False,
+    )
+    validator = SupervisedEvaluator(
+        *(CPU, batches, network), prepare_batch=prepare, iteration_update=ValidationStep(loss), decollate=False
+    )
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: validator.run())
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: losses.append(trainer.state.output[0]["loss"].item()))
+    trainer.run()
+    return losses
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_network_and_loss_are_compiled_once_into_one_graph_and_validations_change_nothing(precision):
+    torch.compiler.reset()  # the graphs of other tests count towards a limit
+    counters.clear()
+    found = pretrain(precision, compile=True, compile_kwargs={"backend": "aot_eager"})
+    assert (counters["stats"]["unique_graphs"], counters["frames"]["total"]) == (1, 1)
+    assert not counters["graph_break"]
+    assert found == pytest.approx(pretrain(precision), rel=1e-6 if precision == "float32" else 1e-2)
+
+
+def test_a_network_of_several_processes_can_be_compiled(tmp_path):
+    torch.compiler.reset()
+    expected = pretrain("float32")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        found = pretrain("float32", parallel=True, compile=True, compile_kwargs={"backend": "aot_eager"})
+    finally:
+        dist.destroy_process_group()
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_where_compiling_fails_training_goes_on_without_it_and_says_why_once(where, caplog):
+    def broken(graph, inputs):
+        raise InductorError(RuntimeError("the compiler is missing"), None)
+
+    torch.compiler.reset()
+    backend = broken if where == "forward" else aot_autograd(fw_compiler=lambda graph, _: graph, bw_compiler=broken)
+    step = TrainingStep(compile=True, compile_kwargs={"backend": backend})
+    assert train(step, batches_of(1, 1))[0] == pytest.approx(0.1 + 0.1 * 0.9)
+    told = [record.message for record in caplog.records if record.name == "miram.engines.steps"]
+    assert len(told) == 1
+    assert "without torch.compile" in told[0]
+    assert "the compiler is missing" in told[0]
+
+
+def test_auto_does_not_compile_on_a_cpu_and_other_words_are_refused():
+    step = TrainingStep(compile="auto", compile_kwargs={"backend": "no such backend"})
+    assert train(step, batches_of(1))[0] == pytest.approx(0.1)
+    with pytest.raises(InputError, match="--compile takes"):
+        TrainingStep(compile="perhaps")
 
 
 def validator_of(network):

@@ -7,9 +7,9 @@ import torch
 
 from miram.data.datalist import load_split, write_datalist
 from miram.errors import InputError
-from miram.loading.packed import pack_folder
+from miram.loading.packed import find_packed, open_packed, pack_folder
 from miram.loading.packed_loader import PackedLoader, packed_or_files
-from miram.loading.sampling import lesion_sampler
+from miram.loading.sampling import BalancedSampler, lesion_sampler
 from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
 from miram.transforms.windows import standard_transforms
@@ -38,9 +38,8 @@ def folder(tmp_path):
 
 
 def packed(folder, split, size=8, batch_size=2, **options):
-    return PackedLoader(
-        folder, load_split(folder, split), (size, size), batch_size, RANGES, split == "training", **options
-    )
+    items, training = load_split(folder, split), split == "training"
+    return PackedLoader(open_packed(folder), items, (size, size), batch_size, RANGES, training, **options)
 
 
 def plain(folder, split, size, batch_size, seed=0):
@@ -120,7 +119,7 @@ def test_a_split_smaller_than_a_batch_is_refused(folder):
 
 def test_a_volume_window_is_refused(folder):
     with pytest.raises(InputError, match="are 2D"):
-        PackedLoader(folder, load_split(folder, "training"), (8, 8, 8), 2, RANGES, True)
+        PackedLoader(open_packed(folder), load_split(folder, "training"), (8, 8, 8), 2, RANGES, True)
 
 
 def test_a_run_goes_on_within_an_epoch(folder):
@@ -137,7 +136,7 @@ def test_a_run_goes_on_within_an_epoch(folder):
 
 def test_the_loader_of_files_is_replaced_with_its_order(folder):
     files = plain(folder, "training", 8, 2, seed=5)
-    loader = packed_or_files(files, folder, (8, 8), RANGES)
+    loader = packed_or_files(files, find_packed(folder), (8, 8), RANGES)
     assert isinstance(loader, PackedLoader)
     expected = packed(folder, "training", seed=5)
     for one in (files, loader, expected):
@@ -151,17 +150,20 @@ def test_only_one_may_choose_the_order(folder):
     files = plain(folder, "training", 8, 2)
     files.sampler.__class__ = type("Other", (SeededSampler,), {})
     with pytest.raises(InputError, match="an order of its own"):
-        packed_or_files(files, folder, (8, 8), RANGES, shards_at_once=1)
+        packed_or_files(files, find_packed(folder), (8, 8), RANGES, shards_at_once=1)
 
 
 def test_files_are_read_without_a_copy_and_with_transforms_of_ones_own(folder):
     files = plain(folder, "training", 8, 2)
-    assert packed_or_files(files, folder, (8, 8), {**RANGES, "b_max": 1.0}) is files
+    assert packed_or_files(files, find_packed(folder), (8, 8), {**RANGES, "b_max": 1.0}) is files
     files.dataset.transform.transforms[-1].prob = 0.0
-    assert packed_or_files(files, folder, (8, 8), RANGES) is files
+    assert packed_or_files(files, find_packed(folder), (8, 8), RANGES) is files
+    dataset = plain(folder, "training", 8, 2).dataset
+    files = make_loader(dataset, 2, True, sampler=BalancedSampler(np.ones(len(dataset))))  # repeats crops
+    assert packed_or_files(files, find_packed(folder), (8, 8), RANGES) is files
     files = plain(folder, "training", 8, 2)
     shutil.rmtree(folder / "packed")
-    assert packed_or_files(files, folder, (8, 8), RANGES) is files
+    assert packed_or_files(files, find_packed(folder), (8, 8), RANGES) is files
 
 
 def test_lesions_are_drawn_with_their_share(tmp_path):
@@ -169,7 +171,7 @@ def test_lesions_are_drawn_with_their_share(tmp_path):
     items = [{**item, "crop": "lesion" if n < 3 else "tissue"} for n, item in enumerate(load_split(folder, "training"))]
     dataset = SeededDataset([{"label": item["image"]} for item in items], standard_transforms((8, 8), RANGES, True))
     files = make_loader(dataset, 2, True, sampler=lesion_sampler(items, 0.5))
-    loader = packed_or_files(files, folder, (8, 8), RANGES)
+    loader = packed_or_files(files, find_packed(folder), (8, 8), RANGES)
     assert isinstance(loader, PackedLoader)
     loader.sampler.set_epoch(1)
     batches = list(loader)

@@ -62,7 +62,7 @@ def test_the_encoder_learns_to_predict_texture(class_token):
     decoders = [{"scale": scale, "hidden_size": 12, "num_layers": 1, "num_heads": 1} for scale in (1, 2)]
     network = MIRAM(encoder, decoders, texture_outputs=loss.texture_outputs)
     label = torch.randn(3, 1, SIZE, SIZE)
-    loss.measure_textures(list(label))
+    loss.measure_textures(label.split(1))
     result = loss(network(label[..., ::2, ::2], torch.tensor([[0, 3]] * 3)), label)
     assert list(result) == ["loss", "loss_1x", "loss_2x", "loss_texture_1x", "loss_texture_2x"]
     parts = result["loss_1x"] + result["loss_2x"] + 2 * (result["loss_texture_1x"] + result["loss_texture_2x"])

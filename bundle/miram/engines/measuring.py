@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 from miram.errors import InputError
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
@@ -15,7 +16,7 @@ from miram.networks.vit_encoder import ViTEncoder
 
 logger = logging.getLogger(__name__)
 
-Samples = Sequence[Mapping[str, torch.Tensor]]
+Samples = Sequence[Mapping[str, Any]]
 
 
 @torch.no_grad()
@@ -54,7 +55,8 @@ def whiten_embedding(
         raise InputError(f"whitened_embedding is {power}; give 0 (off), 0.25 (half-way) or 0.5 (white)")
     if not power:
         return
-    images = _some_images(dataset, num_images)
+    samples = _some_samples(dataset, num_images)
+    images = [torch.as_tensor(sample["label"], dtype=torch.float32) for sample in samples]
     mean, covariance = _moments(images, encoder)
     variances, components = torch.linalg.eigh(covariance)
     variances = variances.clamp(min=0)
@@ -76,7 +78,12 @@ def whiten_embedding(
     )
 
 
-def measure_textures(loss_function: MultiScaleReconstructionLoss, dataset: Samples, num_images: int = 400) -> None:
+def measure_textures(
+    loss_function: MultiScaleReconstructionLoss,
+    dataset: Samples,
+    prepare_batch: Callable[..., tuple[Any, ...]],
+    num_images: int = 400,
+) -> None:
     """
     Standardise the texture that the network predicts, over some training images; nothing if it predicts none.
 
@@ -85,17 +92,18 @@ def measure_textures(loss_function: MultiScaleReconstructionLoss, dataset: Sampl
     Args:
         loss_function: changed in place.
         dataset: as for :func:`whiten_embedding`.
+        prepare_batch: makes the label (B, C, *spatial) with which the loss compares, its second result.
         num_images: how many images are read.
     """
     if loss_function.textures:
-        loss_function.measure_textures(_some_images(dataset, num_images))
+        samples = _some_samples(dataset, num_images)
+        loss_function.measure_textures([prepare_batch(default_collate([sample]), "cpu")[1] for sample in samples])
 
 
-def _some_images(dataset: Samples, num_images: int) -> list[torch.Tensor]:
-    """Images (C, *spatial) at even steps through a data set."""
+def _some_samples(dataset: Samples, num_images: int) -> list[Mapping[str, Any]]:
+    """Samples at even steps through a data set."""
     step = max(len(dataset) // num_images, 1)
-    chosen = range(0, len(dataset), step)[:num_images]
-    return [torch.as_tensor(dataset[index]["label"], dtype=torch.float32) for index in chosen]
+    return [dataset[index] for index in range(0, len(dataset), step)[:num_images]]
 
 
 def _moments(images: Iterable[torch.Tensor], encoder: ViTEncoder) -> tuple[torch.Tensor, torch.Tensor]:

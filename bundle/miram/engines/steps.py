@@ -7,6 +7,8 @@ type, clip gradients, and let DDP exchange gradients only when the optimizer ste
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,11 +16,15 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from miram.engines.distributed import unwrap
 from miram.errors import InputError
+from miram.flags import flag
 
+logger = logging.getLogger(__name__)
 _SMALLEST_SCALE = 1e-4
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,19 +65,32 @@ class TrainingStep:
         accumulation_steps: batches per optimizer step. The last group of an epoch may be smaller, and so is the only
             group of a shorter epoch: gradients are averaged over the batches that a group really has.
         clip_grad_norm: largest norm of the gradient; None does not clip.
+        compile: whether `torch.compile` makes one program of the network and the loss, forward and backward. "auto"
+            does so on a GPU, unless the network is sharded. If it fails, training goes on without it, and the log says
+            why.
+        compile_kwargs: of `torch.compile`.
 
     Raises:
         ValueError: if `accumulation_steps` is not positive.
+        InputError: if `compile` is neither "auto" nor true or false.
     """
 
     def __init__(
-        self, precision: str = "float32", accumulation_steps: int = 1, clip_grad_norm: float | None = None
+        self,
+        precision: str = "float32",
+        accumulation_steps: int = 1,
+        clip_grad_norm: float | None = None,
+        compile: bool | str = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if accumulation_steps < 1:
             raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
         self.precision = precision
         self.accumulation_steps = accumulation_steps
         self.clip_grad_norm = clip_grad_norm
+        self.compile = None if compile == "auto" else flag("compile", compile)
+        self.compile_kwargs = dict(compile_kwargs or {})
+        self.forward: Callable[..., Any] | None = None
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "float16")
 
     def __call__(self, engine: SupervisedTrainer, batch: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
@@ -82,7 +101,7 @@ class TrainingStep:
             the losses of the batch by name, detached and on the device, so that nothing waits for it. They are the
             only item of a list, the form of output that MONAI's handlers (`from_engine`, MLflow, TensorBoard) expect.
         """
-        inputs, targets, args, kwargs = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        prepared = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
         position, size = self._group(engine.state.iteration, engine.state.epoch_length)
         last = position == size - 1
         if position == 0:
@@ -90,11 +109,7 @@ class TrainingStep:
             self.faults = torch.zeros((), device=engine.state.device)
         engine.network.train()
         with nullcontext() if last else _without_exchange(engine.network):
-            with autocast(engine.state.device, self.precision):
-                output = engine.inferer(inputs, engine.network, *args, **kwargs)
-            losses = _named_losses(engine.loss_function(output, targets))
-            # times 1, or NaN: makes a loss that is not finite show in the gradients, which all processes share
-            self.scaler.scale(losses["loss"] * (losses["loss"].detach() * 0 + 1) / size).backward()
+            losses = self._both_passes(engine, prepared, size)
         if self.scaler.is_enabled():  # with float16, gradients may overflow, but losses may not
             self.faults = torch.maximum(self.faults, _not_finite(losses["loss"].detach()))
         if last:
@@ -102,6 +117,26 @@ class TrainingStep:
         engine.state.skipped = self.faults if last else None
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return [{name: loss.detach() for name, loss in losses.items()}]
+
+    def _both_passes(self, engine: SupervisedTrainer, prepared: tuple[Any, ...], size: int) -> dict[str, torch.Tensor]:
+        """Forward and backward, compiled if that is wanted and works."""
+        if self.forward is None:
+            compiled = _worth_compiling(engine) if self.compile is None else self.compile
+            self.forward = torch.compile(_forward, **self.compile_kwargs) if compiled else _forward
+        try:
+            losses = _named_losses(
+                self.forward(engine.inferer, engine.network, engine.loss_function, prepared, self.precision)
+            )
+            # times 1, or NaN: makes a loss that is not finite show in the gradients, which all processes share
+            self.scaler.scale(losses["loss"] * (losses["loss"].detach() * 0 + 1) / size).backward()
+        except TorchDynamoException as error:
+            logger.warning(
+                "training goes on without torch.compile, more slowly: %s. Set compile to false to start like this",
+                " ".join(str(error).split("\n\n")[0].split()),
+            )
+            self.forward = _forward
+            return self._both_passes(engine, prepared, size)
+        return losses
 
     def ends_group(self, iteration: int, epoch_length: int) -> bool:
         """Whether the optimizer steps in an iteration (from 1), so that no gradient is left over for the next."""
@@ -133,6 +168,21 @@ class TrainingStep:
             norm = nn.utils.get_total_norm(gradients)
         self.faults = _not_finite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         _step_unless(engine.optimizer, self.faults)
+
+
+def _worth_compiling(engine: SupervisedTrainer) -> bool:
+    """Compiling pays on a GPU. Each gathering of sharded weights would break the program into pieces."""
+    return engine.state.device.type == "cuda" and not isinstance(engine.network, FSDPModule)
+
+
+def _forward(
+    inferer: Callable[..., Any], network: nn.Module, loss_function: Any, prepared: tuple[Any, ...], precision: str
+) -> Any:
+    """What the loss function says of a prepared batch."""
+    inputs, targets, args, kwargs = prepared
+    with autocast(inputs.device, precision):
+        output = inferer(inputs, network, *args, **kwargs)
+    return loss_function(output, targets)
 
 
 def _named_losses(losses: Any) -> dict[str, torch.Tensor]:

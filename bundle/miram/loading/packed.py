@@ -47,16 +47,22 @@ class PackedStore:
         shards: (n, H, W) uint16 each, in order.
         sizes: (N, 2) height and width of each crop, which starts at the first row and column of its entry.
         numbers: each crop's number by its path relative to the prepared folder.
+        folder: the prepared folder.
     """
 
     shards: Sequence[np.ndarray]
     sizes: np.ndarray
     numbers: dict[str, int]
+    folder: Path
 
     @property
     def shard_length(self) -> int:
         """Number of crops in every shard except the last."""
         return len(self.shards[0])
+
+    def number(self, path: str | os.PathLike[str]) -> int:
+        """The number of a crop, given the path of its file."""
+        return self.numbers[Path(path).relative_to(self.folder).as_posix()]
 
     def crop(self, number: int) -> np.ndarray:
         """A crop's pixels (h, w), a view of the mapped file."""
@@ -79,7 +85,7 @@ def ensure_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.Path
     Raises:
         InputError: if a crop cannot be read.
     """
-    if not can_be_packed(dataset_dir):
+    if _volumes(_all_paths(Path(dataset_dir))):
         logger.info("%s has volumes, which are read from their files", dataset_dir)
         return False
     if is_packed(dataset_dir, packed_dir):
@@ -148,15 +154,26 @@ def pack_folder(
     return target
 
 
-def can_be_packed(dataset_dir: str | os.PathLike[str]) -> bool:
-    """Whether a prepared folder has 2D crops."""
-    return not _volumes(_all_paths(Path(dataset_dir)))
-
-
 def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
     """Whether there is a complete packed copy of a folder's present state."""
     folder, state = Path(dataset_dir), _read_index(_target(dataset_dir, packed_dir) / INDEX)
-    return bool(state and state.get("finished") and state["folder_sha256"] == _hash(folder, state["images"]))
+    return state is not None and _is_current(folder, state)
+
+
+def find_packed(
+    dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None
+) -> PackedStore | None:
+    """
+    Open the packed copy if there is one of the folder's present state; else :func:`ensure_packed` has said why.
+
+    A run calls this once, for all of its loaders: each time, the size of every crop's file is asked for.
+
+    Raises:
+        InputError: if a shard is missing or damaged.
+    """
+    folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
+    state = _read_index(target / INDEX)
+    return _open(folder, target, state) if state is not None and _is_current(folder, state) else None
 
 
 def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> PackedStore:
@@ -170,8 +187,17 @@ def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLi
     state = _read_index(target / INDEX)
     if state is None or not state.get("finished"):
         raise InputError(f"there is no packed copy in {target}; {REMEDY} {shell_path(folder)}")
-    if not is_packed(dataset_dir, packed_dir):
+    if not _is_current(folder, state):
         raise InputError(f"{target} was packed from another state of the folder; {REMEDY} {shell_path(folder)}")
+    return _open(folder, target, state)
+
+
+def _is_current(folder: Path, state: dict[str, Any]) -> bool:
+    """Whether a packed copy is complete and of the folder's present state."""
+    return bool(state.get("finished")) and state["folder_sha256"] == _hash(folder, state["images"])
+
+
+def _open(folder: Path, target: Path, state: dict[str, Any]) -> PackedStore:
     shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
     if sum(map(len, shards)) != len(state["images"]):
         raise InputError(
@@ -179,7 +205,7 @@ def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLi
             f"{shell_path(folder)}"
         )
     numbers = {path: number for number, path in enumerate(state["images"])}
-    return PackedStore(shards, np.array(state["sizes"]), numbers)
+    return PackedStore(shards, np.array(state["sizes"]), numbers, folder.resolve())
 
 
 def _target(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None) -> Path:

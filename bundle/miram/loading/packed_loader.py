@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,8 @@ from monai.data import DataLoader, ThreadBuffer
 from miram.counter_random import Stream, random_uniform
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.loading.packed import PackedStore, is_packed, open_packed
+from miram.loading.packed import PackedStore
+from miram.loading.sampling import BalancedSampler
 from miram.loading.seeded import SeededDataset, SeededSampler, check_batch_size
 from miram.transforms.augment import RandomFlipRotate90
 from miram.transforms.windows import is_standard
@@ -25,11 +24,10 @@ logger = logging.getLogger(__name__)
 
 def packed_or_files(
     files: DataLoader,
-    dataset_dir: str | os.PathLike[str],
+    store: PackedStore | None,
     crop_size: Sequence[int],
     preprocessing: Mapping[str, float],
     device: torch.device | str = "cpu",
-    packed_dir: str | os.PathLike[str] | None = None,
     shards_at_once: int | None = None,
 ) -> PackedLoader | DataLoader:
     """
@@ -37,16 +35,15 @@ def packed_or_files(
 
     Args:
         files: the same from the files, by MONAI's transforms. Its samples, order and batch size are used.
-        dataset_dir: the prepared folder.
+        store: the packed copy, from :func:`miram.loading.packed.find_packed`; None if there is none.
         crop_size: the window, in pixels.
         preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
         device: where batches are made.
-        packed_dir: the folder of the packed copy; None is `packed/` in the prepared folder.
         shards_at_once: see :class:`PackedLoader`.
 
     Returns:
-        `files` if there is no packed copy, or its transforms are not those of `configs/pretrain.yaml`, which the packed
-        loader makes on the device.
+        `files` if there is no packed copy, its transforms are not those of `configs/pretrain.yaml`, which the packed
+        loader makes on the device, or its sampler repeats crops, which the packed loader would augment alike.
 
     Raises:
         InputError: if `shards_at_once` is given, but `files` has another order.
@@ -55,15 +52,17 @@ def packed_or_files(
     assert isinstance(dataset, SeededDataset)
     assert isinstance(sampler, SeededSampler)
     assert files.batch_size is not None
-    if not is_packed(dataset_dir, packed_dir):
-        return files  # ensure_packed has said why
-    if not is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle):
-        logger.info("crops are read from their files: the transforms of this run are not those of the packed loader")
+    if store is None:
+        return files
+    standard = is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle)
+    if not standard or isinstance(sampler, BalancedSampler):
+        what = "sampler" if standard else "transforms"
+        logger.info("crops are read from their files: the packed loader does not have the %s of this run", what)
         return files
     if shards_at_once is not None and type(sampler) is not SeededSampler:
         raise InputError("shards_at_once has an order of its own: leave it out, or the option that chooses samples")
     return PackedLoader(
-        dataset_dir,
+        store,
         [{"image": sample["label"]} for sample in dataset.data],
         crop_size,
         files.batch_size,
@@ -72,7 +71,6 @@ def packed_or_files(
         device,
         sampler.seed,
         shards_at_once,
-        packed_dir=packed_dir,
         sampler=sampler if shards_at_once is None else None,
     )
 
@@ -85,7 +83,7 @@ class PackedLoader:
     network's units; in validation the central window. Window and rotation follow from (seed, epoch, sample).
 
     Args:
-        dataset_dir: a prepared folder, packed by `scripts/pack.py`.
+        store: the packed copy of a prepared folder.
         items: what to load, from :func:`miram.data.datalist.load_split`.
         crop_size: the window, in pixels.
         batch_size: images of one process in a batch.
@@ -96,17 +94,15 @@ class PackedLoader:
         shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
             a time, and mixes only the crops of these. None mixes all.
         prefetch: number of batches gathered in advance.
-        packed_dir: the folder of the packed copy; None is `packed/` in the prepared folder.
         sampler: another order; None goes through all items once in an epoch.
 
     Raises:
-        InputError: if there is no packed copy of the folder's current state, or there are fewer images than one
-            training batch.
+        InputError: if the window is not 2D, or there are fewer images than one training batch.
     """
 
     def __init__(
         self,
-        dataset_dir: str | os.PathLike[str],
+        store: PackedStore,
         items: Sequence[Item],
         crop_size: Sequence[int],
         batch_size: int,
@@ -116,12 +112,10 @@ class PackedLoader:
         seed: int = 0,
         shards_at_once: int | None = None,
         prefetch: int = 2,
-        packed_dir: str | os.PathLike[str] | None = None,
         sampler: SeededSampler | None = None,
     ) -> None:
-        self.store = open_packed(dataset_dir, packed_dir)
-        folder = Path(dataset_dir).resolve()
-        self.numbers = [self.store.numbers[Path(item["image"]).relative_to(folder).as_posix()] for item in items]
+        self.store = store
+        self.numbers = [store.number(item["image"]) for item in items]
         if len(crop_size) != 2:
             raise InputError(f"packed crops are 2D, the window {tuple(crop_size)} is not; add configs/transforms.yaml")
         self.crop_size = tuple(crop_size)

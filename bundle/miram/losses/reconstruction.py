@@ -170,10 +170,10 @@ class MultiScaleReconstructionLoss(nn.Module):
         Bring the texture's numbers to mean 0 and standard deviation 1 over some images; nothing without texture.
 
         Args:
-            images: (C, *spatial) each, at the largest scale's size.
+            images: (B, C, *spatial) each, at the largest scale's size.
         """
         for texture, size in zip(self.textures, self.sizes, strict=False):
-            texture.measure(downsample(image.float()[None], size) for image in images)  # type: ignore[operator]
+            texture.measure(downsample(image.float(), size) for image in images)  # type: ignore[operator]
 
     def forward(self, output: dict[str, list[Any]], label: torch.Tensor) -> dict[str, torch.Tensor]:
         """

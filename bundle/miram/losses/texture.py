@@ -65,6 +65,9 @@ class TextureDescriptors(nn.Module):
         self.register_buffer("wide_ring", wide.argmax(dim=1), persistent=False)  # of each pixel
         self.register_buffer("wide_ring_pixels", (wide > 0).sum(dim=0), persistent=False)
         self.register_buffer("codes", _pattern_codes(), persistent=False)
+        for sigma in {*_GRADIENT_SIGMAS, *(sigma for sigma, _ in _PATTERNS)} - {0.0}:
+            kernel = gaussian_1d(torch.as_tensor(sigma), truncated=3.0, approx="sampled", normalize=True)
+            self.register_buffer(_kernel_name(sigma), kernel, persistent=False)
         rings, wide_rings = len(_RINGS) - 1, len(_WIDE_RINGS) - 1
         self.outputs = rings * (2 + 4 * len(_GRADIENT_SIGMAS)) + wide_rings * len(_PATTERNS) * _PATTERN_CODES
         self.register_buffer("mean", torch.zeros(self.outputs), persistent=False)
@@ -94,8 +97,8 @@ class TextureDescriptors(nn.Module):
         """The numbers as they are: (B, C, H, W) to (B, outputs)."""
         gray = image.float().mean(dim=1)
         parts = [self._brightness(gray)]
-        parts += [self._gradients(_smooth(gray, sigma)) for sigma in _GRADIENT_SIGMAS]
-        parts += [self._patterns(_smooth(gray, sigma), distance) for sigma, distance in _PATTERNS]
+        parts += [self._gradients(self._smooth(gray, sigma)) for sigma in _GRADIENT_SIGMAS]
+        parts += [self._patterns(self._smooth(gray, sigma), distance) for sigma, distance in _PATTERNS]
         return torch.cat(parts, dim=1)
 
     def _brightness(self, gray: torch.Tensor) -> torch.Tensor:
@@ -103,6 +106,13 @@ class TextureDescriptors(nn.Module):
         around = gray.flatten(1) - mean[:, self.rings.argmax(dim=1)]  # of a flat ring exact, also in TF32
         variance = around.square() @ self.rings
         return torch.cat((mean, (variance.sqrt() + 0.01).log()), dim=1)
+
+    def _smooth(self, gray: torch.Tensor, sigma: float) -> torch.Tensor:
+        """Smooth images (B, H, W) by a Gaussian; 0 leaves them as they are."""
+        if not sigma:
+            return gray
+        kernel = self.get_buffer(_kernel_name(sigma))
+        return separable_filtering(gray[:, None], [kernel, kernel], mode="replicate")[:, 0]
 
     def _gradients(self, gray: torch.Tensor) -> torch.Tensor:
         """Strength, outward share, and two and four times the angle to the outward direction, weighted by strength."""
@@ -146,9 +156,5 @@ def _pattern_codes() -> torch.Tensor:
     return torch.where(changes <= 2, bits.sum(dim=1), _PATTERN_CODES - 1)
 
 
-def _smooth(gray: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Smooth images (B, H, W) by a Gaussian; 0 leaves them as they are."""
-    if not sigma:
-        return gray
-    kernel = gaussian_1d(torch.as_tensor(sigma), truncated=3.0, approx="sampled", normalize=True).to(gray)
-    return separable_filtering(gray[:, None], [kernel, kernel], mode="replicate")[:, 0]
+def _kernel_name(sigma: float) -> str:
+    return f"gaussian_{sigma:g}".replace(".", "_")

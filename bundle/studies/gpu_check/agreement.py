@@ -13,7 +13,7 @@ import torch
 from miram.data.datalist import load_split
 from miram.engines.pretraining import PreparePretrainingBatch
 from miram.engines.steps import TrainingStep
-from miram.loading.packed import pack_folder
+from miram.loading.packed import open_packed, pack_folder
 from miram.loading.packed_loader import PackedLoader
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking
@@ -112,7 +112,7 @@ def _same_batches(settings: CheckSettings) -> bool:
     items, limits = load_split(folder, "training"), {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     batches = []
     for device in (CPU, settings.device):
-        loader = PackedLoader(folder, items, (side, side), min(8, len(items)), limits, True, device)
+        loader = PackedLoader(open_packed(folder), items, (side, side), min(8, len(items)), limits, True, device)
         loader.sampler.set_epoch(1)
         batches.append(next(iter(loader))["label"].cpu())
     return bool((batches[0] - batches[1]).abs().max() <= 1e-6)

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from miram.data.datalist import load_split
-from miram.loading.packed import pack_folder
+from miram.loading.packed import open_packed, pack_folder
 from miram.loading.packed_loader import PackedLoader
 from miram.loading.seeded import SeededDataset, make_loader
 from miram.transforms.windows import standard_transforms
@@ -52,7 +52,9 @@ def _batches(settings: CheckSettings, batch_size: int) -> Iterator[dict[str, tor
     """Training batches without end; a small folder is repeated, so that an epoch has at least sixteen."""
     side, items = 2 * settings.sizes.image_size, load_split(data_of(settings), "training")
     items = items * -(-16 * batch_size // len(items))
-    loader = PackedLoader(data_of(settings), items, (side, side), batch_size, RANGES, True, settings.device)
+    loader = PackedLoader(
+        open_packed(data_of(settings)), items, (side, side), batch_size, RANGES, True, settings.device
+    )
     epoch = 0
     while True:
         epoch += 1
@@ -119,7 +121,7 @@ def _loaders(
     items = load_split(dataset_dir, "training")
     samples = [{"label": item["image"]} for item in items]
     batch_size = min(batch_size, len(items))
-    packed = PackedLoader(dataset_dir, items, (crop_size, crop_size), batch_size, RANGES, True)
+    packed = PackedLoader(open_packed(dataset_dir), items, (crop_size, crop_size), batch_size, RANGES, True)
     transforms = standard_transforms((crop_size, crop_size), RANGES, random=True)
     plain = make_loader(SeededDataset(samples, transforms), batch_size, True)
     cached = make_loader(SeededDataset(samples, transforms, cache_rate=1.0), batch_size, True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
+from miram.engines.measuring import measure_textures
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.masking import RandomMasking
 from miram.networks.patches import patchify, unpatchify
@@ -46,6 +48,16 @@ def test_enlarged_targets_keep_the_coarse_image_and_lose_what_is_finer(dims):
     step = 2 / 31  # of the ramp, from pixel to pixel; torch's cubic (a = -0.75) keeps a ramp to a tenth of it
     torch.testing.assert_close(label[inner], batch["label"][inner], atol=step / 10, rtol=0)
     torch.testing.assert_close(image, downsample(batch["label"], (16,) * dims))
+
+
+def test_texture_is_measured_on_what_it_is_compared_with():
+    prepare = PrepareWithoutDetail(RandomMasking(0.75), (16, 16), 16)
+    samples = [{"label": torch.randn(1, 32, 32), "index": n, "epoch": 0} for n in range(20)]
+    loss = MultiScaleReconstructionLoss((16, 16), (4, 4), [1, 2], texture_weight=1.0)
+    measure_textures(loss, samples, prepare)
+    labels = prepare(default_collate(samples))[1]
+    found = loss.textures[1](labels)
+    torch.testing.assert_close(found.mean(0), torch.zeros(found.shape[1]), atol=1e-3, rtol=0)
 
 
 def test_decoders_may_share_a_scale(encoder):
