@@ -13,6 +13,11 @@ from torch import nn
 from miram.networks.vit_encoder import ViTEncoder
 
 
+def describes_segmenter(network_def: Mapping[str, Any]) -> bool:
+    """Whether a file's "network_def" are arguments of :class:`ViTSegmenter`, and not those of a classifier."""
+    return "feature_size" in network_def
+
+
 class ViTSegmenter(nn.Module):
     """
     UNETR (Hatamizadeh et al., arXiv 2103.10504) of MONAI's blocks on our encoder.

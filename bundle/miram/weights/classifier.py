@@ -13,6 +13,7 @@ from torch import nn
 from miram.errors import InputError
 from miram.files import atomic_write
 from miram.networks.classifier import ViTClassifier
+from miram.networks.segmenter import ViTSegmenter, describes_segmenter
 from miram.weights.backbone import check_fits, check_kinds, load_weights_file
 
 _KEYS = {"network_def", "state_dict", "task", "preprocessing", "provenance"}
@@ -108,6 +109,20 @@ def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> No
         raise InputError(f"{path} is damaged: its thresholds are not a dictionary of levels and classes")
 
 
+def _check_kind(path: str | os.PathLike[str], content: Mapping[str, Any], make: Callable[..., nn.Module]) -> None:
+    segments = describes_segmenter(content["network_def"])
+    if segments and make is not ViTSegmenter:
+        raise InputError(
+            f"{path} segments lesions and is no classifier: apply it with segment_inference.yaml, evaluate it with "
+            "segment_evaluate.yaml, package it with --bundle segmentation"
+        )
+    if make is ViTSegmenter and not segments:
+        raise InputError(
+            f"{path} is a classifier (task {content['task']['name']!r}) and segments nothing: apply it to crops with "
+            "inference.yaml, to whole mammograms with riskmap.yaml; segment.yaml trains a segmentation"
+        )
+
+
 def load_classifier(
     path: str | os.PathLike[str], make: Callable[..., nn.Module] = ViTClassifier
 ) -> tuple[Any, dict[str, Any]]:
@@ -123,7 +138,7 @@ def load_classifier(
         "temperature" and "thresholds".
 
     Raises:
-        InputError: if the file is missing, damaged or not a classifier.
+        InputError: if the file is missing or damaged, or a segmentation where a classifier is built, or the reverse.
     """
     content = load_weights_file(path)
     if not content.keys() >= _KEYS:
@@ -134,6 +149,7 @@ def load_classifier(
     parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")
     check_kinds(path, content, dict.fromkeys(parts, dict))
     _check_facts(path, content)
+    _check_kind(path, content, make)
     state = content.pop("state_dict")
     if "label_size" in content["preprocessing"]:  # the earlier name
         content["preprocessing"]["field_of_view"] = content["preprocessing"].pop("label_size")  # the earlier name
