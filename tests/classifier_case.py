@@ -94,16 +94,18 @@ def make_classifier(num_classes: int = 1, pool: str = "token", steps: int = 0) -
 
 
 def make_segmenter(steps: int = 0) -> ViTSegmenter:
-    """A segmentation with random weights; with `steps` it has learnt to outline bright squares."""
+    """A segmentation with random weights; with `steps` it has learnt to outline bright squares, also beside air."""
     torch.manual_seed(0)
-    network = ViTSegmenter(ENCODER, feature_size=4)
+    network = ViTSegmenter(ENCODER, feature_size=8)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
     rng = np.random.default_rng(1)
-    for step in range(steps):
-        crops = [make_crop((step + n) % 3 > 0, tuple(rng.integers(4, size=2)), rng) for n in range(8)]
+    for _ in range(steps):
+        crops = [np.roll(make_crop(n % 2 == 1, (1, 2), rng), rng.integers(SIZE, size=2), (0, 1)) for n in range(8)]
+        for crop in crops[::3]:
+            crop[:, rng.integers(SIZE) :] = 0
         squares = torch.from_numpy(np.stack(crops) == 60_000).float()[:, None]
-        logits = network(as_input(crops))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.nn.functional.max_pool2d(squares, 2))
+        mask = (torch.nn.functional.avg_pool2d(squares, 2) >= 0.5).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(as_input(crops)), mask)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

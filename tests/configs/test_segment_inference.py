@@ -32,11 +32,13 @@ def mammogram(squares=True):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("segment")
-    save_model(path / "model.pt", make_segmenter(steps=100), "segmentation", "binary", ["background", "lesion"])
+    save_model(path / "model.pt", make_segmenter(steps=60), "segmentation", "binary", ["background", "lesion"])
     write_png16(path / "in/a.png", mammogram())
     write_png16(path / "in/healthy.png", mammogram(squares=False))
     write_dicom(path / "in/b.dcm", 65535 - mammogram(), PhotometricInterpretation="MONOCHROME1")
-    write_volume(path / "in/volume.nii.gz", np.random.default_rng(0).integers(65536, size=(8, 8, 8)), None)
+    write_volume(
+        path / "in/volume.nii.gz", np.random.default_rng(0).integers(65536, size=(8, 8, 8)).astype(np.uint16), None
+    )
     return path
 
 

@@ -20,17 +20,17 @@ _KEYS = {"network_def", "state_dict", "task", "preprocessing", "provenance"}
 
 
 def classifier_content(
-    network: ViTClassifier,
+    network: ViTClassifier | ViTSegmenter,
     task: Mapping[str, Any],
     preprocessing: Mapping[str, Any],
     provenance: Mapping[str, Any],
     prior_correction: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """
-    Describe a trained classifier in plain values and tensors, as stored in `model.pt`.
+    Describe a trained classifier or segmentation in plain values and tensors, as stored in `model.pt`.
 
     Args:
-        network: the trained classifier.
+        network: the trained network.
         task: "name", "type" and "classes" of what it predicts.
         preprocessing: how pixels are turned into its input.
         provenance: where the weights come from.
