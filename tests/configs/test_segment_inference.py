@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from miram.inference.mammograms import whole_breast
 from miram.prepare.prepared import write_png16, write_volume
 
 from ..causes import cause_of
-from ..classifier_case import make_classifier, make_segmenter, save_model
+from ..classifier_case import make_classifier, make_crop, make_segmenter, save_model
 from ..image_files import write_dicom
 from .conftest import run
 
@@ -34,6 +35,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("segment")
     save_model(path / "model.pt", make_segmenter(steps=60), "segmentation", "binary", ["background", "lesion"])
     write_png16(path / "in/a.png", mammogram())
+    write_png16(path / "crop.png", make_crop(True, (1, 2), np.random.default_rng(0)))
     write_png16(path / "in/healthy.png", mammogram(squares=False))
     write_dicom(path / "in/b.dcm", 65535 - mammogram(), PhotometricInterpretation="MONOCHROME1")
     write_volume(
@@ -66,6 +68,7 @@ def test_masks_of_a_folder_are_on_the_grids_of_their_sources(workflow, folder, t
     assert mask.shape == probability.shape == mammogram().shape
     assert (mask.dtype, probability.dtype) == (np.uint8, np.float32)
     np.testing.assert_array_equal(mask, probability >= 0.5)
+    np.testing.assert_array_equal(probability > 0, whole_breast(mammogram()))
     squares = mammogram() == 60_000
     assert 2 * (mask * squares).sum() / (mask.sum() + squares.sum()) > 0.8
     np.testing.assert_array_equal(read(tmp_path / "b_label.nii.gz")[..., 0].T, mask)  # a DICOM has three axes
@@ -102,9 +105,10 @@ def test_zoom_and_threshold_are_used(workflow, tmp_path):
         ({"model": "classifier.pt"}, "is a classifier (task 'pathology') and segments nothing"),
         ({"model": "none.pt"}, "there is no trained model"),
         ({"input": "in/volume.nii.gz"}, "volume.nii.gz is a volume, but the model takes a 2D image"),
+        ({"input": "crop.png"}, "looks like a crop"),
         ({"threshold": 2}, "give --threshold a probability"),
     ],
-    ids=["classifier", "none", "volume", "threshold"],
+    ids=["classifier", "none", "volume", "crop", "threshold"],
 )
 def test_what_does_not_belong_is_an_error_with_its_remedy(workflow, folder, options, words):
     save_model(folder / "classifier.pt", make_classifier(), "pathology", "binary", ["BENIGN", "MALIGNANT"])

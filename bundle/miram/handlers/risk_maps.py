@@ -141,7 +141,7 @@ class RiskMapHandler:
         self.images.append({**facts, "findings": found})
         where = f" at row {regions[0].row}, column {regions[0].column}" if regions else ""
         logger.info(
-            "%s: highest %.3f%s; %.1f %% of the mapped pixels at or above %.3g",
+            "%s: highest %.3f%s; %.1f %% of the breast at or above %.3g",
             source,
             probability.max(),
             where,
