@@ -66,6 +66,8 @@ class SegmentationInferer(SlidingWindowInferer):
         InputError: if `overlap` or `sw_batch_size` is out of range.
     """
 
+    roi_size: Sequence[int]
+
     def __init__(
         self,
         roi_size: Sequence[int],
@@ -80,9 +82,7 @@ class SegmentationInferer(SlidingWindowInferer):
         self.preprocessing = preprocessing
         self.threshold = threshold
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """
         Segment images.
 
