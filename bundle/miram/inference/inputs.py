@@ -166,8 +166,10 @@ def check_pixels(path: str | os.PathLike[str], pixels: np.ndarray, spatial_dims:
         InputError: if it has the wrong number of axes, is constant, or is as large as a whole mammogram.
     """
     if pixels.ndim != spatial_dims:
-        kinds = {2: "a 2D image", 3: "a volume"}
-        raise InputError(f"{path} is {kinds[pixels.ndim]}, but the model takes {kinds[spatial_dims]}")
+        kinds, remedies = {2: "a 2D image", 3: "a volume"}, {2: "give one of its slices", 3: "give the whole volume"}
+        raise InputError(
+            f"{path} is {kinds[pixels.ndim]}, but the model takes {kinds[spatial_dims]}: {remedies[spatial_dims]}"
+        )
     if pixels.min() == pixels.max():
         raise InputError(f"{path} is constant: every pixel has the same value")
     if max(pixels.shape) > largest_crop:
