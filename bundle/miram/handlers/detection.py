@@ -27,6 +27,11 @@ from miram.visualize.html_report import estimate_table, write_page
 
 logger = logging.getLogger(__name__)
 
+COLUMNS = [
+    *("image", "rank", "x", "y", "width", "height", "width_mm", "height_mm", "probability", "hit"),
+    *("patient", "laterality", "view"),
+]
+
 
 class DetectionHandler(ViewSearch):
     """
@@ -127,22 +132,25 @@ def write_candidates(
     """
     Write candidates.csv, a row a candidate, and candidates.json, the same in COCO's format.
 
-    Boxes are in pixels of the file, from its upper left corner.
+    Boxes are in pixels of the file, from its upper left corner: for DICOM, the coordinates of a structured report's
+    SCOORD (PS3.3, C.18.6.1). The table also has their size in mm, if the file says how large a pixel is.
     """
     rows: list[dict[str, Any]] = []
     pictures: list[dict[str, Any]] = []
     for number, ((view, record), image) in enumerate(zip(found, images, strict=True), start=1):
         height, width = record["shape"]
+        down, across = np.array(record["spacing"], float).tolist()  # None becomes NaN
         pictures.append({"id": number, "file_name": view.source, "width": width, "height": height})
         hit = np.any(image.hits(CENTER), axis=0).tolist()
         for rank, (box, score) in enumerate(zip(image.boxes.tolist(), image.scores.tolist(), strict=True), start=1):
             x0, y0, x1, y1 = box
             place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
             facts = {key: view.item.get(key) for key in ("patient", "laterality", "view")}
+            millimetres = {"width_mm": (x1 - x0) * across, "height_mm": (y1 - y0) * down}
             hits = {"probability": score, "hit": hit[rank - 1]}
-            rows.append({"image": view.source, "rank": rank, **place, **hits, **facts, "image_id": number})
-    columns = ["image", "rank", "x", "y", "width", "height", "probability", "hit", "patient", "laterality", "view"]
-    table = pd.DataFrame(rows, columns=columns)
+            rows.append({"image": view.source, "rank": rank, **place, **millimetres, **hits, **facts})
+            rows[-1]["image_id"] = number
+    table = pd.DataFrame(rows, columns=COLUMNS)
     write_text(output_dir / "candidates.csv", table.to_csv(index=False, float_format="%.6g"))
     annotations = [
         {

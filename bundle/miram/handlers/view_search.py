@@ -50,7 +50,8 @@ class ViewSearch:
         for sample, output in zip(list(engine.state.batch), list(engine.state.output), strict=True):
             view = self.views.todo[int(sample["index"])]
             probability, pixels = (output[key][0].cpu().numpy() for key in ("pred", "image"))
-            self.records.save(view, self._record(view, probability, pixels))
+            record = self._record(view, probability, pixels)
+            self.records.save(view, {**record, "spacing": output["image"].meta["pixel_spacing"].tolist()})
             self.bar.update()
 
     def keep(self, view: View, regions: Sequence[Region], lesions: np.ndarray, pixels: np.ndarray) -> dict[str, Any]:
