@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 class HistoryHandler:
     """
-    Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch: the device waits for
-    it. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this
+    Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch, while training goes
+    on. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this
     handler to the checkpoint.
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
@@ -60,6 +61,8 @@ class HistoryHandler:
         self.started = time.perf_counter()
         self.seconds = 0.0
         self.validated_epoch = 0
+        self.painter = ThreadPoolExecutor(max_workers=1)
+        self.drawing: Future[None] | None = None
 
     @property
     def path(self) -> Path:
@@ -72,6 +75,7 @@ class HistoryHandler:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
+        engine.add_event_handler(Events.COMPLETED, lambda: self.finish_drawing())
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.note_validation, engine)
 
@@ -127,8 +131,14 @@ class HistoryHandler:
             table = _in_order(pd.DataFrame(self.rows))
             write_text(self.path, table.to_csv(index=False, float_format="%.6g"))
             if engine.state.epoch in (self.validated_epoch, engine.state.max_epochs):
-                plot_history(table, self.output_dir / "loss.png")
+                self.finish_drawing()
+                self.drawing = self.painter.submit(plot_history, table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
+
+    def finish_drawing(self) -> None:
+        """Wait until the curves are drawn; an error of drawing them is raised here."""
+        if self.drawing is not None:
+            self.drawing.result()
 
     def state_dict(self) -> dict[str, Any]:
         """The state for the checkpoint: names, sums and counts (2, losses), and seconds of the epoch so far."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.losses.reconstruction import downsample
@@ -38,15 +39,17 @@ class WindowSegmenter(nn.Module):
     Args:
         network: returns logits (B, 1, *image_size).
         image_size: of the network's input.
+        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; probabilities are float32.
     """
 
-    def __init__(self, network: nn.Module, image_size: Sequence[int]) -> None:
+    def __init__(self, network: nn.Module, image_size: Sequence[int], precision: str = "float32") -> None:
         super().__init__()
         self.network = network
         self.image_size = tuple(image_size)
+        self.precision = precision
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """Map windows (B, 1, *spatial) to probabilities (B, 1, *spatial)."""
-        logits = self.network(downsample(windows, self.image_size))
+        logits = in_precision(self.network, self.precision)(downsample(windows, self.image_size))
         mode = "bilinear" if windows.ndim == 4 else "trilinear"
         return functional.interpolate(logits, size=windows.shape[2:], mode=mode, align_corners=False).sigmoid()

@@ -12,6 +12,7 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from miram.networks.attention.exact import UnbindHeads
 from miram.networks.initialization import initialize_mae_weights
 from miram.networks.patches import patch_grid
 
@@ -33,6 +34,7 @@ class EncoderBlock(TransformerBlock):
     ) -> None:
         # MONAI 1.6.1 passes the dropout rate to the fused kernel in evaluation, too, so the rate stays 0.
         super().__init__(hidden_size, mlp_dim, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
+        self.attn.input_rearrange = UnbindHeads(num_heads)
         # Not used without cross-attention: DDP would wait for its gradient forever. It stays for its key.
         self.norm_cross_attn.requires_grad_(False)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from miram.files import atomic_write
 
+_DRAWING = threading.Lock()  # matplotlib shares fonts and settings between figures
+
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
     """
-    Write a figure as PNG, without changing global state of matplotlib.
+    Write a figure as PNG, without changing global state of matplotlib. Threads draw one after the other.
 
     Args:
         figure: the figure.
@@ -20,5 +23,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) ->
         dpi: dots per inch.
     """
     FigureCanvasAgg(figure)
-    with atomic_write(path) as temporary:
+    with _DRAWING, atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")

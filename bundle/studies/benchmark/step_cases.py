@@ -86,10 +86,11 @@ class TrainingCase:
     def __call__(self) -> None:
         """Run one step."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.run(*self._arguments()).backward()
+        self.run(*self.arguments()).backward()
         self.optimizer.step()
 
-    def _arguments(self) -> tuple[torch.Tensor, ...]:
+    def arguments(self) -> tuple[torch.Tensor, ...]:
+        """A batch as the step takes it, with the masks of another epoch each time."""
         if self.prepare is None:
             return (self.label,)
         index = torch.arange(len(self.label))

@@ -176,9 +176,10 @@ def write_benchmark(result: dict[str, Any], output_dir: Path) -> list[Path]:
     paths = [output_dir / "benchmark.json", output_dir / "benchmark.md"]
     write_json(paths[0], result)
     parts = {"Steps, relative to the first": "steps", "Left out": "left_out", "Growth, counted": "growth"}
+    parts |= {"Kernels of the default's eager step in bf16, counted": "kernels"}
     lines = [*heading("Benchmark", result), "", f"Settings: {result['settings']}"]
     for title, name in parts.items():
-        if result[name]:
+        if result.get(name):
             lines += ["", f"## {title}", "", *table(result[name])]
     write_text(paths[1], "\n".join(lines) + "\n")
     return paths

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import torch
+from einops.layers.torch import Rearrange
 from monai.networks.blocks import SABlock
 
 from miram.networks.attention.base import check_sizes
+
+
+class UnbindHeads(Rearrange):
+    """
+    Queries, keys and values as a tuple: with it `SABlock` computes the same, with less work in the backward pass.
+
+    `SABlock` indexes one tensor three times. Each index then has a gradient of the whole tensor's size, zeros but for
+    its third, and the three are added.
+
+    Args:
+        num_heads: number of heads.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__("b n (three heads d) -> three b heads n d", three=3, heads=num_heads)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (B, N, 3 D) to three of (B, heads, N, d)."""
+        return super().forward(x).unbind(0)
 
 
 class ExactAttention(SABlock):
@@ -26,3 +47,4 @@ class ExactAttention(SABlock):
     def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
         check_sizes(hidden_size, num_heads, seq_len)
         super().__init__(hidden_size, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
+        self.input_rearrange = UnbindHeads(num_heads)
