@@ -18,8 +18,7 @@ from miram.engines.steps import ValidationStep
 from miram.errors import InputError
 from miram.losses.classification import ClassificationLoss
 from miram.losses.reconstruction import downsample
-from miram.metrics.classification import average_precision, roc_auc
-from miram.metrics.knn import mean_over_classes
+from miram.metrics.classification import average_precision, mean_over_classes, roc_auc
 
 
 def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:

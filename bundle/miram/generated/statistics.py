@@ -69,28 +69,16 @@ def _calc_distributions() -> Counts:
 
 @dataclass(frozen=True)
 class KindStatistics:
-    """
-    Label statistics of one kind of abnormality, as counts of table rows.
+    """Label statistics of one kind of abnormality, as counts of table rows."""
 
-    Args:
-        pathology: rows that are benign, benign without callback, malignant.
-        shape: mass shape, or calcification type.
-        margin: mass margins, or calcification distribution.
-        second_shape: share of lesions with two atoms in the shape (or type).
-        second_margin: the same for the margins (or distribution).
-        assessment: BI-RADS assessment -> rows per pathology.
-        density: breast density -> rows.
-        subtlety: subtlety -> rows.
-    """
-
-    pathology: tuple[int, int, int]
-    shape: Counts
-    margin: Counts
-    second_shape: float
-    second_margin: float
-    assessment: Counts
-    density: Mapping[int, int]
-    subtlety: Mapping[int, int]
+    pathology: tuple[int, int, int]  # rows that are benign, benign without callback, malignant
+    shape: Counts  # mass shape, or calcification type
+    margin: Counts  # mass margins, or calcification distribution
+    second_shape: float  # share of lesions with two atoms in the shape (or type)
+    second_margin: float  # the same for the margins (or distribution)
+    assessment: Counts  # BI-RADS assessment -> rows per pathology
+    density: Mapping[int, int]  # breast density -> rows
+    subtlety: Mapping[int, int]  # subtlety -> rows
 
 
 def _mass() -> KindStatistics:

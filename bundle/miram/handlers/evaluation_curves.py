@@ -11,11 +11,10 @@ import pandas as pd
 
 from miram.data.tasks import Task
 from miram.handlers.cases import readable
-from miram.metrics.aggregate import Level, aggregate
 from miram.metrics.bootstrap import Bootstrap
 from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
-from miram.metrics.predictions import Predictions, read_predictions
+from miram.metrics.predictions import Level, Predictions, aggregate, read_predictions
 from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
 from miram.visualize.html_report import Picture
 

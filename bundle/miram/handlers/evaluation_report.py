@@ -25,8 +25,8 @@ from miram.handlers.collect_predictions import PredictionCollector
 from miram.handlers.evaluation_curves import draw_curves
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import TrainedClassifier
-from miram.metrics.aggregate import Level
 from miram.metrics.evaluation import evaluate_predictions
+from miram.metrics.predictions import Level
 from miram.provenance.versions import provenance
 from miram.visualize.attention import MapKind
 from miram.visualize.html_report import Picture, write_report

@@ -14,10 +14,10 @@ import pandas as pd
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, read_datalist, says_generated
 from miram.data.tasks import Task
 from miram.files import write_json, write_text
-from miram.metrics.aggregate import Level
 from miram.metrics.bootstrap import Bootstrap, Estimate
 from miram.metrics.comparison import Method, average_over_seeds, compare
 from miram.metrics.evaluation import evaluate_predictions
+from miram.metrics.predictions import Level
 from miram.visualize.html_report import write_report
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,12 @@ JOINED = "views joined by attention"
 
 @dataclass(frozen=True)
 class ExamEvaluation:
-    """
-    Predictions to be evaluated.
+    """Predictions to be evaluated."""
 
-    Args:
-        name: what they are of: a split, or the cross-validation.
-        views: made by :func:`miram.inference.exams.view_table`.
-        breasts: made by :func:`miram.inference.exams.breast_table`.
-        thresholds: for "view", "breast" and "patient".
-    """
-
-    name: str
-    views: pd.DataFrame
-    breasts: pd.DataFrame
-    thresholds: Mapping[str, float]
+    name: str  # what they are of: a split, or the cross-validation
+    views: pd.DataFrame  # made by :func:`miram.inference.exams.view_table`
+    breasts: pd.DataFrame  # made by :func:`miram.inference.exams.breast_table`
+    thresholds: Mapping[str, float]  # for "view", "breast" and "patient"
 
     @property
     def levels(self) -> list[tuple[pd.DataFrame, str, Level]]:

@@ -18,8 +18,7 @@ from miram.data.tasks import find_task, targets
 from miram.engines.distributed import gather_objects, is_main_process
 from miram.loading.seeded import SeededDataset, make_loader
 from miram.losses.reconstruction import downsample
-from miram.metrics.classification import roc_auc
-from miram.metrics.knn import knn_scores, mean_over_classes
+from miram.metrics.classification import knn_scores, mean_over_classes, roc_auc
 from miram.networks.vit_encoder import ViTEncoder
 
 logger = logging.getLogger(__name__)

@@ -23,27 +23,20 @@ import pandas as pd
 
 from miram.errors import InputError
 from miram.metrics import scores
-from miram.metrics.aggregate import Level, aggregate
-from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, evaluate_blocks, patient_weights
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, resample
 from miram.metrics.evaluation import Thresholds, method_of, thresholds_of
-from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import Key, ScoreOptions
 
 
 @dataclass(frozen=True)
 class Method:
-    """
-    A method's predictions on one set of images.
+    """A method's predictions on one set of images."""
 
-    Attributes:
-        name: for messages and tables.
-        predictions: one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`.
-        thresholds: one operating point (or table of them) per seed, or None for 0.5.
-    """
-
-    name: str
+    name: str  # for messages and tables
+    # one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`
     predictions: Sequence[pd.DataFrame]
-    thresholds: Sequence[Thresholds] | None = None
+    thresholds: Sequence[Thresholds] | None = None  # one operating point (or table of them) per seed, or None for 0.5
 
 
 def compare(
@@ -192,7 +185,7 @@ def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap) -> di
             result |= {(seed, key): _difference([part[key] for part in parts]) for key in point[0]}
         return result
 
-    drawn = evaluate_blocks(statistics, patient_weights(rows[0][0].units.patients, bootstrap))
+    drawn, _ = resample(statistics, rows[0][0].units.patients, bootstrap)
     seeds = _seed_weights(len(rows), bootstrap)
     estimates = {}
     for key in points[0][0]:

@@ -12,18 +12,9 @@ import pandas as pd
 
 from miram.errors import InputError
 from miram.metrics import classification, scores
-from miram.metrics.aggregate import Level, aggregate
-from miram.metrics.bootstrap import (
-    Bootstrap,
-    Estimate,
-    Method,
-    estimate,
-    evaluate_blocks,
-    leave_one_out_weights,
-    patient_weights,
-)
+from miram.metrics.bootstrap import Bootstrap, Estimate, Method, estimate, resample
 from miram.metrics.calibration import Binning
-from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import OVERALL, Key, ScoreOptions
 
 logger = logging.getLogger(__name__)
@@ -174,10 +165,7 @@ def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap:
     def statistics(weights: np.ndarray) -> dict[Key, np.ndarray]:
         return scores.resampled(labelled, options, weights, point)
 
-    drawn = evaluate_blocks(statistics, patient_weights(labelled.patients, bootstrap))
-    left_out: Mapping[Key, np.ndarray] = {}
-    if bootstrap.method == "bca":
-        left_out = evaluate_blocks(statistics, leave_one_out_weights(labelled.patients, bootstrap))
+    drawn, left_out = resample(statistics, labelled.patients, bootstrap)
     return {
         key: estimate(value, drawn[key], supports[key], method_of(key, bootstrap), left_out.get(key), _limits(key))
         for key, value in point.items()

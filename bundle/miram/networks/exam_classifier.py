@@ -43,18 +43,11 @@ class GatedAttentionPooling(nn.Module):
 
 
 class ExamOutput(NamedTuple):
-    """
-    What :class:`ExamClassifier` returns.
+    """What :class:`ExamClassifier` returns."""
 
-    Args:
-        breasts: (B,) logits of the breasts.
-        views: (W,) logits of the views.
-        attention: for each view, the attention (N,) of its tiles; its sum is 1.
-    """
-
-    breasts: torch.Tensor
-    views: torch.Tensor
-    attention: list[torch.Tensor]
+    breasts: torch.Tensor  # (B,) logits of the breasts
+    views: torch.Tensor  # (W,) logits of the views
+    attention: list[torch.Tensor]  # for each view, the attention (N,) of its tiles; its sum is 1
 
 
 class ExamClassifier(nn.Module):

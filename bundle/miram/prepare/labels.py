@@ -23,62 +23,35 @@ SEPARATOR = ";"  # between the classes of a cell that holds several
 
 @dataclass(frozen=True)
 class ImageRow:
-    """
-    What a table says of an image; None is unknown.
+    """What a table says of an image; None is unknown."""
 
-    Args:
-        patient: as the table calls it.
-        lesion: the same for the views of one lesion.
-        split: "training", "validation" or "test".
-        labels: by column, one class or a list of them.
-    """
-
-    patient: str | None = None
-    lesion: str | None = None
-    split: str | None = None
-    labels: dict[str, Label] = field(default_factory=dict)
+    patient: str | None = None  # as the table calls it
+    lesion: str | None = None  # the same for the views of one lesion
+    split: str | None = None  # "training", "validation" or "test"
+    labels: dict[str, Label] = field(default_factory=dict)  # by column, one class or a list of them
 
 
 @dataclass(frozen=True)
 class LesionRow:
-    """
-    What a row of a table of boxes says; None is unknown.
+    """What a row of a table of boxes says; None is unknown."""
 
-    Args:
-        name: of the row, as the report names it.
-        row: what a table of labels says, too.
-        box: where the lesion is; None: the row says that the image shows no lesion.
-        laterality: "LEFT" or "RIGHT".
-        view: "CC", "MLO" or another.
-    """
-
-    name: str
-    row: ImageRow
-    box: Box | None
-    laterality: str | None = None
-    view: str | None = None
+    name: str  # of the row, as the report names it
+    row: ImageRow  # what a table of labels says, too
+    box: Box | None  # where the lesion is; None: the row says that the image shows no lesion
+    laterality: str | None = None  # "LEFT" or "RIGHT"
+    view: str | None = None  # "CC", "MLO" or another
 
 
 @dataclass(frozen=True)
 class Labels:
-    """
-    What a table says.
+    """What a table says."""
 
-    Args:
-        images: by source.
-        columns: those of labels.
-        missing: a report row for each row without an image.
-        repeated: likewise for each row that says the same as another one.
-        remarks: what was left out of the table, and why.
-        lesions: of a table of boxes: those of each source.
-    """
-
-    images: dict[str, ImageRow] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
-    missing: list[ReportRow] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
-    repeated: list[ReportRow] = field(default_factory=list)
+    images: dict[str, ImageRow] = field(default_factory=dict)  # by source
+    columns: list[str] = field(default_factory=list)  # those of labels
+    missing: list[ReportRow] = field(default_factory=list)  # a report row for each row without an image
+    remarks: list[str] = field(default_factory=list)  # what was left out of the table, and why
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)  # of a table of boxes: those of each source
+    repeated: list[ReportRow] = field(default_factory=list)  # likewise for each row that says the same as another one
 
     @property
     def rows(self) -> int:

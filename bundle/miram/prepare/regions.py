@@ -40,13 +40,9 @@ class Region(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """
-    A box of a table, in pixels of the file; row 0 is on top.
+    """A box of a table, in pixels of the file; row 0 is on top."""
 
-    Args:
-        cells: x (to the right) and y (down) of its upper left corner, its width and its height, as the table has them.
-    """
-
+    # x (to the right) and y (down) of its upper left corner, its width and its height, as the table has them
     cells: tuple[str, str, str, str]
 
     @property

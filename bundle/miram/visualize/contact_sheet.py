@@ -19,20 +19,12 @@ from miram.visualize.figures import save_figure
 
 @dataclass(frozen=True)
 class Case:
-    """
-    One image of a sheet.
+    """One image of a sheet."""
 
-    Args:
-        image: (H, W); one slice of a volume.
-        heat: (h, w) on the grid of patches, not negative, or None.
-        title: the most important facts.
-        caption: which image it is.
-    """
-
-    image: np.ndarray
-    heat: np.ndarray | None
-    title: str
-    caption: str = ""
+    image: np.ndarray  # (H, W); one slice of a volume
+    heat: np.ndarray | None  # (h, w) on the grid of patches, not negative, or None
+    title: str  # the most important facts
+    caption: str = ""  # which image it is
 
 
 def plot_contact_sheet(

@@ -17,22 +17,13 @@ from miram.visualize.figures import save_figure
 
 @dataclass(frozen=True)
 class Panel:
-    """
-    One view of a sheet.
+    """One view of a sheet."""
 
-    Args:
-        image: (H, W), 0..65535.
-        lesions: (M, 4) boxes x0, y0, x1, y1, drawn in green.
-        candidates: (N, 4) boxes, drawn in red with their scores.
-        scores: (N,).
-        title: above the view.
-    """
-
-    image: np.ndarray
-    lesions: np.ndarray
-    candidates: np.ndarray
-    scores: np.ndarray
-    title: str
+    image: np.ndarray  # (H, W), 0..65535
+    lesions: np.ndarray  # (M, 4) boxes x0, y0, x1, y1, drawn in green
+    candidates: np.ndarray  # (N, 4) boxes, drawn in red with their scores
+    scores: np.ndarray  # (N,)
+    title: str  # above the view
 
 
 def plot_views(

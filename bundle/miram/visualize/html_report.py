@@ -53,18 +53,11 @@ code { overflow-wrap: anywhere; font-size: .88em; }
 
 @dataclass(frozen=True)
 class Picture:
-    """
-    A picture of the report.
+    """A picture of the report."""
 
-    Args:
-        path: a PNG, which is embedded in the page.
-        caption: what it shows.
-        wide: whether it takes the full width.
-    """
-
-    path: Path
-    caption: str
-    wide: bool = False
+    path: Path  # a PNG, which is embedded in the page
+    caption: str  # what it shows
+    wide: bool = False  # whether it takes the full width
 
 
 def write_report(

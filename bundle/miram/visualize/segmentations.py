@@ -14,20 +14,12 @@ from miram.visualize.figures import save_figure
 
 @dataclass(frozen=True)
 class MaskPanel:
-    """
-    One image of a sheet.
+    """One image of a sheet."""
 
-    Args:
-        image: (H, W), any range; one slice of a volume.
-        mask: (H, W) 0 or 1: the lesion, outlined in green.
-        predicted: (H, W) 0 or 1, outlined in red.
-        title: above the image.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    predicted: np.ndarray
-    title: str
+    image: np.ndarray  # (H, W), any range; one slice of a volume
+    mask: np.ndarray  # (H, W) 0 or 1: the lesion, outlined in green
+    predicted: np.ndarray  # (H, W) 0 or 1, outlined in red
+    title: str  # above the image
 
 
 def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str, columns: int = 6) -> None:

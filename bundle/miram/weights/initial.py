@@ -38,16 +38,11 @@ _COMPARED = (
 
 
 class InitialWeights(NamedTuple):
-    """
-    What a pretraining starts from.
+    """What a pretraining starts from."""
 
-    Args:
-        state_dict: weights under the keys of the whole network; what is missing keeps its random weights.
-        facts: for the provenance: the file, its format, the scales whose decoders start from it, whether the texture
-            head does, and the file's own provenance.
-    """
-
-    state_dict: State
+    state_dict: State  # weights under the keys of the whole network; what is missing keeps its random weights
+    # for the provenance: the file, its format, the scales whose decoders start from it, whether the texture head does,
+    # and the file's own provenance
     facts: dict[str, Any]
 
 

@@ -30,26 +30,15 @@ _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
 
 @dataclass(frozen=True)
 class Pretrained:
-    """
-    Weights to start from, under our encoder's keys.
+    """Weights to start from, under our encoder's keys."""
 
-    Args:
-        source: the file.
-        format: "miram", "timm" or "huggingface"; or "checkpoint", of a run of pretraining.
-        encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights.
-        state_dict: the weights.
-        preprocessing: how pixels are turned into the encoder's input, if the file says so.
-        provenance: where the weights come from, if the file says so.
-        layer_norm_eps: what the layer norms add to the variance.
-    """
-
-    source: str
-    format: str
-    encoder: dict[str, Any]
-    state_dict: dict[str, torch.Tensor]
-    preprocessing: dict[str, Any] | None
-    provenance: dict[str, Any]
-    layer_norm_eps: float = 1e-5
+    source: str  # the file
+    format: str  # "miram", "timm" or "huggingface"; or "checkpoint", of a run of pretraining
+    encoder: dict[str, Any]  # arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights
+    state_dict: dict[str, torch.Tensor]  # the weights
+    preprocessing: dict[str, Any] | None  # how pixels are turned into the encoder's input, if the file says so
+    provenance: dict[str, Any]  # where the weights come from, if the file says so
+    layer_norm_eps: float = 1e-5  # what the layer norms add to the variance
 
 
 def read_pretrained(

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from miram.data.tasks import Task, find_task
-from miram.metrics.aggregate import Level
 from miram.metrics.bootstrap import Bootstrap, Estimate
 from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
+from miram.metrics.predictions import Level
 from miram.metrics.scores import Key
 from studies.comparison.cost import is_of, pretraining_flops, training_seconds
 from studies.comparison.folds import fold_lists

@@ -18,18 +18,11 @@ from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, run_block
 
 
 class Decoded(NamedTuple):
-    """
-    What a decoder returns for a batch.
+    """What a decoder returns for a batch."""
 
-    Args:
-        prediction: (B, n, P + extra_outputs) predicted patches.
-        mask: (B, n) bool, True where a patch is hidden and therefore counts in the loss.
-        places: (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major
-            order.
-    """
-
-    prediction: torch.Tensor
-    mask: torch.Tensor
+    prediction: torch.Tensor  # (B, n, P + extra_outputs) predicted patches
+    mask: torch.Tensor  # (B, n) bool, True where a patch is hidden and therefore counts in the loss
+    # (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major order
     places: torch.Tensor | None = None
 
 
