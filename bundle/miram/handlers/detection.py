@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from miram.handlers.inference_report import result_facts
 from miram.handlers.view_search import ViewSearch
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
-from miram.inference.risk_map import RiskMapInferer
-from miram.inference.views import View, ViewRecords, Views
+from miram.inference.views import View
 from miram.metrics.bootstrap import Bootstrap
 from miram.metrics.detection import CENTER, ImageFindings, evaluate_detection
 from miram.visualize.html_report import estimate_table, write_page
@@ -28,60 +27,34 @@ from miram.visualize.html_report import estimate_table, write_page
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class DetectionHandler(ViewSearch):
     """
     Compare the candidates of all views with the boxes of their lesions.
 
     Writes candidates.csv, candidates.json (COCO), detection.json, PNG files and report.html.
-
-    Args:
-        output_dir: the folder to write to.
-        trained: the classifier.
-        calibration: how logits became probabilities.
-        dataset_dir: the prepared folder.
-        split: of the views.
-        views: see :class:`ViewSearch`.
-        records: see :class:`ViewSearch`.
-        inferer: see :class:`ViewSearch`.
-        most: see :class:`ViewSearch`.
-        box_size: width and height of a candidate's box in pixels; None is the median box of the training's lesions.
-        bootstrap: arguments of :class:`miram.metrics.bootstrap.Bootstrap`.
-        rates: false alarms per image at which sensitivities are given.
-        overlaps: intersections over union at which a candidate hits.
-        num_pictures: views in each picture.
-        progress: see :class:`ViewSearch`.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        calibration: Calibration,
-        dataset_dir: str,
-        split: str,
-        views: Views,
-        records: ViewRecords,
-        inferer: RiskMapInferer,
-        most: int = 50,
-        box_size: Sequence[float] | None = None,
-        bootstrap: Mapping[str, Any] | None = None,
-        rates: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
-        overlaps: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5),
-        num_pictures: int = 12,
-        progress: bool = True,
-    ) -> None:
-        super().__init__(views, records, inferer, most, progress)
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.calibration = calibration
-        self.dataset_dir = dataset_dir
-        self.split = split
-        self.box_size = tuple(box_size or views.box_size)
-        self.bootstrap = Bootstrap(**(bootstrap or {}))
-        self.rates = tuple(float(rate) for rate in rates)
-        self.overlaps = tuple(float(overlap) for overlap in overlaps)
-        self.num_pictures = num_pictures
-        if not np.isfinite(self.box_size).all() or min(self.box_size) <= 0:
+    output_dir: Path  # the folder to write to
+    trained: TrainedClassifier  # the classifier
+    calibration: Calibration  # how logits became probabilities
+    dataset_dir: str  # the prepared folder
+    split: str  # of the views
+    # width and height of a candidate's box in pixels; None is the median box of the training's lesions
+    box_size: Sequence[float] | None = None
+    bootstrap: Mapping[str, Any] | None = None  # arguments of :class:`miram.metrics.bootstrap.Bootstrap`
+    rates: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)  # false alarms per image at which sensitivities are given
+    overlaps: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5)  # intersections over union at which a candidate hits
+    num_pictures: int = 12  # views in each picture
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.output_dir = Path(self.output_dir)
+        self.size = tuple(self.box_size or self.views.box_size)
+        self.resampling = Bootstrap(**(self.bootstrap or {}))
+        self.rates = tuple(float(rate) for rate in self.rates)
+        self.overlaps = tuple(float(overlap) for overlap in self.overlaps)
+        if not np.isfinite(self.size).all() or min(self.size) <= 0:
             raise InputError("the table has no box of a training patient; give --box_size, width and height in pixels")
 
     def write(self) -> None:
@@ -91,16 +64,16 @@ class DetectionHandler(ViewSearch):
             raise InputError(f"no view could be searched; the first: {next(iter(self.problems.values()), '')}")
         images = [self._findings(view, record) for view, record in found]
         write_candidates(self.output_dir, found, images)
-        metrics = evaluate_detection(images, self.bootstrap, self.rates, self.overlaps)
+        metrics = evaluate_detection(images, self.resampling, self.rates, self.overlaps)
         facts = {**result_facts(self.trained, self.calibration), "data": describe(self.dataset_dir)}
-        settings = {"split": self.split, "box_size": list(self.box_size), "problems": self.problems}
+        settings = {"split": self.split, "box_size": list(self.size), "problems": self.problems}
         write_json(self.output_dir / "detection.json", {**facts, **settings, **metrics})
         pictures = draw_pictures(self.output_dir, [view for view, _ in found], images, metrics, self.num_pictures)
         write_page(
             self.output_dir / "report.html",
             "Where the lesions are",
             f"Candidates in whole views, {self.split} split of {facts['data']['name']}",
-            results_html(metrics) + notes_html(metrics, self.box_size, self.split, self.problems),
+            results_html(metrics) + notes_html(metrics, self.size, self.split, self.problems),
             pictures,
             {"Data": metrics["counts"], "Model": facts["model"], "Software": facts["provenance"]},
             DEMONSTRATION * says_generated(read_datalist(Path(self.dataset_dir) / FILE_NAME)),
@@ -111,7 +84,7 @@ class DetectionHandler(ViewSearch):
     def _findings(self, view: View, record: Mapping[str, Any]) -> ImageFindings:
         shape = record["shape"]
         candidates = np.array(record["candidates"], float).reshape(-1, 3)
-        boxes = boxes_around(candidates[:, 1::-1] + 0.5, self.box_size)
+        boxes = boxes_around(candidates[:, 1::-1] + 0.5, self.size)
         return ImageFindings(view.item["patient"], boxes, candidates[:, 2], view.lesion_boxes(shape), view.lesions)
 
 

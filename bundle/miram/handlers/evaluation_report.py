@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,50 +34,39 @@ from miram.weights.initial import lineage
 logger = logging.getLogger(__name__)
 
 
-class EvaluationHandler:
-    """
-    Collect the probabilities of a split, and write the predictions, metrics and report to the run's folder.
+@dataclass(eq=False)
+class SplitReport:
+    """The results of a network on one split of a prepared folder, written to a folder of their own."""
 
-    Args:
-        output_dir: gets predictions.csv, metrics.json, calibration.json, PNG files and report.html.
-        trained: the classifier.
-        items: of the split, in the order of the data.
-        dataset: the images ("image") for the pictures of cases.
-        dataset_dir: the prepared folder.
-        split: its name, for the report.
-        calibration: holds the operating points, and is written to a file.
-        metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
-        picture_level: what a point of the curves is: "image", "lesion" or "patient".
-        num_cases: how many of the most wrong cases to draw.
-        map_kind: the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`.
+    output_dir: Path
+    trained: TrainedClassifier
+    items: Sequence[Item]  # of the split, in the order of the data
+    dataset: Dataset[dict[str, Any]]  # the images ("image") for the pictures; for a segmentation also masks ("label")
+    dataset_dir: str  # the prepared folder
+    split: str
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+
+
+@dataclass(eq=False)
+class EvaluationHandler(SplitReport):
+    """
+    Collect the probabilities of a split, and write predictions.csv, metrics.json, calibration.json, pictures and
+    report.html.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        items: Sequence[Item],
-        dataset: Dataset[dict[str, Any]],
-        dataset_dir: str,
-        split: str,
-        calibration: Calibration,
-        metrics: Mapping[str, Any] | None = None,
-        picture_level: Level = "lesion",
-        num_cases: int = 12,
-        map_kind: MapKind = "relevance",
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.items = items
-        self.dataset = dataset
-        self.dataset_dir = dataset_dir
-        self.split = split
-        self.calibration = calibration
-        self.metrics = dict(metrics or {})
-        self.picture_level = picture_level
-        self.num_cases = num_cases
-        self.map_kind = map_kind
-        self.collector = PredictionCollector(len(items))
+    calibration: Calibration  # holds the operating points, and is written to a file
+    # further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    picture_level: Level = "lesion"  # what a point of the curves is: "image", "lesion" or "patient"
+    num_cases: int = 12  # how many of the most wrong cases to draw
+    # the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`
+    map_kind: MapKind = "relevance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.collector = PredictionCollector(len(self.items))
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator of the split; its "pred" must be probabilities."""

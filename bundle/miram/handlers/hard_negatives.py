@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from scipy import ndimage
 from miram.data.datalist import FILE_NAME, Item, read_datalist, read_prepared, write_datalist
 from miram.errors import InputError
 from miram.handlers.view_search import ViewSearch
-from miram.inference.risk_map import RiskMapInferer
-from miram.inference.views import View, ViewRecords, Views
+from miram.inference.views import View
 from miram.inference.windows import Region
 from miram.prepare.prepared import write_png16
 from miram.prepare.records import source_digest
@@ -25,41 +25,25 @@ from miram.transforms.crops import crop_at
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class HardNegatives(ViewSearch):
     """
     Cut the highest regions away from any lesion, and add them to the training list as crops of tissue.
-
-    Args:
-        dataset_dir: the prepared folder.
-        model: a name of the classifier, such as the digest of its file: crops of another one are kept.
-        views: of the training split.
-        records: see :class:`miram.handlers.view_search.ViewSearch`.
-        inferer: see :class:`miram.handlers.view_search.ViewSearch`.
-        per_view: crops per view, at most.
-        min_probability: a region below it is not taken for a false alarm.
-        progress: see :class:`miram.handlers.view_search.ViewSearch`.
 
     Raises:
         InputError: if the folder does not say how large its crops are.
     """
 
-    def __init__(
-        self,
-        dataset_dir: str | os.PathLike[str],
-        model: str,
-        views: Views,
-        records: ViewRecords,
-        inferer: RiskMapInferer,
-        per_view: int = 4,
-        min_probability: float = 0.1,
-        progress: bool = True,
-    ) -> None:
-        super().__init__(views, records, inferer, progress=progress)
-        self.folder = Path(dataset_dir)
-        self.model = model[:12]
-        self.per_view = per_view
-        self.min_probability = min_probability
-        size = read_prepared(dataset_dir).get("crop_size")
+    dataset_dir: str | os.PathLike[str]  # the prepared folder
+    model: str  # a name of the classifier, such as the digest of its file: crops of another one are kept
+    per_view: int = 4  # crops per view, at most
+    min_probability: float = 0.1  # a region below it is not taken for a false alarm
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder = Path(self.dataset_dir)
+        self.model = self.model[:12]
+        size = read_prepared(self.dataset_dir).get("crop_size")
         if not isinstance(size, int):
             raise InputError(
                 f"{self.folder / FILE_NAME} does not say how large its crops are; prepare the folder again"

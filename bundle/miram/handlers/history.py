@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from miram.visualize.loss_curves import plot_history
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class HistoryHandler:
     """
     Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch: the device waits for
@@ -31,29 +32,19 @@ class HistoryHandler:
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
     epoch are columns too, empty in epochs without them.
-
-    Args:
-        output_dir: the folder of the run.
-        optimizer: its learning rate is recorded.
-        evaluator: its metrics are the validation columns; they are empty in epochs without validation.
-        images_per_iteration: images of all processes in an iteration, for the throughput.
-        constants: called once at the start; returns columns that do not change, such as the baselines' losses.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        optimizer: Optimizer,
-        evaluator: Engine | None = None,
-        images_per_iteration: int = 1,
-        constants: Callable[[], dict[str, float]] | None = None,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.optimizer = optimizer
-        self.evaluator = evaluator
-        self.images_per_iteration = images_per_iteration
-        self.make_constants = constants
-        self.constants: dict[str, float] = {}
+    output_dir: Path  # the folder of the run
+    optimizer: Optimizer  # its learning rate is recorded
+    # its metrics are the validation columns; they are empty in epochs without validation
+    evaluator: Engine | None = None
+    images_per_iteration: int = 1  # images of all processes in an iteration, for the throughput
+    # called once at the start; returns columns that do not change, such as the baselines' losses
+    constants: Callable[[], dict[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.constant_columns: dict[str, float] = {}
         self.rows: list[dict[Any, Any]] = []
         self.names: list[str] = []
         self.sums: torch.Tensor | None = None
@@ -80,9 +71,9 @@ class HistoryHandler:
         self.rows = []
         if engine.state.epoch > 0 and self.path.exists():
             self.rows = self._read_rows(engine.state.epoch)
-        if self.make_constants is not None:
-            self.constants = self.make_constants()
-            for name, value in self.constants.items():
+        if self.constants is not None:
+            self.constant_columns = self.constants()
+            for name, value in self.constant_columns.items():
                 logger.info("%s = %.4f", name, value)
         self.start_clock(engine)
 
@@ -158,7 +149,7 @@ class HistoryHandler:
             fresh = self.validated_epoch == engine.state.epoch
             row |= {name: value if fresh else None for name, value in self.evaluator.state.metrics.items()}
         row |= engine.state.metrics
-        row |= self.constants
+        row |= self.constant_columns
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = round(seconds, 3)
         row["images_per_second"] = round(engine.state.epoch_length * self.images_per_iteration / seconds, 1)

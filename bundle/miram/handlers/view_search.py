@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,26 +20,18 @@ from miram.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class ViewSearch:
-    """
-    Keep the highest regions of each view's map.
+    """Keep the highest regions of each view's map."""
 
-    Args:
-        views: the views, in the order of the data.
-        records: where they are kept.
-        inferer: made the maps.
-        most: regions per view.
-        progress: whether to show a bar over the views.
-    """
+    views: Views  # the views, in the order of the data
+    records: ViewRecords  # where they are kept
+    inferer: RiskMapInferer  # made the maps
+    most: int = 50  # regions per view
+    progress: bool = True  # whether to show a bar over the views
 
-    def __init__(
-        self, views: Views, records: ViewRecords, inferer: RiskMapInferer, most: int = 50, progress: bool = True
-    ) -> None:
-        self.views = views
-        self.records = records
-        self.inferer = inferer
-        self.most = most
-        self.bar = progress_bar(len(views.todo) if progress else 0, "searching", unit="views")
+    def __post_init__(self) -> None:
+        self.bar = progress_bar(len(self.views.todo) if self.progress else 0, "searching", unit="views")
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator that decollates, whose "pred" are the maps (1, H, W)."""

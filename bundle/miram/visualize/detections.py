@@ -98,3 +98,31 @@ def _draw(axis: Axes, panel: Panel, largest: int = 700) -> None:
 def _outline(axis: Axes, box: np.ndarray, color: str) -> None:
     x0, y0, x1, y1 = box.tolist()
     axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=0.9))
+
+
+@dataclass(frozen=True)
+class MaskPanel:
+    """One image of a sheet."""
+
+    image: np.ndarray  # (H, W), any range; one slice of a volume
+    mask: np.ndarray  # (H, W) 0 or 1: the lesion, outlined in green
+    predicted: np.ndarray  # (H, W) 0 or 1, outlined in red
+    title: str  # above the image
+
+
+def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str, columns: int = 6) -> None:
+    """Draw images in rows, in reading order, at least one."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.5 * max(columns, 2.5), 2.8 * rows + 0.8), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, panel in zip(axes, panels, strict=False):
+        axis.imshow(panel.image, cmap="gray")
+        for values, color in ((panel.mask, "lime"), (panel.predicted, "red")):
+            if values.min() < values.max():
+                axis.contour(values, [0.5], colors=color, linewidths=0.8)
+        axis.set_title(panel.title, fontsize="x-small")
+    save_figure(figure, path, dpi=110)

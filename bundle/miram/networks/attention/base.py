@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from monai.networks.blocks import SABlock
 from torch import nn
 
 
@@ -88,3 +89,24 @@ def check_positive(**sizes: int) -> None:
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """Convert `tensor` to float32 if its dtype is narrower (bf16, fp16); other dtypes (float64) stay."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+class ExactAttention(SABlock):
+    """
+    MONAI's `SABlock` with the fused kernel, and with the arguments of the other kinds.
+
+    The dropout rate stays 0: `SABlock` would also apply it in evaluation.
+
+    Args:
+        hidden_size: width D of a token.
+        num_heads: number of heads; `hidden_size` is a multiple of it.
+        seq_len: number of tokens N; only checked, since exact attention works for any number.
+        qkv_bias: whether the query, key and value projections have a bias.
+
+    Raises:
+        ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
+        check_sizes(hidden_size, num_heads, seq_len)
+        super().__init__(hidden_size, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from miram.networks.attention.exact import ExactAttention
+from miram.networks.attention.base import ExactAttention
 from miram.networks.attention.linformer import LinformerAttention
 from miram.networks.attention.nystrom import NystromAttention
 from miram.networks.attention.performer import PerformerAttention

@@ -8,8 +8,7 @@ from typing import Any
 
 from miram.networks.decoders.base import Decoder
 from miram.networks.decoders.cross_attention_decoder import CrossAttentionDecoder
-from miram.networks.decoders.scale_decoder import ScaleDecoder
-from miram.networks.decoders.sub_pixel_decoder import SubPixelDecoder
+from miram.networks.decoders.scale_decoder import ScaleDecoder, SubPixelDecoder
 from miram.networks.vit_encoder import ViTEncoder
 
 KINDS: dict[str, type[Decoder]] = {
