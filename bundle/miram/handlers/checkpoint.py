@@ -145,7 +145,6 @@ class CheckpointHandler:
         Write the checkpoint; all processes call it together.
 
         Args:
-            engine: the trainer.
             epochs: how many are done, including validation and history.
         """
         self._write(self.state.position(engine, epochs))

@@ -36,8 +36,6 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced 
     Write a checkpoint, completely or not at all.
 
     Args:
-        path: the file.
-        content: plain values and tensors.
         replaced: what happens to an existing file: "keep" it as :func:`previous_of`; "drop" it, since it is damaged
             and the previous one is good; "forget" it and the previous one, since they are of another run.
     """
@@ -104,10 +102,6 @@ class AnnealingBranch:
     def choose(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
         """
         The content from which a run goes on: the kept one, if the other is annealed and this run's annealing is later.
-
-        Args:
-            path: of the run's checkpoint, for messages.
-            content: of that checkpoint.
 
         Raises:
             InputError: if the kept one is needed and missing or damaged.

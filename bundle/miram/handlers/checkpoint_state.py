@@ -172,8 +172,6 @@ def start_within(loader: Any, epoch: int, batches: int) -> None:
     Make a loader skip the first batches of an epoch, without loading them.
 
     Args:
-        loader: with a `sampler` and a `batch_size`.
-        epoch: the epoch.
         batches: how many are done.
 
     Raises:

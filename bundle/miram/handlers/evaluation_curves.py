@@ -26,9 +26,7 @@ def draw_curves(
     Draw roc.png, precision_recall.png, calibration.png and confusion.png.
 
     Args:
-        output_dir: the folder to write to.
         table: made by :func:`miram.data.prediction_table.prediction_table`.
-        task: of the table.
         found: the result of :func:`miram.metrics.evaluation.evaluate_predictions` for it.
         level: whether a point of the curves is an image, a lesion or a patient.
 

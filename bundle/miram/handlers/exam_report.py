@@ -56,11 +56,7 @@ def write_exam_report(
     Write views.csv, breasts.csv, metrics.json and report.html.
 
     Args:
-        output_dir: the run's folder.
-        evaluation: what was predicted.
-        task: of the predictions.
         dataset_dir: the prepared folder, for the report's head.
-        facts: where the model comes from.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
     """
     views = evaluation.views.rename(columns={"lesion": "breast"})

@@ -43,7 +43,6 @@ def run_exam_inference(
     Args:
         source: a file, or a folder with its subfolders.
         output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
-        model: judges them.
         intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
         smallest_view: see :func:`miram.inference.examinations.find_exam_views`; None is two tiles, or half of the
             prepared training views if that is less.
@@ -86,11 +85,6 @@ def result_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     The rows per breast and per view.
-
-    Args:
-        model: judges them.
-        views: of the user.
-        names: of their files.
 
     Returns:
         breasts (`patient`, `examination`, `laterality`, `views`, `view_names`, `prob_<class>`, `called`,

@@ -53,9 +53,6 @@ def run_exam_training(
     Args:
         dataset_dir: a prepared folder of whole views.
         output_dir: gets exam.pt, history.csv, views.csv, breasts.csv, metrics.json, PNG files and report.html.
-        task: a binary task.
-        encoder: describes the tiles.
-        training: how to train.
         folds: of the cross-validation over all patients but those of the test split; 0 does none.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
         allow_leakage: see :func:`miram.data.leakage.check_leakage`.

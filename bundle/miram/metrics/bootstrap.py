@@ -75,7 +75,6 @@ def patient_weights(patients: np.ndarray, options: Bootstrap) -> Iterator[np.nda
 
     Args:
         patients: (n,) the patient of each image.
-        options: resamples, seed and memory limit (the result does not depend on the limit).
 
     Yields:
         (R, n) blocks: how often each image's patient was drawn.
@@ -116,7 +115,6 @@ def resample(
     Args:
         statistics: from weights (R, n) to values (R,) by name.
         patients: (n,) the patient of each sample.
-        options: how intervals are made.
     """
     left_out = {}
     if options.method == "bca":
@@ -151,10 +149,7 @@ def interval(
     A two-sided bootstrap interval.
 
     Args:
-        value: the statistic on all samples.
         resampled: (R,) the statistic on the resamples.
-        confidence: from 0 to 1.
-        method: "percentile", "basic" or "bca".
         left_out: for "bca": (P,) the statistic without each patient in turn.
 
     Returns:
@@ -181,10 +176,7 @@ def estimate(
     A value with its interval, or with the reason why it has none.
 
     Args:
-        value: the statistic on all samples, NaN if undefined.
         resampled: (R,) the statistic on the resamples, NaN where a class is absent; those are dropped and counted.
-        support: what the statistic is based on.
-        options: the interval's method, and when a set is too small for one.
         left_out: for the method "bca": (P,) the statistic without each patient in turn.
         limits: the smallest and largest possible value; the interval is clipped to them.
     """

@@ -49,7 +49,6 @@ def confusion_matrix(labels: np.ndarray, called: np.ndarray, n_classes: int = 2)
     Args:
         labels: (n,) class indices, NaN where unknown (left out).
         called: (n,) predicted class indices.
-        n_classes: the number of classes.
 
     Returns:
         (n_classes, n_classes) integers, rows are labels, columns are predictions.
@@ -136,13 +135,6 @@ def knn_scores(
 ) -> dict[str, float]:
     """
     The k-NN probe on held-out images.
-
-    Args:
-        features: (N, D) of the training images.
-        targets: (N, K) 1, 0 or NaN.
-        held_out_features: (M, D).
-        held_out_targets: (M, K) 1, 0 or NaN.
-        neighbors: how many.
 
     Returns:
         "knn_auc" and "knn_ap", means over the classes for which the held-out images define them; NaN if none.

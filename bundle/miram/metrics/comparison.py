@@ -55,13 +55,8 @@ def compare(
     share what the seed determines (the labelled subset, the order, the initial weights).
 
     Args:
-        first: a method.
         second: another method, with the same number of seeds, on the same images with the same labels.
-        classes: the names of the classes.
-        task_type: "binary", "multiclass" or "multilabel".
-        level: "image", "lesion" or "patient".
         bootstrap: how intervals are made (percentile or basic).
-        specificity: at which the sensitivity is read.
 
     Returns:
         estimates by (metric, class), with class "" for the whole set; the value is the mean over seeds.

@@ -65,7 +65,6 @@ def evaluate_detection(
 
     Args:
         images: all that were searched, those without a lesion or without a candidate too.
-        bootstrap: how intervals are made.
         rates: false alarms per image.
         overlaps: intersections over union at which a candidate hits.
 

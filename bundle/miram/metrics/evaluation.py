@@ -44,18 +44,10 @@ def evaluate_predictions(
         predictions: the columns `image`, `patient`, `lesion`, `prob_<class>` and `label_<class>` or `label`, as
             :func:`miram.metrics.predictions.read_predictions` describes.
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
-        task_type: "binary", "multiclass" or "multilabel".
-        n_resamples: number of bootstrap resamples.
-        seed: for the resamples.
         threshold: operating point of binary and multi-label tasks: one number, or what :func:`choose_thresholds` chose
             on validation data. Multi-class tasks call the most probable class.
-        specificity: at which the sensitivity is read from the ROC curve.
-        n_bins: for the calibration error.
-        binning: for the calibration error, "equal_width" or "equal_mass".
-        confidence: of the intervals.
         method: of the intervals: "percentile", "basic" or "bca" (always "basic" for the calibration error).
         min_patients: a metric gets no interval if it needs a class with fewer patients than this.
-        levels: the units to evaluate.
 
     Returns:
         ready for JSON: `{"task_type", "classes", "settings", "bootstrap", "levels": {level: {"counts", "thresholds",
@@ -104,9 +96,7 @@ def choose_thresholds(
         classes: as for :func:`evaluate_predictions`.
         task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
         rule: see :func:`miram.metrics.classification.choose_threshold`.
-        target: of the rule.
         default: for a class without both labels in these predictions; a warning names it.
-        levels: the levels to be evaluated.
 
     Returns:
         {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`.
@@ -152,8 +142,6 @@ def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap:
 
     Args:
         predictions: units of one level; those without any known label are left out.
-        options: settings of the metrics.
-        bootstrap: how intervals are made.
 
     Returns:
         estimates by (metric, class), with class "" for the whole set.

@@ -55,9 +55,7 @@ def read_predictions(frame: pd.DataFrame, classes: Sequence[str], task_type: Tas
     are ignored. The positive class of a binary task is the last of `classes`; its `prob_` column is the only one used.
 
     Args:
-        frame: the table.
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
-        task_type: "binary", "multiclass" or "multilabel".
 
     Raises:
         InputError: if a column is missing, a value is out of range, an image occurs twice or no label is known.

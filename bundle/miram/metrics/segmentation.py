@@ -21,7 +21,6 @@ def evaluate_segmentation(table: pd.DataFrame, bootstrap: Bootstrap) -> dict[str
     Args:
         table: a row an image: "patient", "lesion" (a name, or missing: the image counts as a lesion of its own), "dice"
             (NaN without a lesion), "hd95" (NaN also without a prediction) and "predicted", the share of pixels.
-        bootstrap: how intervals are made.
 
     Returns:
         ready for JSON: {"levels": {"image" or "lesion": {score: E}}, "false_alarms": E, "counts", "bootstrap"}, where E

@@ -19,10 +19,6 @@ class AttentivePooling(nn.Module):
     """
     One learned query that attends to all tokens (the attentive probe of Chen et al., "Context Autoencoder", arXiv
     2202.03026).
-
-    Args:
-        hidden_size: width of a token, D.
-        num_heads: attention heads.
     """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:

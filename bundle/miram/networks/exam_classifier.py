@@ -14,10 +14,6 @@ class GatedAttentionPooling(nn.Module):
     Gated attention pooling of a set (Ilse, Tomczak and Welling, arXiv 1802.04712, equation 9).
 
     MONAI's `MILModel` pools without the gate, takes sets of one size only, and does not return the attention.
-
-    Args:
-        hidden_size: width of an element, D.
-        attention_size: width of the two branches.
     """
 
     def __init__(self, hidden_size: int, attention_size: int) -> None:
@@ -57,7 +53,6 @@ class ExamClassifier(nn.Module):
     Args:
         in_features: width of a tile's features, F.
         hidden_size: width in which tiles and views are pooled, D.
-        attention_size: width of the attention's branches.
         dropout_rate: of the features and of pooled views.
     """
 

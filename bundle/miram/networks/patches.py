@@ -13,10 +13,6 @@ def patch_grid(image_size: Sequence[int], patch_size: Sequence[int]) -> tuple[in
     """
     The number of patches along each spatial dimension.
 
-    Args:
-        image_size: one size per spatial dimension, in pixels.
-        patch_size: one size per spatial dimension, in pixels.
-
     Returns:
         the grid, one entry per spatial dimension.
 
@@ -55,7 +51,6 @@ def patchify(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
 
     Args:
         image: (B, C, *spatial), each spatial size a multiple of its patch size.
-        patch_size: one size per spatial dimension, in pixels.
 
     Returns:
         (B, N, P): N patches in row-major grid order, P = prod(patch_size) * C values each, channels last as in MAE.
@@ -87,8 +82,6 @@ def unpatchify(patches: torch.Tensor, patch_size: Sequence[int], grid: Sequence[
 
     Args:
         patches: (B, N, P), N = prod(grid).
-        patch_size: one size per spatial dimension, in pixels.
-        grid: patches along each spatial dimension.
 
     Returns:
         (B, C, *spatial), C = P / prod(patch_size).

@@ -41,11 +41,6 @@ def resize_position_embeddings(positions: torch.Tensor, grid: Sequence[int], new
     """
     Interpolate learned positions for another grid of patches (Dosovitskiy et al., arXiv 2010.11929, section 3.2).
 
-    Args:
-        positions: (1, N, D), N = prod(grid), in row-major order, without that of a class token.
-        grid: patches along each spatial dimension.
-        new_grid: the same for the new grid.
-
     Returns:
         (1, M, D), M = prod(new_grid).
 

@@ -24,7 +24,6 @@ class ViTSegmenter(nn.Module):
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
         out_channels: logits per pixel, K; 1 for lesion or not.
         feature_size: channels at full resolution; they double at each coarser grid.
-        layer_norm_eps: what the encoder's layer norms add to the variance.
 
     Raises:
         ValueError: if the patches are not squares or cubes of 2, 4, 8, ... pixels.

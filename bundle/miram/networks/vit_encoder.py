@@ -21,10 +21,6 @@ class EncoderBlock(TransformerBlock):
     MONAI's `TransformerBlock` with fused attention and stochastic depth (Huang et al., arXiv 1603.09382).
 
     Args:
-        hidden_size: width of a token, D.
-        mlp_dim: width of the feed-forward layer.
-        num_heads: attention heads.
-        qkv_bias: whether query, key and value have a bias.
         drop_path_rate: probability that a sample skips the residual branches, in training.
     """
 
@@ -57,11 +53,7 @@ class ViTEncoder(nn.Module):
         patch_size: patch size in pixels, one number or one per spatial dimension.
         hidden_size: width of a token, D.
         mlp_dim: width of the feed-forward layers.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        qkv_bias: whether query, key and value have a bias.
         pos_embed_type: "sincos" (fixed, MAE's), "learnable" or "none", as MONAI names them.
-        spatial_dims: 2 or 3.
         class_token: prepend a learned class token, as MAE does; it has no position.
         drop_path_rate: stochastic depth of the last block; the rate grows linearly from 0 at the first.
         activation_checkpointing: recompute the blocks in the backward pass to save memory.

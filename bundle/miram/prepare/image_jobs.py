@@ -66,12 +66,7 @@ def prepare_images(
     lesions could not be used.
 
     Args:
-        jobs: one for each image.
-        root: the folder that the images' paths are relative to.
-        records: of the prepared folder.
         workers: see :func:`miram.jobs.run_jobs`.
-        overwrite: forget what was prepared before.
-        time_limit: seconds for an image, with `workers` other than 0.
 
     Returns:
         the record or error of each image by its path, and how many records an earlier run had left.

@@ -128,13 +128,7 @@ def match_rows(
 
 
 def row_reader(table: LabelTable, separator: str = SEPARATOR) -> Callable[[int, Mapping[str, str]], ImageRow]:
-    """
-    A function that reads a row of a table from its number and its cells.
-
-    Args:
-        table: all of it: one cell with several classes makes its column one of several classes.
-        separator: between the classes of a cell.
-    """
+    """A function that reads a row of a table from its number and its cells."""
     if not separator.strip():
         raise InputError("the separator between classes is empty; give a sign, such as ;")
     several = {name for name in table.columns if any(separator in cells[name] for _, cells in table.rows)}
@@ -175,9 +169,6 @@ class RowImages:
 
     A name is a path or its end, of this machine or of another: one of the two paths ends in the other. It is taken in
     its own spelling first, then whatever the capitals are, then without the suffix.
-
-    Args:
-        sources: relative paths of the images.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:

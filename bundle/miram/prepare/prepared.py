@@ -99,7 +99,6 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Seque
     Write a NIfTI volume with nothing but its voxels and their size, whole or not at all.
 
     Args:
-        path: the file to write, `.nii.gz`.
         array: (H, W, D), uint16, in the closest canonical (RAS) orientation.
         spacing: mm per voxel along each axis; None is written as 1.
 

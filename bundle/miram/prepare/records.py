@@ -73,7 +73,6 @@ class Records:
     deleted once no more images will be added; the key is lost with it.
 
     Args:
-        output_dir: the prepared folder.
         key_name: of the key's file, which tells what sort of data the folder was prepared from.
         shared: whether there may be other files in the folder before it is prepared.
     """

@@ -27,9 +27,6 @@ class Region(Protocol):
         """
         The lesion on the image's pixels.
 
-        Args:
-            shape: (H, W) of the image.
-
         Returns:
             (H, W) bool, not empty, and a remark for the report or "".
 

@@ -35,10 +35,6 @@ def plot_contact_sheet(
 
     Args:
         cases: in reading order, at least one.
-        path: the PNG to write.
-        title: written at the top.
-        note: written at the bottom.
-        columns: cases in a row.
     """
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)

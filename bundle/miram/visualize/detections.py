@@ -34,10 +34,6 @@ def plot_views(
 
     Args:
         panels: in reading order, at least one.
-        path: the PNG to write.
-        title: written at the top.
-        note: written at the bottom.
-        columns: views in a row.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -65,10 +61,7 @@ def plot_froc(
 
     Args:
         false_alarms: per image, ascending.
-        sensitivity: at each.
         points: at some rates of false alarms the sensitivity and the ends of its interval, NaN without one.
-        path: the PNG to write.
-        title: of the figure.
         largest: end of the axis of false alarms.
     """
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")

@@ -11,14 +11,7 @@ from miram.files import atomic_write
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
-    """
-    Write a figure as PNG, without changing global state of matplotlib.
-
-    Args:
-        figure: the figure.
-        path: the file to create or replace.
-        dpi: dots per inch.
-    """
+    """Write a figure as PNG, without changing global state of matplotlib."""
     FigureCanvasAgg(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")

@@ -75,10 +75,8 @@ def write_report(
 
     Args:
         path: the HTML file.
-        title: the heading.
         subtitle: below the heading: what was evaluated on which data.
         metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` returns.
-        pictures: in this order.
         facts: by heading, names and values: the data, the model, the versions.
         notes: what the reader must know to judge the numbers.
         banner: a warning at the top, such as that the data are generated.

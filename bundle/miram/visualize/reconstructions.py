@@ -30,7 +30,6 @@ def reconstruction_columns(
         loss_function: gives the sizes, and whether predictions are normalised.
         image: (B, C, *spatial) of the encoder's size.
         label: (B, C, *spatial), the image at the largest scale's size.
-        output: of the network.
         encoder_mask: (B, N) bool, True where a patch was hidden from the encoder.
 
     Returns:
@@ -68,8 +67,6 @@ def plot_panel(columns: dict[str, torch.Tensor], path: str | os.PathLike[str], t
     Args:
         columns: (B, C, *spatial) by title; the first channel is shown, of volumes the middle slice. NaN is drawn in
             blue.
-        path: the PNG to write.
-        title: written above.
         note: written below: what the reader must know to judge the pictures.
     """
     rows = len(next(iter(columns.values())))

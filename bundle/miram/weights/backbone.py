@@ -31,7 +31,6 @@ def backbone_from_encoder(
     Describe a trained encoder in plain values.
 
     Args:
-        encoder: the trained encoder.
         preprocessing: how pixels are turned into the encoder's input (what a user must do to new images).
         provenance: where the weights come from: versions, seed, epochs, data set.
         state_dict: the encoder's gathered state, if it is sharded over several processes.
@@ -102,10 +101,8 @@ def check_fits(
     Check that a file's weights are those of the network that it describes, without allocating the claimed memory.
 
     Args:
-        path: named in errors.
         make: builds the network; called on torch's meta device.
         network_def: the encoder's arguments.
-        state: the weights.
 
     Raises:
         InputError: if the network cannot be built, its weights have other names or shapes, or the file is too small.
@@ -187,7 +184,6 @@ def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dic
     learned ones are interpolated (:func:`miram.networks.positions.positions_on_grid`).
 
     Args:
-        backbone: what :func:`load_backbone` returns; it is not changed.
         img_size: in pixels, one per spatial dimension, each a multiple of its patch size.
 
     Returns:
@@ -212,7 +208,6 @@ def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = Non
     Build a stock MONAI ViT with the trained weights.
 
     Args:
-        backbone: what :func:`load_backbone` returns.
         num_classes: if given, the result is a classifier on the class token: trained encoder and class token, and a
             new linear head.
 

@@ -29,7 +29,6 @@ def classifier_content(
     Describe a trained classifier in plain values and tensors, as stored in `model.pt`.
 
     Args:
-        network: the trained classifier.
         task: "name", "type" and "classes" of what it predicts.
         preprocessing: how pixels are turned into its input.
         provenance: where the weights come from.
@@ -52,7 +51,6 @@ def corrected_state(
     A copy of a classifier's weights on the CPU.
 
     Args:
-        network: a classifier.
         correction: (K,) added to the bias of its head; None adds nothing.
         head: the name of its last layer.
     """

@@ -35,9 +35,7 @@ def save_exam_model(
     Write a trained classifier of examinations, completely or not at all.
 
     Args:
-        path: the file.
         network: pools the tiles.
-        encoder: describes them.
         facts: plain values: "tiles", "task", "scaling", "thresholds", "prepared" and "provenance".
     """
     content = {

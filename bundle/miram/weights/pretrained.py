@@ -100,7 +100,6 @@ def encoder_arguments(
         image_size: in pixels; None is the size of pretraining.
         defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from random weights; if their
             `img_size` is None, it is 224 along each axis.
-        drop_path_rate: stochastic depth of the last block.
         activation_checkpointing: recompute the blocks in the backward pass to save memory.
 
     Returns:
@@ -131,10 +130,6 @@ def pretrained_classifier(
     Build a classifier and load its initial weights.
 
     Args:
-        encoder: what :func:`encoder_arguments` returns.
-        num_classes: logits, K.
-        pretrained: what to start from; None for random weights.
-        pool: see :class:`miram.networks.classifier.ViTClassifier`.
         mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder; "attentive_probe"
             attentive pooling (`pool` is ignored) and a head on the frozen encoder.
 
@@ -166,9 +161,6 @@ def pretrained_segmenter(
     Build a segmentation network and load the initial weights of its encoder.
 
     Args:
-        encoder: what :func:`encoder_arguments` returns.
-        pretrained: what to start from; None for random weights.
-        feature_size: see :class:`miram.networks.segmenter.ViTSegmenter`.
         mode: "finetune" trains everything, "frozen" the decoder only.
 
     Raises:
@@ -203,8 +195,6 @@ def fitting_state(encoder: ViTEncoder, pretrained: Pretrained, option: str = "pr
 
     Args:
         encoder: it is not changed.
-        pretrained: the weights.
-        option: the config's option with their path, for messages.
 
     Returns:
         the weights that the encoder has, with its shapes.

@@ -42,10 +42,6 @@ def convert_public_decoder(source: str, content: Mapping[str, Any]) -> dict[str,
 
     A pixel's prediction is the mean of those of its three colors, since a gray image is the same in all three.
 
-    Args:
-        source: the file, for messages.
-        content: its content.
-
     Returns:
         weights under the keys of :class:`miram.networks.decoders.scale_decoder.ScaleDecoder`; positions (1, N, D)
         without that of the class token. Empty if the file has no decoder.

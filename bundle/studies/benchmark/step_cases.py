@@ -52,7 +52,6 @@ class TrainingCase:
     Args:
         step: computes the loss from the output of `prepare`.
         label_shape: (C, *spatial) of a crop.
-        settings: settings of the benchmark.
         prepare: turns crops into the step's arguments; None passes the crops.
     """
 

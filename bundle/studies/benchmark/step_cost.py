@@ -46,9 +46,7 @@ class LossOfBatch(nn.Module):
     Network and loss in one module, whose output a training step differentiates.
 
     Args:
-        network: the network.
         loss_function: the loss, computed in float32 as the training step does.
-        precision: "float32", "bfloat16" or "float16".
     """
 
     def __init__(

@@ -82,9 +82,7 @@ def step_rows(
     A row for each step, relative to the first.
 
     Args:
-        costs: of an image, by name.
         seconds: of each round, by name.
-        batch_size: images of a step.
 
     Returns:
         "name", "gflop", "saved_mib" (of an image), "flops_ratio", "saved_ratio", "time_ratio" (median of the rounds,
@@ -114,7 +112,6 @@ def time_in_turn(
     Run all steps in turn, round after round; each round starts with the next step, and the first does not count.
 
     Args:
-        steps: the steps by name.
         device: where they run. On a GPU times are wall time; on a CPU the CPU time of all threads, which other work on
             the machine hardly affects.
         repeats: rounds that count.

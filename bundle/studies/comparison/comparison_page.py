@@ -34,7 +34,6 @@ def write_comparison(
 
     Args:
         table: what :func:`studies.comparison.results.comparison_table` returns.
-        settings: settings of the comparison.
         datalist: names the data; figures from generated data are called a demonstration.
         level: the unit that the table counts.
         margin: margin of the verdicts.
@@ -142,8 +141,6 @@ def plot_comparison(table: pd.DataFrame, path: str | os.PathLike[str], title: st
 
     Args:
         table: the columns task, label_fraction, method, metric, value, low and high; NaN for missing values.
-        path: the PNG to write.
-        title: written at the top.
     """
     metrics, tasks = table["metric"].unique(), table["task"].unique()
     figure = Figure(figsize=(1.5 + 4 * len(tasks), 1 + 3 * len(metrics)), layout="constrained")

@@ -39,10 +39,8 @@ def run_floor(
     Fit on the training split, choose the regularisation on the validation split, and predict the test split.
 
     Args:
-        dataset_dir: a prepared folder of 2D images.
         output_dir: where predictions.csv is written, for the same images as in an evaluation.
         kind: "floor" for :func:`features`, "handmade" for those of :mod:`studies.comparison.handmade`.
-        task: a task of the data list.
         label_fraction: share of the training patients, the same patients as in fine-tuning.
         seed: seed of that share.
         allow_leakage: as in fine-tuning.

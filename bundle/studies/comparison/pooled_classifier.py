@@ -16,8 +16,6 @@ class PooledClassifier(nn.Module):
 
     Args:
         network_def: the arguments of the subclass, plain values; stored in `model.pt`.
-        width: of a token.
-        num_classes: logits, K.
         pool: "summary", the encoder's own (:meth:`summarize`); or "attention", one learned query.
     """
 

@@ -34,8 +34,6 @@ def comparison_table(
     Every method's metrics, and its differences from the baselines, from no pretraining and from the CNN.
 
     Args:
-        plan: the finished steps.
-        settings: settings of the comparison.
         level: the unit that is counted: "image", "lesion" or "patient".
         margin: the non-inferiority margin, an acceptable loss of AUC.
         bootstrap: bootstrap of the intervals, over patients and seeds.

@@ -18,7 +18,6 @@ class SelfAttention(nn.Module):
         hidden_size: width D of a token.
         num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
-        qkv_bias: whether the query, key and value projections have a bias.
 
     Raises:
         ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
@@ -36,9 +35,6 @@ class SelfAttention(nn.Module):
         """
         Let every token attend to all tokens.
 
-        Args:
-            x: (B, N, D).
-
         Returns:
             (B, N, D).
         """
@@ -53,8 +49,6 @@ class SelfAttention(nn.Module):
 
         Args:
             query: (B, heads, N, d).
-            key: (B, heads, N, d).
-            value: (B, heads, N, d).
 
         Returns:
             (B, heads, N, d), in the dtype of `value`.
@@ -98,10 +92,7 @@ class ExactAttention(SABlock):
     The dropout rate stays 0: `SABlock` would also apply it in evaluation.
 
     Args:
-        hidden_size: width D of a token.
-        num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N; only checked, since exact attention works for any number.
-        qkv_bias: whether the query, key and value projections have a bias.
 
     Raises:
         ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.

@@ -142,8 +142,6 @@ def interpolate_tokens(tokens: torch.Tensor, source: Sequence[int], target: Sequ
 
     Args:
         tokens: (B, prod(source), D) in row-major order.
-        source: the current grid.
-        target: the new grid.
 
     Returns:
         (B, prod(target), D)
@@ -161,8 +159,6 @@ def scale_mask(mask: torch.Tensor, source: Sequence[int], target: Sequence[int])
 
     Args:
         mask: (B, prod(source)) bool, True where hidden.
-        source: the current grid.
-        target: the new grid.
 
     Returns:
         (B, prod(target)) bool

@@ -30,8 +30,6 @@ def make_decoder(
     Make a decoder.
 
     Args:
-        encoder: the encoder whose tokens are decoded.
-        kind: "self_attention", "cross_attention" or "sub_pixel".
         extra_outputs: numbers that are predicted for each patch behind its pixels; 0 is not passed on, so that your own
             kinds of decoders need no such argument.
         arguments: those of that kind: scale, hidden_size, ...

@@ -21,12 +21,7 @@ class DecoderBlock(nn.Module):
     A pre-norm transformer block like MONAI's `TransformerBlock`, with a choice of attention.
 
     Args:
-        hidden_size: width of a token, D.
-        num_heads: attention heads.
         seq_len: tokens in a sequence, which some kinds of attention need to know.
-        mlp_ratio: width of the feed-forward layer divided by D.
-        attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
-        attention_kwargs: further arguments of that attention.
         grid: the grid of the last tokens of a sequence, which windows need to know.
     """
 
@@ -68,8 +63,6 @@ class ScaleDecoder(Decoder):
         encoder: the encoder whose tokens are decoded; only its sizes are read.
         scale: size of the reconstruction divided by the size of the encoder's image.
         hidden_size: width of a decoder token.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
         mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
         attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
         attention_kwargs: further arguments of that attention.
@@ -126,17 +119,7 @@ class SubPixelDecoder(Decoder):
     So the scale has no token grid of its own, but its targets and loss are the same as for any other decoder.
 
     Args:
-        encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction divided by the size of the encoder's image, a whole number.
-        hidden_size: width of a decoder token.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
-        attention: "exact", "nystromformer", "linformer", "performer" or "windowed".
-        attention_kwargs: further arguments of that attention.
-        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
-            does.
-        extra_outputs: numbers that are predicted for each patch, behind its pixels.
+        scale: a whole number; the other arguments are those of :class:`ScaleDecoder`.
 
     Raises:
         ValueError: if the scale is not a whole number, or the width does not fit heads or positions.
