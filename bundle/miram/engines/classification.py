@@ -1,4 +1,4 @@
-"""What fine-tuning adds to the steps: its batches, the probabilities of a task, and the validation metrics."""
+"""What fine-tuning adds to the steps, for a classification and a segmentation: batches, outputs, validation metrics."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from miram.handlers.view_search import ViewSearch
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.inference.views import View
-from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.detection import CENTER, ImageFindings, evaluate_detection
-from miram.visualize.html_report import estimate_table, write_page
+from miram.visualize.html_report import estimate_table, interval_note, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def results_html(metrics: Mapping[str, Any]) -> str:
 
 def notes_html(metrics: Mapping[str, Any], size: Sequence[float], split: str, problems: Mapping[str, str]) -> str:
     """What a reader must know to judge the numbers, as HTML."""
-    bootstrap, counts = metrics["bootstrap"], metrics["counts"]
+    counts = metrics["counts"]
     notes = [
         f"{counts['images']} views of {counts['patients']} patients, {counts['images without a lesion']} of them "
         f"without a lesion; {counts['boxes']} boxes of {counts['lesions']} lesions; {len(problems)} views left out.",
@@ -156,8 +156,7 @@ def notes_html(metrics: Mapping[str, Any], size: Sequence[float], split: str, pr
         "Hit: the candidate's centre is in the lesion's box, or both overlap by the intersection over union given. "
         "More candidates on the same lesion are neither hits nor false alarms; in the average precision they are "
         "false alarms.",
-        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples "
-        "of whole patients.",
+        f"{interval_note(metrics['bootstrap'])}.",
     ]
     if split != "test":
         notes.append(f"This is the {split} split, which the training used: only a test split gives a valid result.")
@@ -166,11 +165,8 @@ def notes_html(metrics: Mapping[str, Any], size: Sequence[float], split: str, pr
 
 def describe_detection(metrics: Mapping[str, Any]) -> str:
     """The main figures in a line for the log."""
-    parts = []
-    for rate, value in metrics["sensitivity"][CENTER]["lesion"].items():
-        text = "undefined" if value["value"] is None else f"{value['value']:.3f}"
-        interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
-        parts.append(f"{rate}: {text}{interval}")
+    sensitivities = metrics["sensitivity"][CENTER]["lesion"]
+    parts = [f"{rate}: {estimate_text(estimate)}" for rate, estimate in sensitivities.items()]
     return f"sensitivity per lesion by false alarms an image (centre in the box): {', '.join(parts)}"
 
 

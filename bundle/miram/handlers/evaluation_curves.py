@@ -11,7 +11,7 @@ import pandas as pd
 
 from miram.data.tasks import Task
 from miram.handlers.cases import readable
-from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
 from miram.metrics.predictions import Level, Predictions, aggregate, read_predictions
@@ -92,14 +92,7 @@ def _areas(report: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any
 
 def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, str]:
     """The metric with its interval as text, by class."""
-    return {name: _estimate_text(short, estimate) for name, estimate in _areas(report, metric).items()}
-
-
-def _estimate_text(short: str, estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"{short} undefined"
-    text = f"{short} {estimate['value']:.2f}"
-    return text if estimate["low"] is None else f"{text} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    return {name: f"{short} {estimate_text(estimate, 2)}" for name, estimate in _areas(report, metric).items()}
 
 
 def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -132,7 +125,7 @@ def _draw_reliability(
     if units.task_type == "multiclass":
         known = units.select(units.labelled)
         curves = {"all": reliability_curve(*top_label(known.labels, known.probabilities), **bins)}
-        legends = {"all": _estimate_text("ECE", report["metrics"]["ece"]["overall"])}
+        legends = {"all": f"ECE {estimate_text(report['metrics']['ece']['overall'], 2)}"}
         plot_reliability(curves, path, title, legends, "share of correct predictions")
         return
     curves = {}

@@ -24,6 +24,7 @@ from miram.handlers.collect_predictions import PredictionCollector
 from miram.handlers.evaluation_curves import draw_curves
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import TrainedClassifier
+from miram.metrics.bootstrap import estimate_text
 from miram.metrics.evaluation import evaluate_predictions
 from miram.metrics.predictions import Level
 from miram.provenance.versions import provenance
@@ -165,12 +166,8 @@ class EvaluationHandler(SplitReport):
 
 def describe(found: Mapping[str, Any]) -> str:
     """The main figures in a line for the log."""
-    parts = []
-    for level, report in found["levels"].items():
-        for name, short in (("auc", "AUC"), ("average_precision", "AP")):
-            value = report["metrics"][name]["overall"]
-            text = "undefined" if value["value"] is None else f"{value['value']:.3f}"
-            if value["low"] is not None:
-                text += f" [{value['low']:.3f}, {value['high']:.3f}]"
-            parts.append(f"{short} per {level} {text}")
-    return "; ".join(parts)
+    return "; ".join(
+        f"{short} per {level} {estimate_text(report['metrics'][name]['overall'])}"
+        for level, report in found["levels"].items()
+        for name, short in (("auc", "AUC"), ("average_precision", "AP"))
+    )

@@ -14,7 +14,7 @@ import pandas as pd
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, read_datalist, says_generated
 from miram.data.tasks import Task
 from miram.files import write_json, write_text
-from miram.metrics.bootstrap import Bootstrap, Estimate
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate_text
 from miram.metrics.comparison import Method, average_over_seeds, compare
 from miram.metrics.evaluation import evaluate_predictions
 from miram.metrics.predictions import Level
@@ -168,7 +168,4 @@ def _auc(estimates: Mapping[tuple[str, str], Estimate]) -> dict[str, Any]:
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"undefined: {estimate['reason']}"
-    text = f"{estimate['value']:.3f}"
-    return f"{text} [{estimate['low']:.3f}, {estimate['high']:.3f}]" if estimate["low"] is not None else text
+    return estimate_text(estimate) + (f": {estimate['reason']}" if estimate["value"] is None else "")

@@ -1,4 +1,4 @@
-"""Writing weights during a run: the encoder for other projects, and the classifier of the best epoch, which may end a run."""
+"""Weights written during a run: the encoder for other projects, and the classifier of the best epoch."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalis
 from miram.files import write_json, write_text
 from miram.handlers.evaluation_report import SplitReport
 from miram.handlers.inference_report import result_facts
-from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.segmentation import SCORES, evaluate_segmentation
 from miram.visualize.detections import MaskPanel, plot_masks
-from miram.visualize.html_report import Picture, estimate_table, write_page
+from miram.visualize.html_report import Picture, estimate_table, interval_note, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -81,17 +81,14 @@ class SegmentationHandler(SplitReport):
             {"Data": found["counts"], "Model": facts["model"], "Software": facts["provenance"]},
             DEMONSTRATION * says_generated(read_datalist(Path(self.dataset_dir) / FILE_NAME)),
         )
-        dice = found["levels"]["lesion"]["dice"]
-        logger.info("Dice per lesion %s [%s, %s]; %s", dice["value"], dice["low"], dice["high"], self.output_dir)
+        logger.info("Dice per lesion %s; %s", estimate_text(found["levels"]["lesion"]["dice"]), self.output_dir)
 
     def _results(self, found: Mapping[str, Any]) -> str:
         rows = {f"per {level}": list(scores.values()) for level, scores in found["levels"].items()}
-        bootstrap = found["bootstrap"]
         notes = [
             f"A pixel is predicted at a probability of {self.threshold:g} or more. HD95 is of the lesions with a "
             "prediction; a lesion's score is the mean over its views.",
-            f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap "
-            "resamples of whole patients.",
+            f"{interval_note(found['bootstrap'])}.",
             "Masks of a table of boxes are the boxes, filled: no lesion fills its box, so Dice cannot reach 1.",
         ]
         if self.split != "test":

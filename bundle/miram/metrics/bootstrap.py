@@ -60,6 +60,14 @@ class Estimate:
         return asdict(self)
 
 
+def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """An estimate as a dictionary, in words: "0.812 [0.701, 0.893]", the value alone, or "undefined"."""
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
 @dataclass(frozen=True)
 class Support:
     """What a metric is based on: its units and patients, and the number of patients in each group that it needs."""

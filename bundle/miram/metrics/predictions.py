@@ -1,4 +1,4 @@
-"""The table of predictions from which all metrics are computed, checked once and stored as arrays."""
+"""The table of predictions from which all metrics are computed, per image, lesion and patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates and lesions: drawn on whole views, and as a FROC curve."""
+"""Lesions and what was found of them: candidates on whole views, a FROC curve, predicted masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from miram.transforms.crops import resize_crop
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import save_figure, sheet
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,8 @@ class Panel:
 def plot_views(
     panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
-    """
-    Draw views in rows.
-
-    Args:
-        panels: in reading order, at least one.
-    """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.6 * max(columns, 2.5), 4.2 * rows + 0.9), layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize="small")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
+    """Draw views in rows, in reading order, at least one."""
+    figure, axes = sheet(len(panels), columns, (2.6, 4.2), 0.9, title, note)
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel)
     save_figure(figure, path, dpi=110)
@@ -105,13 +93,7 @@ class MaskPanel:
 
 def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str, columns: int = 6) -> None:
     """Draw images in rows, in reading order, at least one."""
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.5 * max(columns, 2.5), 2.8 * rows + 0.8), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
+    figure, axes = sheet(len(panels), columns, (2.5, 2.8), 0.8, title)
     for axis, panel in zip(axes, panels, strict=False):
         axis.imshow(panel.image, cmap="gray")
         for values, color in ((panel.mask, "lime"), (panel.predicted, "red")):

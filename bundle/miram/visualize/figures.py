@@ -1,9 +1,10 @@
-"""Saving pictures: without a display, and completely or not at all."""
+"""What all pictures share: sheets of panels, and saving without a display, completely or not at all."""
 
 from __future__ import annotations
 
 import os
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,3 +16,19 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) ->
     FigureCanvasAgg(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def sheet(
+    count: int, columns: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a place without axes for each of `count` panels of that width and height in inches, in rows."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (panel[0] * max(columns, 2.5), panel[1] * rows + margin)  # wide enough for the title
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize="small")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes

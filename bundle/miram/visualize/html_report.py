@@ -166,12 +166,15 @@ def _class_tables(metrics: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
+def interval_note(bootstrap: Mapping[str, Any]) -> str:
+    """What the numbers in brackets are, from the settings of :class:`miram.metrics.bootstrap.Bootstrap`."""
+    count, share = bootstrap["n_resamples"], bootstrap["confidence"]
+    return f"In brackets: {share:.0%} intervals from {count:,} bootstrap resamples of whole patients"
+
+
 def _interval_note(metrics: Mapping[str, Any]) -> str:
-    bootstrap = metrics["bootstrap"]
-    text = (
-        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples "
-        f"of whole patients; a metric of fewer than {bootstrap['min_patients']} patients of a class has none."
-    )
+    few = metrics["bootstrap"]["min_patients"]
+    text = f"{interval_note(metrics['bootstrap'])}; a metric of fewer than {few} patients of a class has none."
     if metrics["task_type"] != "binary":
         text += " Ranking metrics are means over the classes."
     return f"<p class='reason'>{escape(text)}</p>"

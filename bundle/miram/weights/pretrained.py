@@ -263,7 +263,7 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
 def pretrained_field_of_view(pretrained: Pretrained) -> list[int] | None:
     """The pixels of a crop that an image showed in pretraining; None if the weights do not say."""
     facts = pretrained.provenance
-    told = facts.get("field_of_view", facts.get("label_size"))  # the earlier name
+    told = facts.get("field_of_view")
     if told or not facts.get("scales"):
         return list(told) if told else None
     return [round(n * max(1, *facts["scales"], 1)) for n in pretrained.encoder["img_size"]]

@@ -1,4 +1,4 @@
-"""What all approximations of self-attention share: the projections before and after, as in MONAI's `SABlock`."""
+"""Exact self-attention, and what its approximations share: the projections before and after, as in MONAI's layer."""
 
 from __future__ import annotations
 

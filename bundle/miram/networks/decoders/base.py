@@ -12,9 +12,8 @@ from monai.networks.blocks.pos_embed_utils import build_sincos_position_embeddin
 from torch import nn
 
 from miram.masking import hidden_mask
-from miram.networks.initialization import initialize_mae_weights
 from miram.networks.patches import scaled_grid
-from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, run_block
+from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, initialize_mae_weights, run_block
 
 
 class Decoded(NamedTuple):

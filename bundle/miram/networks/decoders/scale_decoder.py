@@ -1,4 +1,4 @@
-"""MIRAM's decoder for one scale: every token of the scale's grid attends to all others."""
+"""The decoders for one scale whose tokens attend to each other: on the scale's own grid, or on the encoder's."""
 
 from __future__ import annotations
 
