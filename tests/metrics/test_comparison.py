@@ -128,7 +128,7 @@ def test_tables_that_do_not_belong_together_are_refused(change, message):
 def test_unequal_seeds_and_missing_tables_are_refused():
     with pytest.raises(InputError, match="one has 1 seeds and two 2"):
         run(make_method("one", [0]), make_method("two", [0, 1]))
-    with pytest.raises(InputError, match="0 tables"):
+    with pytest.raises(InputError, match="none has no predictions"):
         average_over_seeds(Method("none", []), ["positive"], "binary")
     with pytest.raises(InputError, match="bca"):
         average_over_seeds(make_method("one", [0]), ["positive"], "binary", bootstrap=Bootstrap(method="bca"))

@@ -147,21 +147,15 @@ def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any
     Raises:
         InputError: naming the option that was given before and is missing now.
     """
-    options = {"allow_test_patients True": _test_images, "allow_leakage images": _allowed_leakage}
-    for option, of in options.items():
-        if of(saved) and not of(own):
+    for option, (before, now) in {
+        "allow_test_patients True": [facts.get("test_images") for facts in (saved, own)],
+        "allow_leakage images": [(facts.get("leakage") or {}).get("allowed") for facts in (saved, own)],
+    }.items():
+        if before and not now:
             raise InputError(
                 f"{path} was trained with --{option}, but this run was started without it, and its weights would no "
                 "longer record it; give that option again, or another --output_dir"
             )
-
-
-def _test_images(provenance: Mapping[str, Any]) -> object:
-    return provenance.get("test_images")
-
-
-def _allowed_leakage(provenance: Mapping[str, Any]) -> object:
-    return (provenance.get("leakage") or {}).get("allowed")
 
 
 def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

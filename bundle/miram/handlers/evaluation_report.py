@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
@@ -88,15 +86,19 @@ class EvaluationHandler(SplitReport):
         write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
-        pictures += self._draw_cases(table, engine.state.device)
+        pictures += draw_most_wrong(
+            self.output_dir,
+            table,
+            self.trained,
+            self.dataset,
+            self.calibration,
+            engine.state.device,
+            self.num_cases,
+            self.map_kind,
+        )
         self._write_report(found, facts, notes, pictures)
         logger.info(describe(found))
         logger.info("the report is %s", self.output_dir / "report.html")
-
-    def _draw_cases(self, table: pd.DataFrame, device: torch.device) -> list[Picture]:
-        return draw_most_wrong(
-            self.output_dir, table, self.trained, self.dataset, self.calibration, device, self.num_cases, self.map_kind
-        )
 
     def _facts(self) -> dict[str, Any]:
         """Where the numbers come from."""

@@ -24,7 +24,7 @@ import pandas as pd
 from miram.errors import InputError
 from miram.metrics import scores
 from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, resample
-from miram.metrics.evaluation import Thresholds, method_of, thresholds_of
+from miram.metrics.evaluation import method_of, thresholds_of
 from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import Key, ScoreOptions
 
@@ -36,7 +36,6 @@ class Method:
     name: str  # for messages and tables
     # one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`
     predictions: Sequence[pd.DataFrame]
-    thresholds: Sequence[Thresholds] | None = None  # one operating point (or table of them) per seed, or None for 0.5
 
 
 def compare(
@@ -132,17 +131,13 @@ class _Run:
 
 
 def _read(method: Method, classes: Sequence[str], task_type: TaskType, level: Level, specificity: float) -> list[_Run]:
-    thresholds: Sequence[Any] = method.thresholds or [0.5] * len(method.predictions)
-    if not method.predictions or len(thresholds) != len(method.predictions):
-        raise InputError(
-            f"{method.name} has {len(method.predictions)} tables and {len(thresholds)} thresholds; give one of each "
-            "per seed"
-        )
+    if not method.predictions:
+        raise InputError(f"{method.name} has no predictions; give a table per seed")
     runs = []
-    for frame, threshold in zip(method.predictions, thresholds, strict=True):
+    for frame in method.predictions:
         images = read_predictions(frame, classes, task_type)
         images = images.select(np.argsort(images.units))
-        options = ScoreOptions(thresholds_of(images, threshold, level), specificity)
+        options = ScoreOptions(thresholds_of(images, 0.5, level), specificity)
         runs.append(_Run(images, aggregate(images, level), options))
     return runs
 
