@@ -116,12 +116,7 @@ class TissueSettings:
 def draw_tissue(
     anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings | None = None
 ) -> np.ndarray:
-    """
-    Draw the breast, with air = 0; `density` is from 1 (fat) to 4 (extremely dense).
-
-    Returns:
-        (H, W) float32, roughly 0..0.9.
-    """
+    """Draw the breast (H, W), float32 of about 0..0.9, air = 0; `density` is from 1 (fat) to 4 (extremely dense)."""
     settings = settings or TissueSettings()
     shape = anatomy.depth.shape
     cloud = power_law_field(shape, 1.6, rng, stretch=STREAKS)

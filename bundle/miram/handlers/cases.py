@@ -77,13 +77,7 @@ def explained_case(
     title: str,
     caption: str,
 ) -> Case:
-    """
-    An image with a map of what supports the prediction.
-
-    Args:
-        image: (1, C, *spatial), on the network's device.
-        probabilities: (K,).
-    """
+    """An image (1, C, *spatial), on the network's device, with a map of what supports its probabilities (K,)."""
     network = trained.network
     output = torch.as_tensor(call_direction(probabilities, trained.task, calibration), device=image.device)[None]
     heat = attention_maps(network, network.encoder, image, output.float(), kind, network.pool == "token")[0]

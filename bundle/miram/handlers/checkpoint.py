@@ -141,12 +141,7 @@ class CheckpointHandler:
             self._look(engine, epoch)
 
     def save(self, engine: SupervisedTrainer, epochs: int) -> None:
-        """
-        Write the checkpoint; all processes call it together.
-
-        Args:
-            epochs: how many are done, including validation and history.
-        """
+        """Write the checkpoint after that many epochs, with validation and history; all processes call it together."""
         self._write(self.state.position(engine, epochs))
 
     def _write(self, position: Mapping[str, Any]) -> None:

@@ -78,12 +78,7 @@ class HistoryHandler:
         self.start_clock(engine)
 
     def _read_rows(self, epochs: int) -> list[dict[str, Any]]:
-        """
-        The rows of a run's first epochs.
-
-        Raises:
-            InputError: if the table is damaged.
-        """
+        """The rows of a run's first epochs; an InputError if the table is damaged."""
         try:
             table = pd.read_csv(self.path)
             kept = table[table["epoch"] <= epochs].to_dict("records")

@@ -61,12 +61,7 @@ class SummaryHandler:
 
 
 class ProgressHandler:
-    """
-    Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal.
-
-    Args:
-        description: the word before the bar.
-    """
+    """Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal."""
 
     def __init__(self, description: str = "epoch") -> None:
         self.description = description

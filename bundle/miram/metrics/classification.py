@@ -133,12 +133,7 @@ def knn_scores(
     held_out_targets: np.ndarray,
     neighbors: int = 20,
 ) -> dict[str, float]:
-    """
-    The k-NN probe on held-out images.
-
-    Returns:
-        "knn_auc" and "knn_ap", means over the classes for which the held-out images define them; NaN if none.
-    """
+    """ "knn_auc" and "knn_ap" of held-out images, means over the classes that define them; NaN if none does."""
     predicted = knn_probabilities(features, targets, held_out_features, neighbors)
     columns = range(targets.shape[1])
     scores = {"knn_auc": roc_auc, "knn_ap": average_precision}

@@ -89,12 +89,7 @@ def average_over_seeds(
 
 
 def check_margin(margin: float) -> None:
-    """
-    Check a non-inferiority margin.
-
-    Raises:
-        InputError: if it is not positive.
-    """
+    """Raise an InputError if a non-inferiority margin is not positive."""
     if margin <= 0:
         raise InputError(f"the non-inferiority margin is {margin}; give it as a positive number")
 

@@ -80,12 +80,7 @@ class ExamClassifier(nn.Module):
         self.feature_std = tiles.std(dim=0).clamp_min(1e-6)
 
     def forward(self, breasts: list[list[torch.Tensor]]) -> ExamOutput:
-        """
-        Classify breasts.
-
-        Args:
-            breasts: for each of B breasts its views, each the features (N, F) of its tiles; W views in all.
-        """
+        """Classify B breasts: for each its views, each the features (N, F) of its tiles; W views in all."""
         tiles = [view for views in breasts for view in views]
         present = _present([len(view) for view in tiles], tiles[0].device)
         features = (pad_sequence(tiles, batch_first=True) - self.feature_mean) / self.feature_std

@@ -30,12 +30,7 @@ class Case:
 def plot_contact_sheet(
     cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
-    """
-    Draw cases in rows: each image, and below it the same image with its heat map, if any case has one.
-
-    Args:
-        cases: in reading order, at least one.
-    """
+    """Draw cases in rows: each image, and below it the same image with its heat map, if any case has one."""
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)
     per_case = 2 if any(case.heat is not None for case in cases) else 1

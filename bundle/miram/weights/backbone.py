@@ -14,8 +14,7 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.networks.patches import patch_grid
-from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.patches import POSITIONS, patch_grid, positions_on_grid
 from miram.networks.vit_encoder import ViTEncoder
 
 _KEYS = {"network_def", "state_dict", "cls_token", "preprocessing", "provenance"}
@@ -80,12 +79,7 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_kinds(path: str | os.PathLike[str], content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """
-    Check the types of a file's parts.
-
-    Raises:
-        InputError: with the first part that has another type.
-    """
+    """Raise an InputError with the first part of a file's content that has another type."""
     for key, kind in kinds.items():
         if not isinstance(content[key], kind):
             raise InputError(f"{path} is damaged: its {key} is a {type(content[key]).__name__}, not a {kind.__name__}")
@@ -181,7 +175,7 @@ def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dic
     Make a backbone for images of another size: only its positions change.
 
     Fixed (sincos) positions are computed for the new grid of patches, so that neighbours stay equally far apart;
-    learned ones are interpolated (:func:`miram.networks.positions.positions_on_grid`).
+    learned ones are interpolated (:func:`miram.networks.patches.positions_on_grid`).
 
     Args:
         img_size: in pixels, one per spatial dimension, each a multiple of its patch size.

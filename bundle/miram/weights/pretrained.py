@@ -13,8 +13,7 @@ import torch
 
 from miram.errors import InputError
 from miram.networks.classifier import Pool, ViTClassifier
-from miram.networks.patches import patch_grid
-from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.patches import POSITIONS, patch_grid, positions_on_grid
 from miram.networks.segmenter import ViTSegmenter
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import load_backbone, load_weights_file
@@ -191,7 +190,7 @@ def fitting_state(encoder: ViTEncoder, pretrained: Pretrained, option: str = "pr
     Pretrained weights of all of an encoder; how many keys fit and which are not used is logged.
 
     Positions are made for the encoder's own grid, where that of pretraining differs
-    (:func:`miram.networks.positions.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
+    (:func:`miram.networks.patches.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
 
     Args:
         encoder: it is not changed.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from miram.errors import InputError
-from miram.networks.positions import POSITIONS
+from miram.networks.patches import POSITIONS
 
 logger = logging.getLogger(__name__)
 

@@ -32,12 +32,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Let every token attend to all tokens.
-
-        Returns:
-            (B, N, D).
-        """
+        """Let every token of x (B, N, D) attend to all tokens: (B, N, D)."""
         # (B, N, 3D) -> three of (B, heads, N, d)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         attended = self.attend(query, key, value)
@@ -69,12 +64,7 @@ def check_sizes(hidden_size: int, num_heads: int, seq_len: int) -> None:
 
 
 def check_positive(**sizes: int) -> None:
-    """
-    Check that every named size is at least 1.
-
-    Raises:
-        ValueError: if one is not; the message names it.
-    """
+    """Raise a ValueError that names the first size below 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} should be at least 1, got {size}.")

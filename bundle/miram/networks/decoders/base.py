@@ -104,12 +104,7 @@ class Decoder(nn.Module):
         return scale_mask(hidden_mask(keep, math.prod(self.encoder_grid)), self.encoder_grid, self.grid)
 
     def embed(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Project the latent to the decoder's width.
-
-        Returns:
-            (B, 0 or 1, D) the class token, if there is one, and (B, V, D) the visible patches' tokens.
-        """
+        """Project the latent: to the class token (B, 0 or 1, D), if any, and the visible patches' tokens (B, V, D)."""
         prefix, visible = self.embedding(latent).split((self.num_prefix_tokens, keep.shape[1]), dim=1)
         return prefix, visible
 

@@ -69,12 +69,7 @@ def free_space(output_dir: str | Path) -> int:
 
 
 def check_space(wanted: Iterable[Series], output_dir: str | Path) -> None:
-    """
-    Make sure that the disk has room for these series.
-
-    Raises:
-        InputError: if it has not.
-    """
+    """Raise an InputError if the disk has no room for these series."""
     free, need = free_space(output_dir), sum(series.size for series in wanted)
     if need > free:
         raise InputError(
