@@ -60,11 +60,11 @@ class SummaryHandler:
                 logger.info("  %-28s %9.1f KiB", path.name, path.stat().st_size / 1024)
 
 
+@dataclass(eq=False)
 class ProgressHandler:
     """Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal."""
 
-    def __init__(self, description: str = "epoch") -> None:
-        self.description = description
+    description: str = "epoch"  # the word before the bar
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer or evaluator."""

@@ -12,6 +12,7 @@ import pandas as pd
 from miram.errors import InputError
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
+Level = Literal["image", "lesion", "patient"]
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,6 @@ def _labels_from_index(index: np.ndarray, n_classes: int, task_type: str, images
     one_hot = (index[:, None] == np.arange(count)).astype(float)
     one_hot[unknown] = np.nan
     return one_hot[:, 1:] if task_type == "binary" else one_hot
-
-
-Level = Literal["image", "lesion", "patient"]
 
 
 def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max", "mean"] = "max") -> Predictions:

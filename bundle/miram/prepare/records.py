@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -65,21 +64,23 @@ class Record:
         return tuple(name for crop in self.crops for name in crop.files)
 
 
+@dataclass(eq=False)
 class Records:
     """
     The records of a prepared folder, one small file a source in its `.prepare` folder.
 
     The folder also holds the settings that decided the crops, and a random key for hashing patient ids. It may be
     deleted once no more images will be added; the key is lost with it.
-
-    Args:
-        key_name: of the key's file, which tells what sort of data the folder was prepared from.
-        shared: whether there may be other files in the folder before it is prepared.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], key_name: str = "key", shared: bool = True) -> None:
-        self.output_dir, self.key_name, self.shared = Path(output_dir), key_name, shared
-        self.folder = self.output_dir / ".prepare"
+    output_dir: Path
+    key_name: str = "key"  # of the key's file, which tells what sort of data the folder was prepared from
+    shared: bool = True  # whether there may be other files in the folder before it is prepared
+
+    @property
+    def folder(self) -> Path:
+        """Where the records are."""
+        return self.output_dir / ".prepare"
 
     def check(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -196,17 +196,12 @@ def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
     return escape(METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"]))
 
 
+@dataclass
 class Reasons:
-    """
-    The cells of a table, and the reasons why some have no value or no interval, each listed once below the table.
+    """The cells of a table, and the reasons why some have no value or no interval, each listed once below the table."""
 
-    Args:
-        too_small: replaces all reasons of that kind, which name classes; if empty, they are listed separately.
-    """
-
-    def __init__(self, too_small: str = "") -> None:
-        self.reasons: list[str] = []
-        self.too_small = too_small
+    too_small: str = ""  # replaces all reasons of that kind, which name classes; if empty, they are listed separately
+    reasons: list[str] = field(default_factory=list)
 
     def cell(self, estimate: Mapping[str, Any]) -> str:
         """A cell with a value and its interval, or a mark that refers to the reason why there is none."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -22,6 +22,7 @@ from miram.weights.public_weights import convert_public_weights
 logger = logging.getLogger(__name__)
 
 Mode = Literal["finetune", "linear_probe", "attentive_probe"]
+Network = TypeVar("Network", ViTClassifier, ViTSegmenter)
 
 # Arguments of a stock ViT that are fixed in our encoder.
 _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
@@ -81,7 +82,13 @@ def read_weights(path: str | os.PathLike[str], option: str = "pretrained") -> di
             f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --{option}, "
             f"or start from random weights with --{option} none"
         )
-    return _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
+    if Path(path).suffix != ".safetensors":
+        return load_weights_file(path)
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f"reading {path} needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
 
 
 def encoder_arguments(
@@ -144,13 +151,7 @@ def pretrained_classifier(
         layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps,
         head_std=2e-5 if mode == "finetune" else 0.01,
     )
-    if pretrained is None:
-        logger.info("no pretraining: the encoder starts from random weights")
-    else:
-        load_encoder(network.encoder, pretrained)
-    if mode != "finetune":
-        network.freeze_encoder()
-    return network
+    return _started(network, pretrained, frozen=mode != "finetune")
 
 
 def pretrained_segmenter(
@@ -173,9 +174,15 @@ def pretrained_segmenter(
         )
     except ValueError as error:
         raise InputError(f"the encoder cannot segment: {error}") from error
-    if pretrained is not None:
+    return _started(network, pretrained, frozen=mode == "frozen")
+
+
+def _started(network: Network, pretrained: Pretrained | None, frozen: bool) -> Network:
+    if pretrained is None:
+        logger.info("no pretraining: the encoder starts from random weights")
+    else:
         load_encoder(network.encoder, pretrained)
-    if mode == "frozen":
+    if frozen:
         network.freeze_encoder()
     return network
 
@@ -301,14 +308,6 @@ def _from_backbone(path: str | os.PathLike[str]) -> Pretrained:
         backbone["preprocessing"],
         backbone["provenance"],
     )
-
-
-def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise InputError(f"reading {path} needs the package safetensors: pip install safetensors") from error
-    return load_file(path)
 
 
 def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:

@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from miram.errors import InputError
 from miram.files import write_json, write_text
 from miram.progress import progress_bar
+from miram.provenance.versions import installed
 from studies.benchmark.peers import PEERS
 from studies.benchmark.step_cases import StepSettings, TrainingCase, count_cost, make_case
 from studies.benchmark.step_cost import StepCost
@@ -68,7 +68,7 @@ def run_benchmark(names: Sequence[str], settings: Sequence[StepSettings], repeat
     first = settings[0]
     return {
         "machine": machine(first.device),
-        "versions": versions("torch", "monai", "transformers", "lightly", "timm"),
+        "versions": installed(["torch", "monai", "transformers", "lightly", "timm"]),
         "settings": {"encoder": first.encoder, "batch_size": first.batch_size, "repeats": repeats},
         "steps": steps,
         "left_out": left_out,
@@ -206,14 +206,3 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), {threads} thread{'s' * (threads > 1)} of torch"
-
-
-def versions(*names: str) -> dict[str, str]:
-    """The versions of those packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

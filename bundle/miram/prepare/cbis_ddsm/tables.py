@@ -198,11 +198,13 @@ def _read_table(path: Path, split: str) -> list[LesionView]:
     return [_Cells(path, number, record).lesion_view(split) for number, record in enumerate(records, start=1)]
 
 
+@dataclass(frozen=True)
 class _Cells:
     """The text cells of one row, and what each may hold."""
 
-    def __init__(self, path: Path, number: int, record: dict[Any, str]) -> None:
-        self.path, self.number, self.record = path, number, record
+    path: Path
+    number: int
+    record: dict[Any, str]
 
     def lesion_view(self, split: str) -> LesionView:
         abnormality = self.choice("abnormality_type", LABEL_NAMES["abnormality"], str.lower)
