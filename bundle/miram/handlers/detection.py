@@ -13,7 +13,7 @@ import pandas as pd
 
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalist, says_generated
 from miram.errors import InputError
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.detection_pictures import draw_pictures
 from miram.handlers.inference_report import result_facts
 from miram.handlers.view_search import ViewSearch
@@ -116,7 +116,7 @@ def write_candidates(
             rows.append({"image": view.source, "rank": rank, **place, **hits, **facts, "image_id": number})
     columns = ["image", "rank", "x", "y", "width", "height", "probability", "hit", "patient", "laterality", "view"]
     table = pd.DataFrame(rows, columns=columns)
-    write_text(output_dir / "candidates.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_table(output_dir / "candidates.csv", table)
     annotations = [
         {
             "id": number,

@@ -52,22 +52,17 @@ def draw_curves(
     share = found["bootstrap"]["confidence"]
     drawn = any(curve["low"].notna().any() for curve in rocs.values())
     band = f"with its pointwise {share:.0%} band over patients" if drawn else "without a band: too few patients"
-    return [
-        Picture(output_dir / "roc.png", f"ROC curve per {level}, {band}.", len(units.classes) > 2),
-        Picture(
-            output_dir / "precision_recall.png", f"Precision-recall curve per {level}, {band}.", len(units.classes) > 2
-        ),
-        Picture(
-            output_dir / "calibration.png",
+    several = len(units.classes) > 2
+    shown = {
+        "roc": (f"ROC curve per {level}, {band}.", several),
+        "precision_recall": (f"Precision-recall curve per {level}, {band}.", several),
+        "calibration": (
             "How often predicted probabilities come true; bars and dot sizes show the share of cases.",
-            len(units.classes) > 2 and task.type != "multiclass",
+            several and task.type != "multiclass",
         ),
-        Picture(
-            output_dir / "confusion.png",
-            "Labels against predictions at the operating point.",
-            len(units.classes) > 2 and task.type != "multiclass",
-        ),
-    ]
+        "confusion": ("Labels against predictions at the operating point.", several and task.type != "multiclass"),
+    }
+    return [Picture(output_dir / f"{name}.png", caption, wide) for name, (caption, wide) in shown.items()]
 
 
 def _bands(

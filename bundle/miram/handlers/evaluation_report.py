@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
 from miram.data.prediction_table import prediction_table
 from miram.engines.distributed import is_main_process
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.cases import draw_most_wrong, readable
 from miram.handlers.collect_predictions import PredictionCollector
 from miram.handlers.evaluation_curves import draw_curves
@@ -79,7 +79,7 @@ class EvaluationHandler(SplitReport):
             return
         task = self.trained.task
         table = prediction_table(self.items, predictions, task, self.dataset_dir)
-        write_text(self.output_dir / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "predictions.csv", table)
         threshold = self.calibration.thresholds or 0.5
         found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
         facts, notes = self._facts(), self._notes()

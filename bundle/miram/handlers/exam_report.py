@@ -13,7 +13,7 @@ import pandas as pd
 
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, read_datalist, says_generated
 from miram.data.tasks import Task
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.metrics.bootstrap import Bootstrap, Estimate, estimate_text
 from miram.metrics.comparison import Method, average_over_seeds, compare
 from miram.metrics.evaluation import evaluate_predictions
@@ -61,8 +61,8 @@ def write_exam_report(
     """
     views = evaluation.views.rename(columns={"lesion": "breast"})
     breasts = evaluation.breasts.rename(columns={"image": "breast"})
-    write_text(output_dir / "views.csv", views.to_csv(index=False, float_format="%.6g"))
-    write_text(output_dir / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
+    write_table(output_dir / "views.csv", views)
+    write_table(output_dir / "breasts.csv", breasts)
     found = evaluate_exams(evaluation, task, metrics)
     bootstrap = Bootstrap(**{key: found["bootstrap"][key] for key in ("n_resamples", "seed", "min_patients")})
     compared = compare_views(evaluation, task, bootstrap)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from miram.engines.exam import exam_attention, score_exams
-from miram.files import as_text, write_json, write_text
+from miram.files import as_text, write_json, write_table
 from miram.inference.examinations import ExamView, as_prepared, describe_views, find_exam_views, join_views
 from miram.inference.exams import ExamModel, breast_table, view_table
 from miram.inference.inputs import output_names
@@ -64,8 +64,8 @@ def run_exam_inference(
         [{"image": name, "problem": problem} for name, problem in inputs.problems.items()], columns=["image", "problem"]
     )
     names = pd.concat([names.assign(problem=None), problems], ignore_index=True)
-    write_text(output / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
-    write_text(output / "views.csv", names.to_csv(index=False, float_format="%.6g"))
+    write_table(output / "breasts.csv", breasts)
+    write_table(output / "views.csv", names)
     write_json(output / "exams.json", _facts(model, breasts, names))
     _draw(output, model, views, inputs.names, names, intensity, num_pictures)
     for row in breasts.to_dict("records"):

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from miram.engines.distributed import is_main_process, sum_over_processes
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_table
 from miram.visualize.loss_curves import plot_history
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class HistoryHandler:
         self.rows.append(row)
         if is_main_process():
             table = _in_order(pd.DataFrame(self.rows))
-            write_text(self.path, table.to_csv(index=False, float_format="%.6g"))
+            write_table(self.path, table)
             if engine.state.epoch in (self.validated_epoch, engine.state.max_epochs):
                 plot_history(table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))

@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
 from miram.data.tasks import Task
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.cases import MAP_NOTES, explained_case, readable
 from miram.handlers.collect_predictions import PredictionCollector
 from miram.inference.calibrated import Calibration
@@ -63,7 +63,7 @@ class InferenceHandler:
             for name, values in zip(self.inputs.names, probabilities, strict=True)
         ]
         rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
-        write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "predictions.csv", pd.DataFrame(rows))
         content = {**result_facts(self.trained, self.calibration), "predictions": rows}
         write_json(self.output_dir / "predictions.json", content)
         for index in range(len(probabilities))[: self.num_pictures]:

@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import to_affine_nd
 from monai.engines import SupervisedEvaluator
 
-from miram.files import atomic_write, write_json, write_text
+from miram.files import atomic_write, write_json, write_table
 from miram.handlers.cases import readable
 from miram.handlers.inference_report import result_facts
 from miram.inference.calibrated import Calibration
@@ -73,7 +73,7 @@ class RiskMapHandler:
         problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         table = pd.DataFrame(self.rows + problems, columns=COLUMNS).astype({"rank": "Int64", "row": "Int64"})
         table = table.astype({"column": "Int64"})
-        write_text(self.output_dir / "findings.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "findings.csv", table)
         content = {
             **result_facts(self.trained, self.calibration),
             "mapped_class": self.mapped_class,

@@ -16,7 +16,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalist, says_generated
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.evaluation_report import SplitReport
 from miram.handlers.inference_report import result_facts
 from miram.metrics.bootstrap import Bootstrap, estimate_text
@@ -68,7 +68,7 @@ class SegmentationHandler(SplitReport):
     def write(self, engine: Engine) -> None:
         """Write all files."""
         table = pd.DataFrame(self.rows)
-        write_text(self.output_dir / "segmentation.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "segmentation.csv", table)
         found = evaluate_segmentation(table, self.resampling)
         facts = {**result_facts(self.trained, self.trained.calibration), "data": describe(self.dataset_dir)}
         write_json(self.output_dir / "segmentation.json", {**facts, "split": self.split, **found})

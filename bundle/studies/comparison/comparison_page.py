@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from miram.data.datalist import DEMONSTRATION, says_generated
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table, write_text
 from miram.visualize.figures import save_figure
 from studies.comparison.settings import FLOORS, Settings
 
@@ -47,7 +47,7 @@ def write_comparison(
     name = "_".join(["comparison", *modes, *([f"{settings.folds}_folds"] if settings.folds else [])])
     paths = [settings.output_dir / f"{name}.{suffix}" for suffix in ("csv", "md", "png", "json")]
     banner = DEMONSTRATION if says_generated(datalist) else ""
-    write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
+    write_table(paths[0], table)
     tested = how_tested(str(datalist.get("name", "unnamed data")), settings)
     write_text(paths[1], markdown(table, tested, banner, level, margin))
     own = table[table["reference"] == ""]
