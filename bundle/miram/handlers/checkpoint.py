@@ -52,8 +52,8 @@ class CheckpointHandler:
 
     path: Path  # the checkpoint file; the previous one is kept beside it
     network: nn.Module  # the network without wrappers, so that a checkpoint loads with any number of processes
-    optimizer: Optimizer  # its optimizer
-    scheduler: LRScheduler  # its learning-rate schedule
+    optimizer: Optimizer
+    scheduler: LRScheduler
     step: TrainingStep  # knows when the optimizer steps, and holds the loss scaler of float16
     resume: bool = True  # continue from `path` if it exists; otherwise start afresh, and log that
     interval: int = 1  # epochs between two checkpoints; the last epoch is always saved

@@ -66,7 +66,7 @@ class CalibrationHandler:
     calibration: Calibration  # fitted in place
     items: Sequence[Item]  # of the validation split, in the order of the data
     task: Task  # what is predicted
-    dataset_dir: str  # the prepared folder
+    dataset_dir: str
     scaling: bool = True  # whether to fit scale and bias
     # for the operating points, see :func:`miram.metrics.classification.choose_threshold`
     rule: ThresholdRule = "youden"

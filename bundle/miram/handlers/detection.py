@@ -35,10 +35,10 @@ class DetectionHandler(ViewSearch):
     Writes candidates.csv, candidates.json (COCO), detection.json, PNG files and report.html.
     """
 
-    output_dir: Path  # the folder to write to
-    trained: TrainedClassifier  # the classifier
+    output_dir: Path
+    trained: TrainedClassifier
     calibration: Calibration  # how logits became probabilities
-    dataset_dir: str  # the prepared folder
+    dataset_dir: str
     split: str  # of the views
     # width and height of a candidate's box in pixels; None is the median box of the training's lesions
     box_size: Sequence[float] | None = None

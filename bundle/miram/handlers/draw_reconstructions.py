@@ -23,7 +23,7 @@ class ReconstructionHandler:
     """Draw a few images, what the encoder sees of them, and their reconstructions: `reconstructions_<epoch>.png`."""
 
     output_dir: Path  # the folder of the run
-    network: torch.nn.Module  # the network
+    network: torch.nn.Module
     dataset: Sequence[Any]  # the validation images, or the training images if there are none
     prepare_batch: PreparePretrainingBatch  # draws the masks
     loss_function: MultiScaleReconstructionLoss  # holds the scales' sizes and the units of predictions

@@ -41,7 +41,7 @@ class SplitReport:
     trained: TrainedClassifier
     items: Sequence[Item]  # of the split, in the order of the data
     dataset: Dataset[dict[str, Any]]  # the images ("image") for the pictures; for a segmentation also masks ("label")
-    dataset_dir: str  # the prepared folder
+    dataset_dir: str
     split: str
 
     def __post_init__(self) -> None:

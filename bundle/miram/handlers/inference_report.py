@@ -36,8 +36,8 @@ class InferenceHandler:
     Collect the probabilities of a user's images, and write `predictions.csv`, `predictions.json` and `<image>.png`.
     """
 
-    output_dir: Path  # the folder to write to
-    trained: TrainedClassifier  # the classifier
+    output_dir: Path
+    trained: TrainedClassifier
     inputs: Inputs  # the images, in the order of the data, and the files that could not be used
     dataset: Dataset[dict[str, Any]]  # the images ("image") for the pictures
     calibration: Calibration  # holds the operating points, and is written to the JSON file

@@ -37,7 +37,7 @@ class NeighborProbe:
     dataset_dir: str | os.PathLike[str]  # a prepared folder with labels
     task: str  # name of a task of its data list
     preprocessing: Compose  # that of the validation images, without augmentation; its input "label" is the image's path
-    neighbors: int = 20  # how many neighbours
+    neighbors: int = 20
     batch_size: int = 32  # images encoded at once
     num_workers: int = 0  # loader processes; 0 loads in this process
 

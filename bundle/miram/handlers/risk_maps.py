@@ -37,8 +37,8 @@ COLUMNS = ["image", "rank", "row", "column", "probability", "labelled", "problem
 class RiskMapHandler:
     """Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables."""
 
-    output_dir: Path  # the folder to write to
-    trained: TrainedClassifier  # the classifier
+    output_dir: Path
+    trained: TrainedClassifier
     inputs: Inputs  # the images, in the order of the data, and the files that could not be used
     calibration: Calibration  # how logits became probabilities, for the tables
     mapped_class: str  # the class whose probability is mapped

@@ -32,7 +32,7 @@ class BestModelHandler:
         InputError: if the patience is not positive.
     """
 
-    path: Path  # the file
+    path: Path
     # called when the file is written, returns its content; "provenance" gets the epoch and its metrics
     content: Callable[[], dict[str, Any]]
     evaluator: Engine  # the validation evaluator
@@ -104,7 +104,7 @@ class BestModelHandler:
 class BackboneHandler:
     """Write the encoder as `backbone.pt` every few epochs and at the end."""
 
-    path: Path  # the file
+    path: Path
     encoder: ViTEncoder  # the encoder that is trained
     preprocessing: Mapping[str, Any]  # how pixels became the encoder's input
     provenance: Mapping[str, Any]  # where the weights come from; the epoch is added

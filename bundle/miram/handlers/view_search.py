@@ -89,7 +89,7 @@ class HardNegatives(ViewSearch):
         InputError: if the folder does not say how large its crops are.
     """
 
-    dataset_dir: str | os.PathLike[str]  # the prepared folder
+    dataset_dir: str | os.PathLike[str]
     model: str  # a name of the classifier, such as the digest of its file: crops of another one are kept
     per_view: int = 4  # crops per view, at most
     min_probability: float = 0.1  # a region below it is not taken for a false alarm

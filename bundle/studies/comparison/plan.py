@@ -38,7 +38,7 @@ class Step:
 
     stage: str  # "pretrain", "finetune", "evaluate", or the name of a floor
     method: str  # the method's name
-    seed: int  # seed of training
+    seed: int
     task: str | None  # what is predicted; None in pretraining
     label_fraction: float | None  # fraction of the training labels; None in pretraining
     configs: tuple[Path, ...]  # the config files; later ones take precedence

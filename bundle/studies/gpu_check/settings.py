@@ -61,7 +61,7 @@ TOY = Sizes(
 class CheckSettings:
     """What the check is run on."""
 
-    device: torch.device  # the device
+    device: torch.device
     output_dir: Path  # where results are written
     dataset_dir: Path | None = None  # a prepared folder of 2D crops; None makes one of smooth noise
     minutes: float = 6.0  # limit of the whole check
