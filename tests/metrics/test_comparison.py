@@ -33,7 +33,9 @@ def test_the_difference_is_that_of_the_values_and_changes_sign_with_the_order():
     good, poor = make_method("good", [0], signal=3.0), make_method("poor", [1], signal=0.5)
     difference, reverse = run(good, poor)[KEY], run(poor, good)[KEY]
     values = [
-        evaluate_predictions(method.predictions[0], ["positive"], "binary", 10, levels=["lesion"])["levels"]["lesion"]
+        evaluate_predictions(method.predictions[0], ["positive"], "binary", n_resamples=10, levels=["lesion"])[
+            "levels"
+        ]["lesion"]
         for method in (good, poor)
     ]
     expected = values[0]["metrics"]["auc"]["overall"]["value"] - values[1]["metrics"]["auc"]["overall"]["value"]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from miram.errors import InputError
 from miram.metrics import classification, scores
-from miram.metrics.bootstrap import Bootstrap, Estimate, Method, estimate, resample
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, resample
 from miram.metrics.calibration import Binning
 from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import OVERALL, Key, ScoreOptions
@@ -26,16 +26,12 @@ def evaluate_predictions(
     predictions: pd.DataFrame,
     classes: Sequence[str],
     task_type: TaskType,
-    n_resamples: int = 2000,
-    seed: int = 0,
     threshold: Thresholds = 0.5,
     specificity: float = 0.9,
     n_bins: int = 10,
     binning: Binning = "equal_width",
-    confidence: float = 0.95,
-    method: Method = "percentile",
-    min_patients: int = 10,
     levels: Sequence[Level] = ("image", "lesion", "patient"),
+    **bootstrap: Any,
 ) -> dict[str, Any]:
     """
     Every metric per image, lesion and patient, each with an interval over patients.
@@ -46,8 +42,8 @@ def evaluate_predictions(
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
         threshold: operating point of binary and multi-label tasks: one number, or what :func:`choose_thresholds` chose
             on validation data. Multi-class tasks call the most probable class.
-        method: of the intervals: "percentile", "basic" or "bca" (always "basic" for the calibration error).
-        min_patients: a metric gets no interval if it needs a class with fewer patients than this.
+        bootstrap: arguments of :class:`miram.metrics.bootstrap.Bootstrap`; the calibration error's method is always
+            "basic".
 
     Returns:
         ready for JSON: `{"task_type", "classes", "settings", "bootstrap", "levels": {level: {"counts", "thresholds",
@@ -56,12 +52,12 @@ def evaluate_predictions(
         over the scored classes.
     """
     images = read_predictions(predictions, classes, task_type)
-    bootstrap = Bootstrap(n_resamples, seed, confidence, method, min_patients)
+    intervals = Bootstrap(**bootstrap)
     report = {}
     for level in levels:
         units = aggregate(images, level)
         options = ScoreOptions(thresholds_of(images, threshold, level), specificity, n_bins, binning)
-        found = estimate_metrics(units, options, bootstrap)
+        found = estimate_metrics(units, options, intervals)
         report[level] = {
             "counts": counts(units),
             "classes_not_scored": [name for name in units.classes if found["auc", name].value is None],
@@ -74,7 +70,7 @@ def evaluate_predictions(
         "task_type": task_type,
         "classes": list(classes),
         "settings": settings,
-        "bootstrap": {**asdict(bootstrap), "unit": "patient"},
+        "bootstrap": {**asdict(intervals), "unit": "patient"},
         "levels": report,
     }
 
