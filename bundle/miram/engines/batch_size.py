@@ -97,7 +97,7 @@ class StepMemory:
             optimizer=torch.optim.AdamW(parameters, fused=is_cuda(device)),
             loss_function=self.loss_function,
             prepare_batch=self.prepare_batch,
-            iteration_update=TrainingStep(self.precision),
+            iteration_update=TrainingStep(self.precision),  # type: ignore[arg-type]  # it takes this trainer only
             decollate=False,
         ).run()
 

@@ -53,7 +53,7 @@ def count_kernels(case: TrainingCase) -> list[dict[str, Any]]:
         "batch and masks": lambda: state.update(batch=case.arguments()),
         "forward and loss": lambda: state.update(loss=case.step(*state["batch"])),
         "backward": lambda: state["loss"].backward(),
-        "gradient norm": lambda: nn.utils.get_total_norm([parameter.grad for parameter in parameters]),
+        "gradient norm": lambda: nn.utils.get_total_norm(_gradients(parameters)),
         "AdamW": optimizer.step,
     }
     for _ in range(2):  # the first step also makes the optimizer's state
@@ -67,3 +67,7 @@ def _row(part: str, run: Callable[[], Any]) -> dict[str, Any]:
     with Kernels() as seen:
         run()
     return {"part": part, "kernels": seen.counts.total(), "casts": seen.counts[CAST]}
+
+
+def _gradients(parameters: list[nn.Parameter]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
