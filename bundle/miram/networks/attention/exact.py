@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from einops.layers.torch import Rearrange
 from monai.networks.blocks import SABlock
+from torch import nn
 
 from miram.networks.attention.base import check_sizes
 
 
-class UnbindHeads(Rearrange):
+class UnbindHeads(nn.Module):
     """
     Queries, keys and values as a tuple: with it `SABlock` computes the same, with less work in the backward pass.
 
@@ -21,11 +21,12 @@ class UnbindHeads(Rearrange):
     """
 
     def __init__(self, num_heads: int) -> None:
-        super().__init__("b n (three heads d) -> three b heads n d", three=3, heads=num_heads)
+        super().__init__()
+        self.num_heads = num_heads
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Map (B, N, 3 D) to three of (B, heads, N, d)."""
-        return super().forward(x).unbind(0)
+        return x.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class ExactAttention(SABlock):
