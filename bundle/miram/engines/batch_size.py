@@ -89,6 +89,7 @@ class StepMemory:
         index = torch.arange(batch_size)
         network = copy.deepcopy(self.network).to(device)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        step: Any = TrainingStep(self.precision)
         SupervisedTrainer(
             device=device,
             max_epochs=1,
@@ -97,7 +98,7 @@ class StepMemory:
             optimizer=torch.optim.AdamW(parameters, fused=is_cuda(device)),
             loss_function=self.loss_function,
             prepare_batch=self.prepare_batch,
-            iteration_update=TrainingStep(self.precision),  # type: ignore[arg-type]  # it takes this trainer only
+            iteration_update=step,
             decollate=False,
         ).run()
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from studies.benchmark.step_cases import TrainingCase
 
 _NONE = {"detach", "_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+_NONE |= {"_record_function_enter_new", "_record_function_exit"}  # of the profiler
 CAST = "_to_copy"
 
 
@@ -53,7 +54,7 @@ def count_kernels(case: TrainingCase) -> list[dict[str, Any]]:
         "batch and masks": lambda: state.update(batch=case.arguments()),
         "forward and loss": lambda: state.update(loss=case.step(*state["batch"])),
         "backward": lambda: state["loss"].backward(),
-        "gradient norm": lambda: nn.utils.get_total_norm(_gradients(parameters)),
+        "gradient norm": lambda: nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]),
         "AdamW": optimizer.step,
     }
     for _ in range(2):  # the first step also makes the optimizer's state
@@ -67,7 +68,3 @@ def _row(part: str, run: Callable[[], Any]) -> dict[str, Any]:
     with Kernels() as seen:
         run()
     return {"part": part, "kernels": seen.counts.total(), "casts": seen.counts[CAST]}
-
-
-def _gradients(parameters: list[nn.Parameter]) -> list[torch.Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]

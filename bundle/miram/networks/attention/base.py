@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import torch
-from einops.layers.torch import Rearrange
 from monai.networks.blocks import SABlock
 from torch import nn
+
+
+class UnbindHeads(nn.Module):
+    """
+    Queries, keys and values as a tuple: with it `SABlock` computes the same, with less work in the backward pass.
+
+    `SABlock` indexes one tensor three times. Each index then has a gradient of the whole tensor's size, zeros but for
+    its third, and the three are added.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (B, N, 3 D) to three of (B, heads, N, d)."""
+        return x.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class SelfAttention(nn.Module):
@@ -27,15 +43,14 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
         super().__init__()
         check_sizes(hidden_size, num_heads, seq_len)
-        self.num_heads = num_heads
+        self.unbind_heads = UnbindHeads(num_heads)
         self.seq_len = seq_len
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Let every token of x (B, N, D) attend to all tokens: (B, N, D)."""
-        # (B, N, 3D) -> three of (B, heads, N, d)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = self.unbind_heads(self.qkv(x))
         attended = self.attend(query, key, value)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
@@ -74,22 +89,6 @@ def check_positive(**sizes: int) -> None:
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """Convert `tensor` to float32 if its dtype is narrower (bf16, fp16); other dtypes (float64) stay."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-class UnbindHeads(Rearrange):
-    """
-    Queries, keys and values as a tuple: with it `SABlock` computes the same, with less work in the backward pass.
-
-    `SABlock` indexes one tensor three times. Each index then has a gradient of the whole tensor's size, zeros but for
-    its third, and the three are added.
-    """
-
-    def __init__(self, num_heads: int) -> None:
-        super().__init__("b n (three heads d) -> three b heads n d", three=3, heads=num_heads)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Map (B, N, 3 D) to three of (B, heads, N, d)."""
-        return super().forward(x).unbind(0)
 
 
 class ExactAttention(SABlock):
