@@ -1,4 +1,4 @@
-"""Package a trained classifier as a MONAI bundle: a folder and zip for monai.bundle, the model zoo and MONAI Label."""
+"""Package a trained network as a MONAI bundle: a folder and zip for monai.bundle, the model zoo and MONAI Label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prepared folder and a trained classifier, both tiny: malignant is what has a bright square."""
+"""A prepared folder, a trained classifier and a segmentation, all tiny: malignant is what has a bright square."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from miram.data.datalist import write_datalist
 from miram.networks.classifier import ViTClassifier
+from miram.networks.segmenter import ViTSegmenter
 from miram.prepare.prepared import write_png16
 from miram.weights.classifier import classifier_content, save_classifier
 
@@ -92,13 +93,34 @@ def make_classifier(num_classes: int = 1, pool: str = "token", steps: int = 0) -
     return network.eval()
 
 
+def make_segmenter(steps: int = 0) -> ViTSegmenter:
+    """A segmentation with random weights; with `steps` it has learnt to outline bright squares, also beside air."""
+    torch.manual_seed(0)
+    network = ViTSegmenter(ENCODER, feature_size=8)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    rng = np.random.default_rng(1)
+    for _ in range(steps):
+        crops = [np.roll(make_crop(n % 2 == 1, (1, 2), rng), rng.integers(SIZE, size=2), (0, 1)) for n in range(8)]
+        for crop in crops[::3]:
+            crop[:, rng.integers(SIZE) :] = 0
+        squares = torch.from_numpy(np.stack(crops) == 60_000).float()[:, None]
+        mask = (torch.nn.functional.avg_pool2d(squares, 2) >= 0.5).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(as_input(crops)), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
 def as_input(crops: list[np.ndarray]) -> torch.Tensor:
     """What the configs make of crops: (B, 1, 16, 16)."""
     values = torch.from_numpy(np.stack(crops).astype(np.float32))[:, None] / 65535 * 4 - 2
     return torch.nn.functional.avg_pool2d(values, 2)
 
 
-def save_model(path: Path, network: ViTClassifier, name: str, task_type: str, classes: list[str]) -> Path:
+def save_model(
+    path: Path, network: ViTClassifier | ViTSegmenter, name: str, task_type: str, classes: list[str]
+) -> Path:
     """A `model.pt`."""
     task = {"name": name, "type": task_type, "classes": classes}
     save_classifier(path, classifier_content(network, task, PREPROCESSING, {"seed": 0}))

@@ -14,13 +14,13 @@ import yaml
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = (
     *("pretrain", "finetune", "evaluate", "inference", "riskmap"),
-    *("segment_evaluate", "exam", "exam_inference"),
+    *("segment_evaluate", "segment_inference", "exam", "exam_inference"),
 )
 OF_FINETUNING = (
     *("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "library_encoder", "segment"),
     *("label_training", "package_train"),
 )
-OF_RISKMAP = ("serve_riskmap", "detect", "hard_negatives")
+OF_RISKMAP = ("serve_map", "detect", "hard_negatives")
 OF_INFERENCE = ("package_model", "serve_classification")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
@@ -39,7 +39,7 @@ OWN = {
         *("n_resamples", "confidence", "min_patients", "seed", "records", "detection"),
     },
     "hard_negatives": {"boxes_csv", "per_view", "min_probability", "view_progress", "records", "negatives"},
-    "serve_riskmap": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
+    "serve_map": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
 }
 
 

@@ -1,10 +1,6 @@
-import numpy as np
 import pytest
 
-from miram.errors import InputError
-from miram.inference.examinations import Numbers, check_view, said_by_name
-
-from ..exam_case import make_view
+from miram.inference.examinations import Numbers, said_by_name
 
 
 @pytest.mark.parametrize(
@@ -20,13 +16,6 @@ from ..exam_case import make_view
 )
 def test_a_file_name_tells_patient_side_and_view(name, patient, side, view):
     assert said_by_name(name) == {"patient": patient, "laterality": side, "view": view}
-
-
-def test_a_crop_is_refused_and_told_where_to_go():
-    view = make_view(False, np.random.default_rng(0))
-    check_view("view.png", view, smallest=96)
-    with pytest.raises(InputError, match=r"looks like a crop.*inference.yaml"):
-        check_view("view.png", view, smallest=97)
 
 
 def test_numbers_hide_what_they_stand_for():

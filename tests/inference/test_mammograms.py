@@ -6,7 +6,7 @@ from monai.data import ITKReader, MetaTensor
 from PIL import Image
 
 from miram.errors import InputError
-from miram.inference.mammograms import LoadMammogramd, ToSourceGridd, find_mammograms, whole_breast
+from miram.inference.mammograms import BreastOnlyd, LoadMammogramd, ToSourceGridd, find_mammograms, whole_breast
 from miram.prepare.prepared import write_png16, write_volume
 from miram.transforms.crops import breast_mask
 
@@ -49,6 +49,20 @@ def test_what_cannot_be_mapped_is_left_out_with_the_reason(tmp_path):
     assert found.problems.keys() == reasons.keys()
     for name, text in reasons.items():
         assert text in found.problems[name]
+
+
+def test_a_crop_is_refused_where_whole_views_are_taken_and_told_where_to_go(tmp_path):
+    write_png16(tmp_path / "a.png", breast())
+    assert find_mammograms(tmp_path / "a.png", smallest_view=90).names == ["a.png"]
+    with pytest.raises(InputError, match=r"a\.png .*looks like a crop.*inference\.yaml.*--smallest_view"):
+        find_mammograms(tmp_path / "a.png", smallest_view=91)
+
+
+def test_a_map_is_0_outside_the_breast_only(tmp_path):
+    write_png16(tmp_path / "a.png", breast())
+    data = {**load(tmp_path / "a.png"), "pred": torch.full((1, 90, 70), 0.5)}
+    found = BreastOnlyd("pred")(data)["pred"]
+    np.testing.assert_array_equal(found.numpy()[0], 0.5 * whole_breast(breast()))
 
 
 def test_dark_bays_within_the_breast_belong_to_it():

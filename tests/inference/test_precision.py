@@ -8,19 +8,17 @@ moves by at most a quarter of its logit's error, and less the surer it is: here 
 import numpy as np
 import pytest
 import torch
-from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, ScaleIntensityRange
 
 from miram.data.tasks import Task
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import FlipInferer
 from miram.inference.embedding import Embedding
-from miram.inference.risk_map import ClassProbability, RiskMapInferer, ToNetworkSize
-from miram.inference.segmenting import WindowSegmenter
+from miram.inference.risk_map import ClassProbability, RiskMapInferer, ToNetworkSize, window_to_input
+from miram.inference.segmenting import SegmentationInferer
 from miram.inference.tiles import load_tile_encoder
-from miram.networks.segmenter import ViTSegmenter
 
-from ..classifier_case import ENCODER, as_input, make_classifier, make_crop
+from ..classifier_case import PREPROCESSING, SIZE, as_input, make_classifier, make_crop, make_segmenter
 from ..exam_case import make_backbone
 
 TOLERANCE = 0.01
@@ -69,11 +67,12 @@ def test_risk_maps_agree(classifier):
 
 @torch.no_grad()
 def test_segmentations_agree():
-    torch.manual_seed(0)
-    network = ViTSegmenter(ENCODER, 8).eval()
-    slide = SlidingWindowInferer((32, 32), 4, 0.5, mode="gaussian")
-    image = torch.randn(1, 1, 48, 48)
-    single, half = (slide(image, WindowSegmenter(network, (16, 16), name)) for name in ("float32", "bfloat16"))
+    image = torch.from_numpy(np.random.default_rng(0).integers(65536, size=(48, 48)).astype(np.float32))[None, None]
+    steps = window_to_input(PREPROCESSING)
+    single, half = (
+        SegmentationInferer((SIZE, SIZE), 0.5, 4, steps, precision=name)(image, make_segmenter())
+        for name in ("float32", "bfloat16")
+    )
     differ_little(half, single)
 
 

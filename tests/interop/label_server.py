@@ -51,11 +51,11 @@ class Client:
         """What is wrong with an image."""
         return self.call("POST", f"/infer/{model}", 400, params={"image": image}).json()["detail"]
 
-    def risk_map(self, image: str, path: Path) -> dict[str, Any]:
-        """Save the label map of an image; the reply's other part is returned."""
-        model, where = "/infer/breast_lesion_riskmap_segmentation", {"image": image}
-        path.write_bytes(self.call("POST", model, params={**where, "output": "image"}).content)
-        return self.call("POST", model, params={**where, "output": "json"}).json()
+    def label_map(self, model: str, image: str, path: Path) -> dict[str, Any]:
+        """Save a bundle's label map of an image; the reply's other part is returned."""
+        address, where = f"/infer/{model}", {"image": image}
+        path.write_bytes(self.call("POST", address, params={**where, "output": "image"}).content)
+        return self.call("POST", address, params={**where, "output": "json"}).json()
 
     def label(self, image: str, path: Path) -> None:
         """Hand in a finished label."""

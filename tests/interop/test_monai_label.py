@@ -20,18 +20,20 @@ pytest.importorskip(
     "monailabel", reason="MONAI Label is not installed: scripts/make_interop_environment.sh makes an environment for it"
 )
 
+from miram.inference.mammograms import whole_breast
 from miram.packaging.package import package_bundle
 from miram.packaging.weights import load_packaged, saved_bytes
 from miram.prepare.prepared import write_png16
 from miram.readers.formats import read_image
 
-from ..classifier_case import as_input, make_classifier, make_crop, save_model
+from ..classifier_case import as_input, make_classifier, make_crop, make_segmenter, save_model
 from ..conftest import REPOSITORY
 from .dicomweb_stand_in import dicomweb
 from .label_server import Client, running_server
 
 CLASSES = ["BENIGN", "MALIGNANT"]
 CLASSIFIER, MAPPER = "breast_lesion_classification", "breast_lesion_riskmap_segmentation"
+SEGMENTER = "breast_lesion_segmentation"
 SPACING = (0.07, 0.05)  # mm between rows, and between columns
 pytestmark = pytest.mark.timeout(600)
 
@@ -99,10 +101,13 @@ def write_studies(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Both packaged bundles of a classifier that has learnt what a bright square is."""
+    """All packaged bundles, of a classifier and a segmentation that have learnt what a bright square is."""
     folder = tmp_path_factory.mktemp("packaged")
-    checkpoint = save_model(folder / "model.pt", make_classifier(steps=60), "pathology", "binary", CLASSES)
-    return [package_bundle(REPOSITORY, kind, checkpoint, folder) for kind in ("classification", "riskmap")]
+    classifier = save_model(folder / "model.pt", make_classifier(steps=60), "pathology", "binary", CLASSES)
+    network = make_segmenter(steps=60)
+    segmenter = save_model(folder / "segmenter.pt", network, "segmentation", "binary", ["background", "lesion"])
+    checkpoints = {"classification": classifier, "riskmap": classifier, "segmentation": segmenter}
+    return [package_bundle(REPOSITORY, kind, checkpoint, folder) for kind, checkpoint in checkpoints.items()]
 
 
 @pytest.fixture(scope="module")
@@ -141,21 +146,24 @@ def expected_score(bundle: Path, path: Path) -> float:
 
 
 def expected_labels(bundle: Path, path: Path) -> np.ndarray:
-    """(H, W): where the bundle's map is at its threshold or above."""
+    """(H, W): where the probabilities of the bundle's map are at its threshold or above."""
     parser = ConfigParser(json.loads((bundle / "configs/inference.json").read_text()))
     parser["bundle_root"], parser["device"], parser["progress"] = str(bundle), "cpu", False
-    image = torch.from_numpy(read_image(path).pixels.astype(np.float32))[None, None]
+    pixels = read_image(path).pixels
+    image = torch.from_numpy(pixels.astype(np.float32))[None, None]
     with torch.no_grad():
-        risk = parser.get_parsed_content("inferer")(image, parser.get_parsed_content("network").eval())
-    return (risk[0, 0] >= parser.get_parsed_content("operating_point")).numpy()
+        found = parser.get_parsed_content("inferer")(image, parser.get_parsed_content("network").eval())
+    return (found[0, 0] >= parser.get_parsed_content("operating_point")).numpy() & whole_breast(pixels)
 
 
-def test_both_bundles_are_listed_with_their_intended_use(served):
+def test_the_bundles_are_listed_with_their_intended_use(served):
     info = served[0].info()
     assert {name: model["type"] for name, model in info["models"].items()} == {
         CLASSIFIER: "classification",
         MAPPER: "segmentation",
+        SEGMENTER: "segmentation",
     }
+    assert info["models"][SEGMENTER]["labels"] == {"lesion": 1}
     assert info["models"][CLASSIFIER]["labels"] == {"malignant": 0}
     assert all(model["dimension"] == 2 for model in info["models"].values())
     assert all("not a medical device" in model["description"] for model in info["models"].values())
@@ -173,11 +181,12 @@ def test_a_crop_of_any_format_gets_its_label_and_score(served, image):
     assert reply["latencies"]["transform"]["intended_use"].startswith("Research use only")
 
 
+@pytest.mark.parametrize(("bundle", "mapped_class"), [(MAPPER, "MALIGNANT"), (SEGMENTER, "lesion")])
 @pytest.mark.parametrize("image", ["whole_png.png", "whole_nifti.nii.gz", "whole_dicom.dcm"])
-def test_a_risk_map_comes_back_on_the_grid_of_its_source(served, image, tmp_path):
+def test_a_label_map_comes_back_on_the_grid_of_its_source(served, bundle, mapped_class, image, tmp_path):
     client, model, studies = served
     path = tmp_path / ("map.png" if image.endswith(".png") else "map.nii.gz")
-    reply = client.risk_map(image.split(".")[0], path)
+    reply = client.label_map(bundle, image.split(".")[0], path)
     if path.suffix == ".png":
         labels = np.asarray(PIL.Image.open(path))
     else:
@@ -188,17 +197,18 @@ def test_a_risk_map_comes_back_on_the_grid_of_its_source(served, image, tmp_path
         assert (np.diag(volume.affine)[:2] < 0).all()
         labels = np.asarray(volume.dataobj)[:, :, 0].T
     assert labels.dtype == np.uint8
-    expected = expected_labels(model / MAPPER, studies / image)
+    expected = expected_labels(model / bundle, studies / image)
     assert 0 < expected.mean() < 0.5
     np.testing.assert_array_equal(labels, expected)
     assert not labels[mammogram() == 0].any()
-    assert (reply["mapped_class"], reply["threshold"]) == ("MALIGNANT", 0.5)
+    assert labels[mammogram() == 60_000].mean() > 0.8
+    assert (reply["mapped_class"], reply["threshold"]) == (mapped_class, 0.5)
     assert reply["intended_use"].startswith("Research use only")
 
 
 def test_the_map_of_a_jpeg_is_given_without_loss(served, tmp_path):
     client, model, studies = served
-    client.risk_map("photo", tmp_path / "map")
+    client.label_map(MAPPER, "photo", tmp_path / "map")
     with PIL.Image.open(tmp_path / "map") as image:
         assert image.format == "PNG"
         np.testing.assert_array_equal(np.asarray(image), expected_labels(model / MAPPER, studies / "photo.jpg"))
@@ -217,19 +227,22 @@ def test_the_map_of_a_jpeg_is_given_without_loss(served, tmp_path):
         (MAPPER, "air", "no breast was found"),
         (MAPPER, "color", "is a color image"),
         (MAPPER, "volume", "is a volume"),
+        (SEGMENTER, "air", "no breast was found"),
+        (SEGMENTER, "volume", "is a volume"),
     ],
 )
 def test_the_client_is_told_what_is_wrong_with_an_image(served, model, image, words):
     assert words in served[0].refusal(model, image)
 
 
-def test_weights_of_another_network_are_refused_not_half_loaded(served):
+@pytest.mark.parametrize(("bundle", "image"), [(CLASSIFIER, "crop_png"), (SEGMENTER, "whole_png")])
+def test_weights_of_another_network_are_refused_not_half_loaded(served, bundle, image):
     client, model, _ = served
-    path = model / CLASSIFIER / "models/model.pt"
+    path = model / bundle / "models/model.pt"
     kept = path.read_bytes()
     state = torch.load(path, weights_only=True)
     path.write_bytes(saved_bytes({key: value for key, value in state.items() if ".blocks.1." not in key}))
-    assert "weights of another network" in client.refusal(CLASSIFIER, "crop_png")
+    assert "weights of another network" in client.refusal(bundle, image)
     path.write_bytes(kept)
     assert client.classify("crop_png")["prediction"][0]["label"] == "malignant"
 
@@ -270,12 +283,13 @@ def test_a_dicomweb_series_is_classified_as_its_dicom_is(dicomweb_served, bundle
     assert score > 0.6
 
 
-def test_a_dicomweb_series_is_mapped_on_the_grid_of_its_volume(dicomweb_served, bundles, tmp_path):
+@pytest.mark.parametrize("number", [1, 2], ids=["riskmap", "segmentation"])
+def test_a_dicomweb_series_is_mapped_on_the_grid_of_its_volume(dicomweb_served, bundles, number, tmp_path):
     client, (_, whole) = dicomweb_served
     series = pydicom.dcmread(whole).SeriesInstanceUID
-    client.risk_map(series, tmp_path / "map.nii.gz")
+    client.label_map(bundles[number].name, series, tmp_path / "map.nii.gz")
     labels = nibabel.load(tmp_path / "map.nii.gz")
     assert labels.shape == (128, 160, 1)
-    np.testing.assert_array_equal(np.asarray(labels.dataobj)[:, :, 0].T, expected_labels(bundles[1], whole))
+    np.testing.assert_array_equal(np.asarray(labels.dataobj)[:, :, 0].T, expected_labels(bundles[number], whole))
     (volume,) = client.log.parent.glob(f"cache/*/{series}.nii.gz")  # what MONAI Label made of the DICOM
     np.testing.assert_allclose(labels.affine, nibabel.load(volume).affine, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A packaged bundle of a tiny classifier, and ways to use it as other people's tools do."""
+"""Packaged bundles of a tiny classifier and a tiny segmentation, and ways to use it as other people's tools do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from miram.packaging.kinds import KINDS
 from miram.packaging.package import package_bundle
 
-from ..classifier_case import make_classifier, make_folder, save_model
+from ..classifier_case import make_classifier, make_folder, make_segmenter, save_model
 from ..conftest import REPOSITORY
 
 MakeWorkflow = Callable[..., ConfigWorkflow]
@@ -38,10 +38,29 @@ def packaged(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return package_bundle(REPOSITORY, "classification", checkpoint, tmp_path_factory.mktemp("dist"))
 
 
+@pytest.fixture(scope="session")
+def segmentation_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `model.pt` of a segmentation that has learnt what a bright square is."""
+    path = tmp_path_factory.mktemp("segment") / "model.pt"
+    return save_model(path, make_segmenter(steps=60), "segmentation", "binary", ["background", "lesion"])
+
+
 @pytest.fixture(scope="session", params=KINDS)
-def any_bundle(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of each kind of bundle in turn, of the same classifier."""
-    return package_bundle(REPOSITORY, request.param, checkpoint, tmp_path_factory.mktemp(request.param))
+def any_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of bundle in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def any_checkpoint(any_kind: str, checkpoint: Path, segmentation_checkpoint: Path) -> Path:
+    """A `model.pt` for that kind of bundle."""
+    return segmentation_checkpoint if any_kind == "segmentation" else checkpoint
+
+
+@pytest.fixture(scope="session")
+def any_bundle(any_kind: str, any_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that kind of bundle."""
+    return package_bundle(REPOSITORY, any_kind, any_checkpoint, tmp_path_factory.mktemp(any_kind))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import torch
 from monai.bundle import ckpt_export, load, onnx_export
 
 from miram.errors import InputError
+from miram.inference.segmenting import load_segmenter
 from miram.packaging import exports
 from miram.packaging.exports import FORMATS, check_formats, export
 from miram.packaging.package import package_bundle
@@ -99,6 +100,16 @@ def test_a_classifier_that_pools_otherwise_is_exported_too(repository, tmp_path,
     image = torch.randn(4, 1, 16, 16)
     found = RUNTIMES[name](folder / f"models/model.{name}")(image)
     torch.testing.assert_close(found, make_classifier(2, "attention")(image), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_segmentation_is_exported_too(repository, segmentation_checkpoint, tmp_path, name):
+    folder = package_bundle(repository, "segmentation", segmentation_checkpoint, tmp_path, formats=[name])
+    image = torch.randn(5, 1, 16, 16)
+    found = RUNTIMES[name](folder / f"models/model.{name}")(image)
+    with torch.no_grad():
+        expected = load_segmenter(segmentation_checkpoint).network(image)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_an_export_that_differs_is_an_error(exported, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from miram.errors import InputError
-from miram.packaging.label_riskmap import AnswerMapd
+from miram.packaging.label_map import AnswerMapd
 from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadCropd, ServedClassifier, dicom_source
 from miram.packaging.weights import read_state, saved_bytes
 from miram.prepare.prepared import write_png16

@@ -9,7 +9,7 @@ import torch
 from monai.bundle import create_workflow, load, verify_metadata, verify_net_in_out
 
 from miram.data.datalist import load_split
-from miram.inference.classifying import load_trained
+from miram.packaging.kinds import KINDS
 from miram.prepare.prepared import read_png16
 
 from ..classifier_case import as_input, make_classifier, save_model
@@ -73,11 +73,12 @@ def test_the_network_is_as_described(any_bundle, config):
 
 
 @pytest.mark.parametrize("workflow_type", ["train", "inference"])
-def test_load_gives_the_trained_network(any_bundle, checkpoint, workflow_type):
+def test_load_gives_the_trained_network(any_bundle, any_kind, any_checkpoint, workflow_type):
     network = load(any_bundle.name, bundle_dir=any_bundle.parent, workflow_type=workflow_type, device="cpu").eval()
     image = torch.randn(2, 1, 16, 16)
     # our encoder's fused attention rounds otherwise than the stock one
-    torch.testing.assert_close(network(image), load_trained(checkpoint).network(image), atol=2e-6, rtol=1e-5)
+    expected = KINDS[any_kind].load(any_checkpoint).network(image)
+    torch.testing.assert_close(network(image), expected, atol=2e-6, rtol=1e-5)
 
 
 def test_load_needs_nothing_of_ours(packaged, tmp_path):

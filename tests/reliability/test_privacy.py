@@ -26,6 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from miram.packaging.kinds import KINDS
 from miram.packaging.package import package_bundle
 
+from ..classifier_case import make_segmenter, save_model
 from ..image_files import dataset, picture, save
 from ..prepare.cbis_ddsm.conftest import Miniature
 
@@ -249,8 +250,11 @@ def test_no_workflow_leaves_an_identifier(
         inference = {"runs_dir": runs["runs_dir"], "input": str(root / "in"), **task}
         run("inference", "evaluating", "infer", **inference, largest_crop=1000)
         run("riskmap", "evaluating", "infer", **inference, overlap=0.0)
+        classifier = tmp_path / "finetune_diagnosis/model.pt"
+        names = ["background", "lesion"]
+        segmenter = save_model(tmp_path / "segmenter.pt", make_segmenter(), "segmentation", "binary", names)
         for kind in KINDS:
-            model = tmp_path / "finetune_diagnosis/model.pt"
+            model = segmenter if kind == "segmentation" else classifier
             bundle = package_bundle(repository, kind, model, tmp_path / "dist")
             options = ["--largest_crop", "1000"] if kind == "classification" else ["--overlap", "0.0"]
             printed = run_packaged(bundle, root / "in", tmp_path / "served" / kind, options)
@@ -260,7 +264,7 @@ def test_no_workflow_leaves_an_identifier(
     written = {path.name for path in tmp_path.rglob("*")}
     assert {"checkpoint.pt", "backbone.pt", "model.pt", "report.html", "predictions.csv", "findings.csv"} <= written
     tables = [path.read_text() for name in ("predictions.csv", "findings.csv") for path in tmp_path.rglob(name)]
-    assert sum("3 frames" in table for table in tables) == 4, "failing files are told"
+    assert sum("3 frames" in table for table in tables) == 5, "failing files are told"
     assert leaks_below(tmp_path) == []
     assert leaks_in("log", "".join((*capfd.readouterr(), caplog.text)).encode()) == []
 

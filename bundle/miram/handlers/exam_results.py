@@ -13,9 +13,10 @@ import pandas as pd
 
 from miram.engines.exam import exam_attention, score_exams
 from miram.files import as_text, write_json, write_table
-from miram.inference.examinations import ExamView, as_prepared, describe_views, find_exam_views, join_views
+from miram.inference.examinations import ExamView, as_prepared, describe_views, join_views
 from miram.inference.exams import ExamModel, breast_table, view_table
 from miram.inference.inputs import output_names
+from miram.inference.mammograms import find_mammograms
 from miram.progress import progress_bar
 from miram.provenance.versions import provenance
 from miram.readers.formats import read_image
@@ -44,7 +45,7 @@ def run_exam_inference(
         source: a file, or a folder with its subfolders.
         output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
         intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.examinations.find_exam_views`; None is two tiles, or half of the
+        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two tiles, or half of the
             prepared training views if that is less.
         num_pictures: the largest number of pictures; None draws every view.
         workers: see :func:`miram.inference.inputs.find_images`.
@@ -57,7 +58,7 @@ def run_exam_inference(
     intensity = intensity or prepared.get("intensity", "stored")
     two_tiles = 2 * max(model.encoder.field_of_view)
     smallest = min(two_tiles, prepared.get("crop_size", two_tiles) // 2) if smallest_view is None else smallest_view
-    inputs = find_exam_views(source, smallest, intensity, workers, time_limit)
+    inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
     views = describe_views(inputs, model.encoder, prepared, intensity)
     breasts, names = result_tables(model, views, inputs.names)
     problems = pd.DataFrame(

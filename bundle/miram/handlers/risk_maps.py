@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel
 import numpy as np
@@ -24,18 +24,19 @@ from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.inference.inputs import Inputs, output_names
 from miram.inference.risk_map import RiskMapInferer
+from miram.inference.segmenting import SegmentationInferer
 from miram.inference.windows import Region
 from miram.visualize.heat_map import plot_risk_map
 from miram.visualize.html_report import INTENDED_USE
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["image", "rank", "row", "column", "probability", "labelled", "problem"]
-
 
 @dataclass(eq=False)
 class RiskMapHandler:
     """Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables."""
+
+    columns: ClassVar = ["image", "rank", "row", "column", "probability", "labelled", "problem"]
 
     output_dir: Path
     trained: TrainedClassifier
@@ -43,7 +44,7 @@ class RiskMapHandler:
     calibration: Calibration  # how logits became probabilities, for the tables
     mapped_class: str  # the class whose probability is mapped
     threshold: float  # at or above it the label is 1
-    inferer: RiskMapInferer  # makes the maps
+    inferer: RiskMapInferer | SegmentationInferer  # makes the maps and finds their regions
     num_findings: int = 10  # the largest number of regions per image
     overlays: bool = True  # whether to draw the pictures
 
@@ -71,7 +72,7 @@ class RiskMapHandler:
     def write_tables(self, engine: Engine) -> None:
         """Write `findings.csv` and `findings.json`, and log what was done."""
         problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
-        table = pd.DataFrame(self.rows + problems, columns=COLUMNS).astype({"rank": "Int64", "row": "Int64"})
+        table = pd.DataFrame(self.rows + problems, columns=self.columns).astype({"rank": "Int64", "row": "Int64"})
         table = table.astype({"column": "Int64"})
         write_table(self.output_dir / "findings.csv", table)
         content = {
@@ -113,7 +114,7 @@ class RiskMapHandler:
             {"rank": rank, **asdict(region), "labelled": region.probability >= self.threshold}
             for rank, region in enumerate(regions, start=1)
         ]
-        self.rows += [{"image": source, **finding} for finding in found]
+        self.rows += [{"image": source, **finding} for finding in found] or [{"image": source, "labelled": False}]
         share = float(label.sum() / max(int((probability > 0).sum()), 1))
         facts = {"image": source, "files": self.names[index], "pixels": list(label.shape), "labelled_share": share}
         self.images.append({**facts, "findings": found})
@@ -128,7 +129,7 @@ class RiskMapHandler:
         )
 
     def _draw(self, index: int, image: np.ndarray, probability: np.ndarray, regions: Sequence[Region]) -> None:
-        shown, window = readable(self.mapped_class), self.inferer.roi_size
+        shown = readable(self.mapped_class)
         plot_risk_map(
             image,
             probability,
@@ -137,9 +138,23 @@ class RiskMapHandler:
             f"{self.inputs.names[index]}: probability of {shown} up to {probability.max():.2f}",
             shown,
             self.threshold,
-            f"Each point shows the classifier's prediction for the window of {window[0]} x {window[1]} pixels "
-            f"around it. Cyan: at or above {self.threshold:.3g}. Numbers: the highest regions.\n{INTENDED_USE}",
+            f"{self.note()} Cyan: at or above {self.threshold:.3g}. Numbers: the highest regions.\n{INTENDED_USE}",
         )
+
+    def note(self) -> str:
+        """What a value of the map is, for the pictures."""
+        height, width = self.inferer.roi_size
+        return f"Each point shows the classifier's prediction for the window of {height} x {width} pixels around it."
+
+
+class SegmentationMapHandler(RiskMapHandler):
+    """The same for a segmentation: the label is its mask, and the table has the area of each region."""
+
+    columns: ClassVar = [*RiskMapHandler.columns[:-2], "pixels", *RiskMapHandler.columns[-2:]]
+
+    def note(self) -> str:
+        """What a value of the map is, for the pictures."""
+        return "Each point shows the network's probability that this pixel is part of a lesion."
 
 
 def write_map(path: str | os.PathLike[str], values: torch.Tensor, meta: dict[str, Any], text: str = "") -> None:

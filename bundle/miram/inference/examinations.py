@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +14,7 @@ import torch
 
 from miram.data.examinations import Breast, group_breasts
 from miram.data.tasks import Task
-from miram.errors import InputError
-from miram.inference.inputs import Inputs, find_images, reduce_to
-from miram.inference.mammograms import check_mammogram
+from miram.inference.inputs import Inputs, reduce_to
 from miram.inference.tiles import TileEncoder, Tiles
 from miram.progress import progress_bar
 from miram.readers.formats import read_image, without_suffix
@@ -51,46 +47,6 @@ class ExamView:
     view: str | None
     features: torch.Tensor
     tiles: Tiles
-
-
-def find_exam_views(
-    source: str | os.PathLike[str] | None,
-    smallest_view: int,
-    intensity: str = "stored",
-    workers: int | None = None,
-    time_limit: float = 300.0,
-) -> Inputs:
-    """
-    Find the views in a file or a folder with its subfolders, and read each once to check that it can be judged.
-
-    Args:
-        source: the file or folder.
-        smallest_view: pixels along the longest side below which an image is taken for a crop.
-        intensity: see :func:`miram.readers.formats.read_image`.
-        workers: see :func:`miram.inference.inputs.find_images`.
-        time_limit: see :func:`miram.inference.inputs.find_images`.
-
-    Raises:
-        InputError: if nothing was given or found, or no image can be judged.
-    """
-    return find_images(source, functools.partial(check_view, smallest=smallest_view), intensity, workers, time_limit)
-
-
-def check_view(path: str | os.PathLike[str], pixels: np.ndarray, smallest: int) -> None:
-    """
-    Check that an image can be judged as a whole view.
-
-    Raises:
-        InputError: if it is a volume, is constant, shows no breast, or is as small as a crop.
-    """
-    check_mammogram(path, pixels)
-    if max(pixels.shape) < smallest:
-        size = " x ".join(map(str, pixels.shape))
-        raise InputError(
-            f"{path} has {size} pixels, less than smallest_view={smallest}: it looks like a crop, but this model "
-            "judges whole views. Classify crops of lesions with inference.yaml. If it is a whole view, lower "
-            "--smallest_view"
-        )
 
 
 def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[ExamView]:

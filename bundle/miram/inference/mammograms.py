@@ -1,7 +1,8 @@
-"""Whole mammograms for a risk map: found, checked, and loaded with the grid of their file."""
+"""Whole mammograms: found, checked, and loaded with the grid of their file, to which their maps return."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -33,6 +34,7 @@ def find_mammograms(
     intensity: str = "stored",
     workers: int | None = None,
     time_limit: float = 300.0,
+    smallest_view: int = 0,
 ) -> Inputs:
     """
     Find the mammograms in a file or a folder with its subfolders, and read each once to check that it can be mapped.
@@ -44,23 +46,33 @@ def find_mammograms(
         intensity: see :func:`miram.readers.formats.read_image`.
         workers: see :func:`miram.inference.inputs.find_images`.
         time_limit: see :func:`miram.inference.inputs.find_images`.
+        smallest_view: pixels along the longest side below which an image is taken for a crop.
 
     Raises:
         InputError: if nothing was given or found, or no image can be mapped.
     """
-    return find_images(source, check_mammogram, intensity, workers, time_limit)
+    check = functools.partial(check_mammogram, smallest_view=smallest_view)
+    return find_images(source, check, intensity, workers, time_limit)
 
 
-def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray, smallest_view: int = 0) -> None:
     """
     Check that an image can be mapped.
 
     Raises:
-        InputError: if it is a volume, is constant, shows no breast, or has a grid that cannot be kept.
+        InputError: if it is a volume, is constant, shows no breast, is as small as a crop, or has a grid that cannot be
+            kept.
     """
     check_pixels(path, pixels, spatial_dims=2, largest_crop=max(pixels.shape))
     if not breast_mask(pixels).any():
         raise InputError(f"{path}: {NO_BREAST}")
+    if max(pixels.shape) < smallest_view:
+        size = " x ".join(map(str, pixels.shape))
+        raise InputError(
+            f"{path} has {size} pixels, less than smallest_view={smallest_view}: it looks like a crop, but this model "
+            "takes whole views. Classify crops of lesions with inference.yaml; segment_evaluate.yaml segments those of "
+            "a prepared folder. If it is a whole view, lower --smallest_view"
+        )
     source_grid(path, pixels.shape)
 
 
@@ -137,6 +149,28 @@ class LoadMammogramd(MapTransform):
                 "pixel_spacing": np.array(image.spacing or (np.nan, np.nan)),
             }
             result[key] = MetaTensor(torch.from_numpy(image.pixels[None].astype(np.float32)), meta=meta)
+        return result
+
+
+class BreastOnlyd(MapTransform):
+    """
+    Set maps to 0 outside the breast.
+
+    Args:
+        keys: of maps (1, H, W).
+        image: key of the loaded image.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
+        super().__init__(keys)
+        self.image = image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the maps."""
+        result = dict(data)
+        breast = torch.from_numpy(whole_breast(np.asarray(result[self.image][0].cpu())))
+        for key in self.key_iterator(result):
+            result[key] = torch.as_tensor(result[key]).cpu() * breast
         return result
 
 

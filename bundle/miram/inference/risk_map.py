@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,7 @@ class RiskMapInferer(Inferer):
     ) -> None:
         if len(roi_size) != 2:
             raise InputError(f"the model takes windows with {len(roi_size)} axes; risk maps need a model of 2D images")
-        if not (_is_number(overlap) and 0 <= overlap < 1):
-            raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
-        if sw_batch_size < 1:
-            raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
+        check_windows(overlap, sw_batch_size)
         self.roi_size = tuple(int(length) for length in roi_size)
         self.stride = tuple(max(1, round(length * (1 - overlap))) for length in self.roi_size)
         self.sw_batch_size = sw_batch_size
@@ -139,6 +136,19 @@ class RiskMapInferer(Inferer):
         return torch.cat(found).numpy()
 
 
+def check_windows(overlap: float, sw_batch_size: int) -> None:
+    """
+    Check how windows slide over an image.
+
+    Raises:
+        InputError: if `overlap` is not a share below 1, or `sw_batch_size` is not positive.
+    """
+    if not (_is_number(overlap) and 0 <= overlap < 1):
+        raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
+    if sw_batch_size < 1:
+        raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
+
+
 class ToNetworkSize:
     """
     Resize windows to the network's size: downsampled as in training, or enlarged if the source is too coarse.
@@ -151,11 +161,23 @@ class ToNetworkSize:
         self.image_size = tuple(image_size)
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """(B, 1, h, w) -> (B, 1, *image_size)."""
+        """(B, 1, *spatial) -> (B, 1, *image_size)."""
         windows = convert_to_tensor(windows, track_meta=False)
         if all(length >= size for length, size in zip(windows.shape[2:], self.image_size, strict=True)):
             return downsample(windows, self.image_size)
-        return functional.interpolate(windows, size=self.image_size, mode="bilinear", align_corners=False)
+        mode = "bilinear" if windows.ndim == 4 else "trilinear"
+        return functional.interpolate(windows, size=self.image_size, mode=mode, align_corners=False)
+
+
+def window_to_input(preprocessing: Mapping[str, Any]) -> Compose:
+    """
+    The transforms from windows (B, 1, *spatial), 0..65535, to the network's input (B, 1, *image_size).
+
+    Args:
+        preprocessing: of the trained network: "a_min" and "a_max", stored values, become "b_min" and "b_max".
+    """
+    limits = {name: preprocessing[name] for name in ("a_min", "a_max", "b_min", "b_max")}
+    return Compose([ScaleIntensityRange(**limits), ToNetworkSize(preprocessing["image_size"])])
 
 
 class ClassProbability:
@@ -190,12 +212,11 @@ def largest_risks(
         overlap: see :class:`RiskMapInferer`.
         batch_size: windows at once.
     """
-    limits = {name: trained.preprocessing[name] for name in ("a_min", "a_max", "b_min", "b_max")}
     inferer = RiskMapInferer(
         trained.preprocessing["field_of_view"],
         overlap,
         batch_size,
-        Compose([ScaleIntensityRange(**limits), ToNetworkSize(trained.preprocessing["image_size"])]),
+        window_to_input(trained.preprocessing),
         ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
         progress=False,
     )

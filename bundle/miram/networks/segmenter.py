@@ -14,6 +14,11 @@ from miram.networks.classifier import FreezableEncoder, set_layer_norm_eps
 from miram.networks.vit_encoder import ViTEncoder
 
 
+def describes_segmenter(network_def: Mapping[str, Any]) -> bool:
+    """Whether a file's "network_def" are arguments of :class:`ViTSegmenter`, and not those of a classifier."""
+    return "feature_size" in network_def
+
+
 class ViTSegmenter(FreezableEncoder):
     """
     UNETR (Hatamizadeh et al., arXiv 2103.10504) of MONAI's blocks on our encoder.

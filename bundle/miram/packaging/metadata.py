@@ -19,18 +19,18 @@ def make_metadata(base: Path, changes: Mapping[str, Any], trained: TrainedClassi
     Args:
         base: the repository's metadata.json: versions, changelog, authors, references.
         changes: values of the bundle that differ, by top-level or nested id.
-        trained: the classifier, with the image size, the classes, the provenance and the validation metrics.
+        trained: the network, with the image size, the classes, the provenance and the validation metrics.
 
     Returns:
         the content.
     """
     parser = ConfigParser(json.loads(base.read_text(encoding="utf-8")))
-    for key, value in {**_of_classifier(trained), **changes}.items():
+    for key, value in {**_of_network(trained), **changes}.items():
         parser[key] = value
     return parser.get()
 
 
-def _of_classifier(trained: TrainedClassifier) -> dict[str, Any]:
+def _of_network(trained: TrainedClassifier) -> dict[str, Any]:
     encoder, task = trained.network.encoder, trained.task
     changes: dict[str, Any] = {
         "network_data_format#inputs#image#num_channels": encoder.in_channels,
@@ -40,7 +40,7 @@ def _of_classifier(trained: TrainedClassifier) -> dict[str, Any]:
     }
     for stage in ("outputs", "post_processed_outputs"):
         pred = f"network_data_format#{stage}#pred"
-        changes[f"{pred}#num_channels"] = trained.network.num_classes
+        changes[f"{pred}#num_channels"] = len(task.scored)
         changes[f"{pred}#channel_def"] = {str(index): name for index, name in enumerate(task.scored)}
     validation = trained.provenance.get("validation")
     if validation:

@@ -11,7 +11,7 @@ from typing import Any
 import miram
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, load_calibration
-from miram.inference.classifying import TrainedClassifier, load_trained
+from miram.inference.classifying import TrainedClassifier
 from miram.packaging.archive import check_replaceable, files_of, replace_folder, write_zip
 from miram.packaging.configs import make_config, to_json
 from miram.packaging.exports import check_formats, export
@@ -43,15 +43,15 @@ def package_bundle(
         the folder; the zip is next to it.
 
     Raises:
-        InputError: if the checkpoint is missing or not a classifier of 2D images, the calibration belongs to another
-            model, a format cannot be written, or the folder contains other files.
+        InputError: if the checkpoint is missing, of another kind or not for 2D images, the calibration belongs to
+            another model, a format cannot be written, or the folder contains other files.
     """
     repository, output_dir = Path(repository), Path(output_dir)
     bundle = KINDS[kind]
     check_formats(formats)
     folder, archive = output_dir / bundle.folder, output_dir / f"{bundle.folder}.zip"
     check_replaceable(folder, archive)
-    trained, fitted = _read(checkpoint, calibration)
+    trained, fitted = _read(bundle, checkpoint, calibration)
     output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=f".{bundle.folder}.") as temporary:
         new = Path(temporary) / bundle.folder
@@ -64,13 +64,13 @@ def package_bundle(
 
 
 def _read(
-    checkpoint: str | os.PathLike[str], calibration: str | os.PathLike[str] | None
+    kind: Kind, checkpoint: str | os.PathLike[str], calibration: str | os.PathLike[str] | None
 ) -> tuple[TrainedClassifier, Calibration]:
     if not Path(checkpoint).is_file():
         raise InputError(f"there is no checkpoint {checkpoint}: give the model.pt of a fine-tuning run")
-    trained = load_trained(checkpoint)
+    trained = kind.load(checkpoint)
     if trained.network.encoder.spatial_dims != 2:
-        raise InputError(f"{checkpoint} classifies volumes; the bundles are for 2D images")
+        raise InputError(f"{checkpoint} is for volumes; the bundles are for 2D images")
     if calibration is None:
         return trained, trained.calibration
     if not Path(calibration).is_file():

@@ -1,4 +1,4 @@
-"""A classifier in a bundle: a network that other tools can build, its weights, and facts about them."""
+"""A classifier or segmentation in a bundle: a network that other tools can build, its weights, and facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -17,28 +17,27 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model
 from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
+from miram.networks.segmenter import ViTSegmenter, describes_segmenter
 from miram.weights.backbone import load_weights_file
 
 # Names in a stock network and in ours.
 _STOCK_NAMES = {"features.": "encoder.", "fc.": "classification_head."}
 
 
-def network_definition(network: ViTClassifier) -> dict[str, Any]:
+def network_definition(network: ViTClassifier | ViTSegmenter) -> dict[str, Any]:
     """
     The network's definition in a config; if possible, it does not need this package.
 
     A classifier that pools the class token is a stock ViT. A stock ViT returns a tuple, but verification and export
-    expect one tensor, so MONAI's `NetAdapter` selects the logits. Other pooling, and layer norms of public weights,
-    need our class.
-
-    Args:
-        network: the classifier.
+    expect one tensor, so MONAI's `NetAdapter` selects the logits. Other pooling, layer norms of public weights, and
+    segmentations need our class.
 
     Returns:
         a `_target_` with plain values.
     """
     if not is_stock(network):
-        return {"_target_": "miram.networks.classifier.ViTClassifier", **network.network_def}
+        kind = type(network)
+        return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **network.network_def}
     vit = {**network.encoder.network_def, "classification": True, "num_classes": network.num_classes}
     return {
         "_target_": "monai.networks.nets.NetAdapter",
@@ -50,12 +49,13 @@ def network_definition(network: ViTClassifier) -> dict[str, Any]:
     }
 
 
-def is_stock(network: ViTClassifier) -> bool:
+def is_stock(network: ViTClassifier | ViTSegmenter) -> TypeGuard[ViTClassifier]:
     """Whether :func:`network_definition` does not need this package."""
-    return network.pool == "token" and network.network_def["layer_norm_eps"] == nn.LayerNorm(1).eps
+    pool, eps = getattr(network, "pool", None), network.network_def["layer_norm_eps"]
+    return pool == "token" and eps == nn.LayerNorm(1).eps
 
 
-def packaged_state(network: ViTClassifier) -> dict[str, torch.Tensor]:
+def packaged_state(network: ViTClassifier | ViTSegmenter) -> dict[str, torch.Tensor]:
     """The weights with the keys of the network that :func:`network_definition` defines."""
     if not is_stock(network):
         return dict(network.state_dict())
@@ -76,10 +76,10 @@ def saved_bytes(state: Mapping[str, torch.Tensor]) -> bytes:
 
 def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weights: bytes) -> dict[str, Any]:
     """
-    What a packaged config says about its classifier, apart from the network, in plain values.
+    What a packaged config says about what it packages, apart from the network, in plain values.
 
     Args:
-        trained: the classifier.
+        trained: the classifier or segmentation.
         calibration: its scale, bias and operating points.
         weights: content of the packaged `model.pt`; the calibration is not valid for other weights.
     """
@@ -100,7 +100,7 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
 
 def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> TrainedClassifier:
     """
-    Load a bundle's classifier, as :func:`miram.inference.classifying.load_trained` loads that of a run.
+    Load what a bundle packages, as :func:`miram.inference.classifying.load_trained` loads that of a run.
 
     Args:
         path: the bundle's `model.pt`, as packaged or trained further.
@@ -112,7 +112,8 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     """
     path = Path(path)
     state = {_own_name(key): value for key, value in read_state(path).items()}
-    network = ViTClassifier(**facts["network_def"])
+    make = ViTSegmenter if describes_segmenter(facts["network_def"]) else ViTClassifier
+    network: Any = make(**facts["network_def"])
     _load_strictly(network, state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     same = digest == facts["model_sha256"]

@@ -14,6 +14,7 @@ from miram.errors import InputError
 from miram.files import atomic_write
 from miram.networks.classifier import ViTClassifier
 from miram.networks.exam_classifier import ExamClassifier
+from miram.networks.segmenter import ViTSegmenter, describes_segmenter
 from miram.weights.backbone import check_fits, check_held, check_kinds, load_weights_file
 
 _KEYS = {"network_def", "state_dict", "task", "preprocessing", "provenance"}
@@ -24,14 +25,14 @@ _EXAM_KEYS = {
 
 
 def classifier_content(
-    network: ViTClassifier,
+    network: ViTClassifier | ViTSegmenter,
     task: Mapping[str, Any],
     preprocessing: Mapping[str, Any],
     provenance: Mapping[str, Any],
     prior_correction: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """
-    Describe a trained classifier in plain values and tensors, as stored in `model.pt`.
+    Describe a trained classifier or segmentation in plain values and tensors, as stored in `model.pt`.
 
     Args:
         task: "name", "type" and "classes" of what it predicts.
@@ -111,6 +112,20 @@ def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> No
         raise InputError(f"{path} is damaged: its thresholds are not a dictionary of levels and classes")
 
 
+def _check_kind(path: str | os.PathLike[str], content: Mapping[str, Any], make: Callable[..., nn.Module]) -> None:
+    segments = describes_segmenter(content["network_def"])
+    if segments and make is not ViTSegmenter:
+        raise InputError(
+            f"{path} segments lesions and is not a classifier: apply it with segment_inference.yaml, evaluate it with "
+            "segment_evaluate.yaml, package it with --bundle segmentation"
+        )
+    if make is ViTSegmenter and not segments:
+        raise InputError(
+            f"{path} is a classifier (task {content['task']['name']!r}) and does not segment: apply it to crops with "
+            "inference.yaml, to whole mammograms with riskmap.yaml; segment.yaml trains a segmentation"
+        )
+
+
 def load_classifier(
     path: str | os.PathLike[str], make: Callable[..., nn.Module] = ViTClassifier
 ) -> tuple[Any, dict[str, Any]]:
@@ -126,7 +141,7 @@ def load_classifier(
         "temperature" and "thresholds".
 
     Raises:
-        InputError: if the file is missing, damaged or not a classifier.
+        InputError: if the file is missing or damaged, or a segmentation where a classifier is built, or the reverse.
     """
     content = load_weights_file(path)
     if not content.keys() >= _KEYS:
@@ -136,6 +151,7 @@ def load_classifier(
         )
     check_kinds(path, content, dict.fromkeys(sorted(_KEYS), dict))
     _check_facts(path, content)
+    _check_kind(path, content, make)
     state = content.pop("state_dict")
     network_def, encoder = content["network_def"], content["network_def"].get("encoder")
     check_fits(path, lambda: make(**network_def), encoder if isinstance(encoder, dict) else {}, state)

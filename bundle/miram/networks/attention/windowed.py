@@ -56,7 +56,7 @@ class WindowedAttention(SelfAttention):
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend within the groups; see :meth:`SelfAttention.attend`."""
-        local = self.num_heads // 2
+        local = query.shape[1] // 2
         return torch.cat(
             (
                 self._attend(query[:, :local], key[:, :local], value[:, :local], strided=False),

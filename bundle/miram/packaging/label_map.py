@@ -1,4 +1,4 @@
-"""What MONAI Label calls when it serves the risk map."""
+"""What MONAI Label calls when it serves a label map: that of the risk map, or a segmentation."""
 
 from __future__ import annotations
 
