@@ -20,7 +20,7 @@ OF_FINETUNING = (
     *("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "library_encoder", "segment"),
     *("label_training", "package_train"),
 )
-OF_RISKMAP = ("serve_map", "detect", "hard_negatives")
+OF_RISKMAP = ("serve_map", "serve_segmentation", "detect", "hard_negatives")
 OF_INFERENCE = ("package_model", "serve_classification")
 # ids of their own, which they read themselves or MONAI Label does
 OWN = {
@@ -39,6 +39,7 @@ OWN = {
         *("n_resamples", "confidence", "min_patients", "seed", "records", "detection"),
     },
     "hard_negatives": {"boxes_csv", "per_view", "min_probability", "view_progress", "records", "negatives"},
+    "serve_segmentation": {"displayable_configs"},
     "serve_map": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
 }
 

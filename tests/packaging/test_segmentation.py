@@ -7,6 +7,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from miram.data.datalist import write_datalist
 from miram.errors import InputError
@@ -26,6 +27,13 @@ def test_monai_label_finds_one_label(bundle):
     assert bundle.name == "breast_lesion_segmentation"
     outputs = json.loads((bundle / "metadata.json").read_text())["network_data_format"]["outputs"]
     assert [name for name in outputs["pred"]["channel_def"].values() if name != "background"] == ["lesion"]
+
+
+def test_windows_overlap_as_in_the_config_it_comes_from(bundle, repository):
+    packaged, own = ConfigParser(), ConfigParser()
+    packaged.read_config(bundle / "configs/inference.json")
+    own.read_config(repository / "configs/segment_inference.yaml")
+    assert packaged.get_parsed_content("overlap") == own["overlap"]
 
 
 def test_it_segments_a_mammogram_from_any_folder(bundle, workflow, tmp_path, monkeypatch):

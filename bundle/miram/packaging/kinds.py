@@ -126,7 +126,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             configs={
                 "train": ("finetune", "segment", "package_train"),
                 "multi_gpu_train": ("multi_gpu",),
-                "inference": ("segment_inference", "package_model", "serve_map"),
+                "inference": ("segment_inference", "package_model", "serve_map", "serve_segmentation"),
                 "evaluate": ("segment_evaluate", "package_model"),
             },
             without={**_WITHOUT, "train": (*_WITHOUT["train"], "feature_size")},
