@@ -9,7 +9,8 @@ import torch
 
 from miram.cli import main_guard
 from miram.errors import InputError
-from studies.benchmark.step_cases import ENCODERS, StepSettings
+from studies.benchmark.step_cases import ENCODERS, StepSettings, make_case
+from studies.benchmark.step_kernels import count_kernels
 from studies.benchmark.steps import count_growth, run_benchmark, write_benchmark
 
 VARIANTS = "transformers,monai,lightly,mae,full,shallow,windowed,cross_attention,sub_pixel,three_scales"
@@ -50,8 +51,10 @@ def main() -> None:
     device = torch.device(arguments.device)
     settings = [StepSettings(arguments.encoder, name, arguments.batch_size, device) for name in precisions]
     result = run_benchmark(arguments.variants.split(","), settings, arguments.repeats)
-    growth = [] if arguments.no_growth else count_growth(arguments.encoder)
-    for path in write_benchmark({**result, "growth": growth}, arguments.output_dir):
+    result["growth"] = [] if arguments.no_growth else count_growth(arguments.encoder)
+    single = StepSettings(arguments.encoder, "bfloat16", 1, torch.device("cpu"))
+    result["kernels"] = count_kernels(make_case("cross_attention", single))
+    for path in write_benchmark(result, arguments.output_dir):
         print(path)
 
 

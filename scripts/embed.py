@@ -51,6 +51,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--intensity", choices=("stored", "percentiles"), default="stored", help="gray levels (default %(default)s)")
     add("--batch_size", type=int, default=32, help="images at once; memory grows with it (default %(default)s)")
     add("--device", help="such as cpu or cuda:1 (default: the first GPU, or the CPU)")
+    add("--precision", help="of the encoder: float32, bfloat16 or float16 (default: bfloat16 on a GPU that has it)")
     add("--neighbours", metavar="FILE", help="an image of the folder, as the output names it, or any other image")
     add("--num_neighbours", type=int, default=11, help="how many are drawn (default %(default)s)")
     add("--neighbours_png", default="neighbours.png", help="the picture (default %(default)s)")
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compute what is missing, then draw the neighbours, and print what was done."""
     options = parse(arguments)
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine positions
-    from miram.engines.devices import best_device  # after the help: torch takes seconds to load
+    from miram.engines.devices import best_device, best_precision  # after the help: torch takes seconds to load
     from miram.handlers.neighbours import draw_neighbours
     from miram.inference.embedding import Embedding, embed, find_sources
     from miram.inference.feature_files import check_output
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pool="mean",
         num_heads=options.num_heads,
     )
-    embedding = Embedding(encoder, options.features, options.window, options.intensity)
+    precision = options.precision or best_precision(device)
+    embedding = Embedding(encoder, options.features, options.window, options.intensity, precision)
     facts = provenance(backbone=Path(options.backbone).name)
     problems = embed(sources, embedding, options.output, facts, options.batch_size)
     print(f"{len(sources) - len(problems)} images in {options.output}, {len(problems)} left out")

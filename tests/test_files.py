@@ -1,10 +1,11 @@
 import json
 import stat
 
+import pandas as pd
 import pytest
 
 from miram.errors import InputError
-from miram.files import atomic_write, path_inside, write_json, write_text
+from miram.files import atomic_write, path_inside, write_json, write_table, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -52,3 +53,8 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 def test_what_json_cannot_hold_becomes_null(tmp_path):
     write_json(tmp_path / "a.json", {"a": [float("nan"), (1.5, float("inf"))], 2: "x"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, [1.5, None]], "2": "x"}
+
+
+def test_a_table_is_written_with_six_digits_and_without_its_index(tmp_path):
+    write_table(tmp_path / "new/a.csv", pd.DataFrame({"name": ["x"], "value": [1 / 3]}, index=[7]))
+    assert (tmp_path / "new/a.csv").read_text() == "name,value\nx,0.333333\n"

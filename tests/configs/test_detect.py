@@ -16,6 +16,7 @@ from miram.prepare.prepared import read_png16, write_png16
 
 from ..causes import cause_of
 from ..classifier_case import make_classifier, save_model
+from ..image_files import write_dicom
 from .conftest import run
 
 CROP = 40
@@ -39,9 +40,13 @@ def folder(tmp_path_factory):
     save_model(path / "model.pt", make_classifier(steps=150), "lesion", "binary", ["tissue", "lesion"])
     rows = []
     for number, (patient, split) in enumerate((patient, split) for patient, split in SPLITS.items() for _ in range(2)):
-        write_png16(path / f"views/{number}.png", view(number))
+        name = "9.dcm" if number == 9 else f"{number}.png"
+        if number == 9:
+            write_dicom(path / "views/9.dcm", view(number), ImagerPixelSpacing=[0.1, 0.2])
+        else:
+            write_png16(path / f"views/{name}", view(number))
         row, column = LESION
-        rows.append([f"{number}.png", patient, split, "1", column - 2, row - 2, 12, 12])
+        rows.append([name, patient, split, "1", column - 2, row - 2, 12, 12])
     names = ["image", "patient", "split", "lesion", "x", "y", "width", "height"]
     pd.DataFrame(rows, columns=names).to_csv(path / "boxes.csv", index=False)
     settings = CropSettings(crops="both", crop_size=CROP, crops_per_image=2)
@@ -80,6 +85,10 @@ def test_lesions_of_the_test_patients_are_found_and_reported(workflow, folder, t
     assert set(table["patient"]) == {"p3", "p4"}
     best = table[(table["rank"] == 1) & table["hit"]].iloc[0]
     assert (best["x"] + 6, best["y"] + 6) == pytest.approx((LESION[1] + 4, LESION[0] + 4), abs=6)
+    assert best[["width_mm", "height_mm"]].isna().all()  # a PNG does not say how large its pixels are
+    dicom = table[(table["image"] == "9.dcm") & table["hit"]].iloc[0]
+    assert (dicom["x"] + 6, dicom["y"] + 6) == pytest.approx((LESION[1] + 4, LESION[0] + 4), abs=6)
+    assert (dicom["width_mm"], dicom["height_mm"]) == pytest.approx((12 * 0.2, 12 * 0.1))
     coco = json.loads((tmp_path / "run/candidates.json").read_text())
     assert len(coco["annotations"]) == len(table) == found["counts"]["candidates"]
     assert coco["images"][0] | {"id": 0} == {"id": 0, "file_name": "6.png", "width": 160, "height": 200}

@@ -102,7 +102,7 @@ def test_zoom_and_threshold_are_used(workflow, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"model": "classifier.pt"}, "is a classifier (task 'pathology') and segments nothing"),
+        ({"model": "classifier.pt"}, "is a classifier (task 'pathology') and does not segment"),
         ({"model": "none.pt"}, "there is no trained model"),
         ({"input": "in/volume.nii.gz"}, "volume.nii.gz is a volume, but the model takes a 2D image"),
         ({"input": "crop.png"}, "looks like a crop"),

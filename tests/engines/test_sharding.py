@@ -1,10 +1,11 @@
-"""In a process group of this process alone; several are in tests/configs/test_scale_out.py."""
+"""In a process group of this process alone, or of two; whole runs are in tests/configs/test_scale_out.py."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
@@ -80,6 +81,66 @@ def test_a_whole_state_is_that_of_a_plain_run_and_is_gone_on_from_with_or_withou
         for part, state in zip((network, optimizer), saved, strict=True):
             load_whole_state(part, state)
         torch.testing.assert_close(train(network, optimizer), rest, rtol=1e-6, atol=0)
+
+
+def learn_in_bfloat16(network, share: slice) -> dict:
+    """Three steps on a share of four images; the types in which a block's weights are gathered and kept."""
+    seen = []
+    layer = network.encoder.blocks[0].mlp.linear1
+    layer.register_forward_hook(lambda module, args, output: seen.append(module.weight.dtype))
+    optimizer = make_optimizer(network)
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(4, 1, 32, 32, generator=generator)[share]
+    keep = torch.stack([torch.randperm(16, generator=generator)[:4] for _ in range(4)])[share]
+    losses = []
+    for _ in range(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = network(image, keep)
+        loss = sum(prediction.float().square().mean() for prediction in output["predictions"])
+        optimizer.zero_grad()
+        loss.backward()
+        kept = {layer.weight.dtype, layer.weight.grad.dtype}
+        optimizer.step()
+        losses.append(loss.item())
+    return {"losses": losses, "gathered": set(seen), "kept": kept, "state": whole_state(network)}
+
+
+def shard_and_learn(rank: int, folder: str) -> None:
+    """What each of two processes does."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    found = learn_in_bfloat16(shard(make_network(), precision="bfloat16"), slice(rank, None, 2))
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_in_bfloat16_two_processes_gather_blocks_in_it_and_learn_what_one_learns_by_autocast(tmp_path):
+    """
+    A block gets its input in bfloat16, too, which autocast alone leaves in float32: 8 bits, so to 1 %. Adam's steps are
+    of 1e-3, whatever small gradients are, and where the sign of one differs a weight differs by twice that in each.
+    """
+    mp.spawn(shard_and_learn, (str(tmp_path),), 2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
+    assert (one["gathered"], one["kept"]) == ({torch.bfloat16}, {torch.float32})
+    expected = learn_in_bfloat16(make_network(), slice(None))
+    mean = [(first + second) / 2 for first, second in zip(one["losses"], two["losses"], strict=True)]
+    assert mean == pytest.approx(expected["losses"], rel=0.01)
+    assert one["state"].keys() == expected["state"].keys()
+    for name, value in one["state"].items():
+        torch.testing.assert_close(value, expected["state"][name], atol=3 * 2e-3, rtol=0, msg=name)
+
+
+def test_between_epochs_blocks_compute_in_bfloat16_without_autocast(one_process):
+    """The monitors and pictures run the network without it."""
+    network, plain = shard(make_network(), precision="bfloat16"), make_network()
+    gather_weights(network)
+    image, keep = batch()
+    with torch.no_grad():
+        found, expected = (one(image, keep)["predictions"][0] for one in (network, plain))
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).norm() / expected.norm() < 0.02
+    assert network.state_dict()["encoder.blocks.0.mlp.linear1.weight"].dtype == torch.float32
 
 
 def test_between_epochs_weights_are_whole_and_then_cut_up_again(one_process):

@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.exc import InductorError
 
 from miram.engines.pretraining import PreparePretrainingBatch
-from miram.engines.steps import TrainingStep, ValidationStep, autocast
+from miram.engines.steps import TrainingStep, ValidationStep, autocast, in_precision
 from miram.errors import InputError
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import RandomMasking
@@ -220,6 +220,22 @@ def test_bfloat16_is_used_on_a_cpu():
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.bfloat16
     with autocast(CPU, "float32"):
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_in_float32_inference_is_the_networks_own():
+    network = nn.Linear(2, 1)
+    assert in_precision(network, "float32") is network
+
+
+def test_in_another_precision_the_network_computes_in_it_and_returns_float32():
+    seen = []
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    network[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    image = torch.randn(3, 2)
+    found = in_precision(network, "bfloat16")(image)
+    assert seen == [torch.bfloat16]
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, network(image))
 
 
 LEVERS = {"statistics_weight": 0.5, "gradient_weight": 0.5, "texture_weight": 1.0}

@@ -1,3 +1,5 @@
+import threading
+
 import pandas as pd
 import pytest
 import torch
@@ -42,6 +44,26 @@ def test_the_curves_are_drawn_after_validations_and_the_last_epoch_only(tmp_path
     monkeypatch.setattr("miram.handlers.history.plot_history", lambda table, path: drawn.append(len(table)))
     make(tmp_path, [1.0] * 5).run([0], max_epochs=5)
     assert drawn == [2, 4, 5]
+
+
+def test_training_goes_on_while_the_curves_are_drawn_and_waits_at_its_end(tmp_path, monkeypatch):
+    next_epoch, drawn = threading.Event(), []
+
+    def draw(table, path):
+        # the first drawing ends only when the next epoch has begun
+        drawn.append((len(table), len(table) == 4 or next_epoch.wait(timeout=60)))
+
+    monkeypatch.setattr("miram.handlers.history.plot_history", draw)
+    trainer = make(tmp_path, [1.0] * 4)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda _: next_epoch.set())
+    trainer.run([0], max_epochs=4)
+    assert drawn == [(2, True), (4, True)]
+
+
+def test_an_error_of_drawing_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("miram.handlers.history.plot_history", lambda table, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(tmp_path, [1.0] * 2).run([0], max_epochs=2)
 
 
 def test_a_resumed_run_keeps_the_rows_before_and_repeats_none(tmp_path):

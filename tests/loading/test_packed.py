@@ -1,4 +1,6 @@
 import errno
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 from miram.data.datalist import SPLITS, read_datalist, write_datalist
 from miram.errors import InputError
+from miram.loading import packed
 from miram.loading.packed import ensure_packed, open_packed, pack_folder
 from miram.prepare.prepared import read_png16, write_png16
 
@@ -95,6 +98,26 @@ def test_a_folder_is_packed_once_and_again_when_a_crop_changes(folder, monkeypat
         open_packed(folder)
     assert ensure_packed(folder)
     assert open_packed(folder).crop(1).max() == 0
+
+
+def test_runs_that_start_at_once_pack_one_after_the_other(folder, monkeypatch):
+    pack_folder(folder, shard_bytes=TWO_CROPS)
+    write_png16(folder / "images/0.png", np.zeros((16, 16), np.uint16))  # what is packed is of an earlier state now
+    writing, both = [], []
+
+    def write_slowly(path, *rest):
+        writing.append(path)
+        both.append(len(writing) > 1)
+        time.sleep(0.01)
+        write_shard(path, *rest)
+        writing.remove(path)
+
+    write_shard = packed._write_shard
+    monkeypatch.setattr(packed, "_write_shard", write_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: pack_folder(folder, shard_bytes=TWO_CROPS), range(2)))
+    assert both == [False] * 4
+    assert not open_packed(folder).crop(0).any()
 
 
 def test_folders_that_share_out_the_same_crops_share_a_copy(folder, tmp_path):

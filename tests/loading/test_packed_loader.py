@@ -8,7 +8,7 @@ import torch
 from miram.data.datalist import load_split, write_datalist
 from miram.errors import InputError
 from miram.loading.packed import find_packed, open_packed, pack_folder
-from miram.loading.packed_loader import PackedLoader, packed_or_files
+from miram.loading.packed_loader import PackedLoader, copy_window, packed_or_files
 from miram.loading.sampling import BalancedSampler, lesion_sampler
 from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 from miram.prepare.prepared import write_png16
@@ -42,10 +42,10 @@ def packed(folder, split, size=8, batch_size=2, **options):
     return PackedLoader(open_packed(folder), items, (size, size), batch_size, RANGES, training, **options)
 
 
-def plain(folder, split, size, batch_size, seed=0):
+def plain(folder, split, size, batch_size, seed=0, crop_area=None):
     """The same by MONAI's transforms."""
     items = [{"label": item["image"]} for item in load_split(folder, split)]
-    transform = standard_transforms((size, size), RANGES, random=split == "training")
+    transform = standard_transforms((size, size), RANGES, random=split == "training", crop_area=crop_area)
     return make_loader(SeededDataset(items, transform, seed, cache_rate=1.0), batch_size, split == "training")
 
 
@@ -79,6 +79,52 @@ def test_training_views_have_the_distribution_of_the_transforms(tmp_path):
     assert len(found) == len(expected) == 32
     for view, count in expected.items():  # about 33 or 67 each; two counts differ with a deviation of sqrt(2 x 67)
         assert abs(found[view] - count) < 5 * (2 * 67) ** 0.5
+
+
+def count_rows(loader, epochs):
+    """How often a window shows which rows of the only image, each of which has its number for gray level."""
+    counts = Counter()
+    for epoch in range(1, epochs + 1):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            rows = (torch.as_tensor(batch["label"]) + 2) * 65535 / 4 / 9000
+            assert rows.shape == (1, 1, 4, 4)
+            counts[tuple(round(row.item()) for row in (rows.min(), rows.max()))] += 1
+    return counts
+
+
+def test_windows_of_other_sizes_have_the_distribution_of_the_transforms(tmp_path):
+    """Of 6 rows, 2 to 4 are shown, so that there are 5 + 4 + 3 windows; the outer pixels of one keep their values."""
+    folder = make_folder(tmp_path, [np.repeat(9000 * np.arange(6)[:, None], 6, axis=1)])
+    area, epochs = (0.25, 1.0), 600
+    expected = count_rows(plain(folder, "training", 4, 1, crop_area=area), epochs)
+    found = count_rows(packed(folder, "training", size=4, batch_size=1, crop_area=area), epochs)
+    assert len(found) == len(expected) == 12
+    for window, count in expected.items():
+        assert abs(found[window] - count) < 5 * (2 * max(expected.values())) ** 0.5
+
+
+@pytest.mark.parametrize("size", [3, 4, 7, 8, 11])
+def test_a_part_is_cut_from_the_crop_with_its_air(size):
+    """Of a crop smaller than the window, any part of the window, also one of air alone."""
+    crop = np.arange(1, size * size + 1).reshape(size, size)
+    before = max(8 - size, 0) // 2
+    air = np.pad(crop, (before, max(8 - size, 0) - before))
+    for place, side in [(0.0, 2), (0.5, 5), (0.99, 1), (0.999, 8), (0.3, 3)]:
+        window = np.zeros((8, 8), int)
+        copy_window(crop, window, (place, 0.0), (side, 2))
+        first = int(place * (len(air) - side + 1))
+        assert np.array_equal(window[:side, :2], air[first : first + side, :2])
+        assert not window[side:].any()
+        assert not window[:, 2:].any()
+
+
+def test_windows_of_other_sizes_come_from_the_packed_copy_unless_they_shrink(folder):
+    for area, kind in (((0.3, 1.0), PackedLoader), ((0.3, 1.5), type(plain(folder, "training", 8, 2)))):
+        files = plain(folder, "training", 8, 2, crop_area=area)
+        loader = packed_or_files(files, find_packed(folder), (8, 8), RANGES, crop_area=area)
+        assert isinstance(loader, kind)
+    assert packed_or_files(files, find_packed(folder), (8, 8), RANGES) is files  # the config's transforms have one
 
 
 def test_batches_follow_from_seed_and_epoch(folder):

@@ -10,6 +10,8 @@ from miram.metrics.bootstrap import (
     Bootstrap,
     Support,
     estimate,
+    estimate_all,
+    estimate_text,
     evaluate_blocks,
     interval,
     leave_one_out_weights,
@@ -156,6 +158,28 @@ def test_a_set_too_small_gets_a_reason_and_no_interval(value, resampled, groups,
 def test_estimate_cuts_the_interval_to_the_limits():
     found = estimate(0.9, np.linspace(0.5, 0.95, 101), ENOUGH, Bootstrap(method="basic"), limits=(0, 1))
     assert (found.low, found.high) == (pytest.approx(0.86125), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        ({"value": 0.8125, "low": 0.7, "high": 0.9}, "0.812 [0.700, 0.900]"),
+        ({"value": 0.8125, "low": None, "high": None}, "0.812"),
+        ({"value": None, "low": None, "high": None}, "undefined"),
+    ],
+)
+def test_an_estimate_in_words_shows_what_there_is(estimate, text):
+    assert estimate_text(estimate) == text
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_a_mean_has_its_value_within_its_interval_and_none_without_samples(method):
+    options, numbers = Bootstrap(n_resamples=200, method=method, min_patients=2), np.arange(7.0)
+    found = estimate_all(lambda w: {"mean": weighted.mean(numbers, w)}, PATIENTS, ENOUGH, options)["mean"]
+    assert found.low < found.value == numbers.mean() < found.high
+    nobody = Support(0, 0, {"patients": 0})
+    empty = estimate_all(lambda w: {"mean": weighted.mean(numbers[:0], w)}, PATIENTS[:0], nobody, options)["mean"]
+    assert (empty.value, empty.reason) == (None, "undefined: no patients")
 
 
 @pytest.mark.parametrize("options", [{"n_resamples": 0}, {"confidence": 95}, {"method": "normal"}])

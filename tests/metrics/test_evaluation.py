@@ -53,7 +53,9 @@ def test_binary_values_and_counts_are_those_of_the_table():
 def test_intervals_are_seeded_and_do_not_depend_on_the_order_of_rows():
     table, names = make_table("binary", unknown=0.0)
     first, shuffled, other = (
-        evaluate_predictions(rows, names, "binary", 100, seed, levels=["image"])["levels"]["image"]["metrics"]["brier"]
+        evaluate_predictions(rows, names, "binary", n_resamples=100, seed=seed, levels=["image"])["levels"]["image"][
+            "metrics"
+        ]["brier"]
         for rows, seed in ((table, 0), (table.sample(frac=1, random_state=0), 0), (table, 1))
     )
     for end in ("value", "low", "high"):
@@ -66,7 +68,7 @@ def test_the_bca_interval_is_near_the_percentile_one_and_not_the_same():
     table, names = make_table("binary")
     ends = {}
     for method in ("percentile", "bca"):
-        report = evaluate_predictions(table, names, "binary", 1000, method=method, levels=["image"])
+        report = evaluate_predictions(table, names, "binary", n_resamples=1000, method=method, levels=["image"])
         found = report["levels"]["image"]["metrics"]["auc"]["overall"]
         ends[method] = np.array([found["low"], found["high"]])
     # The interval is about 0.15 wide; the correction shifts it by a small part of that.
@@ -75,7 +77,9 @@ def test_the_bca_interval_is_near_the_percentile_one_and_not_the_same():
 
 def test_a_small_set_is_reported_as_such():
     table, names = make_table("binary", patients=16)
-    auc = evaluate_predictions(table, names, "binary", 100)["levels"]["patient"]["metrics"]["auc"]["overall"]
+    auc = evaluate_predictions(table, names, "binary", n_resamples=100)["levels"]["patient"]["metrics"]["auc"][
+        "overall"
+    ]
     assert auc["value"] is not None
     assert (auc["low"], auc["high"]) == (None, None)
     assert "10 are needed" in auc["reason"]
@@ -84,7 +88,7 @@ def test_a_small_set_is_reported_as_such():
 def test_a_class_without_positives_is_named_and_left_out_of_the_macro_mean():
     table, names = make_table("multilabel")
     table["label_c1"] = 0.0
-    level = evaluate_predictions(table, names, "multilabel", 100, levels=["lesion"])["levels"]["lesion"]
+    level = evaluate_predictions(table, names, "multilabel", n_resamples=100, levels=["lesion"])["levels"]["lesion"]
     auc = level["metrics"]["auc"]
     assert level["classes_not_scored"] == ["c1"]
     assert auc["per_class"]["c1"]["value"] is None
@@ -97,7 +101,7 @@ def test_a_class_without_positives_is_named_and_left_out_of_the_macro_mean():
 def test_a_class_without_any_label_does_not_stop_the_others():
     table, names = make_table("multilabel")
     table["label_c2"] = np.nan
-    level = evaluate_predictions(table, names, "multilabel", 100, levels=["image"])["levels"]["image"]
+    level = evaluate_predictions(table, names, "multilabel", n_resamples=100, levels=["image"])["levels"]["image"]
     assert level["metrics"]["brier"]["per_class"]["c2"]["value"] is None
     assert level["metrics"]["brier"]["overall"]["low"] is not None
     assert level["counts"]["classes"]["c2"]["unknown"] == 120
@@ -109,7 +113,7 @@ def test_thresholds_come_from_validation_for_each_level_and_class():
     chosen = choose_thresholds(validation, names, "multilabel", "sensitivity", 0.8)
     labels, probabilities = validation["label_c0"].to_numpy(), validation["prob_c0"].to_numpy()
     assert chosen["image"]["c0"] == classification.choose_threshold(labels, probabilities, "sensitivity", 0.8)
-    report = evaluate_predictions(test, names, "multilabel", 50, threshold=chosen)
+    report = evaluate_predictions(test, names, "multilabel", n_resamples=50, threshold=chosen)
     assert {level: report["levels"][level]["thresholds"] for level in chosen} == chosen
     labels, probabilities = test["label_c0"].to_numpy(), test["prob_c0"].to_numpy()
     expected = recall_score(labels[known := ~np.isnan(labels)], probabilities[known] >= chosen["image"]["c0"])
@@ -129,7 +133,7 @@ def test_a_class_with_one_label_in_validation_gets_the_default_and_a_warning(cap
 def test_thresholds_that_lack_a_level_are_an_error():
     table, names = make_table("binary")
     with pytest.raises(InputError, match="level 'lesion'"):
-        evaluate_predictions(table, names, "binary", 50, threshold={"image": {"positive": 0.5}})
+        evaluate_predictions(table, names, "binary", n_resamples=50, threshold={"image": {"positive": 0.5}})
 
 
 def test_two_thousand_resamples_take_seconds():
@@ -147,7 +151,9 @@ def test_the_calibration_error_of_calibrated_probabilities_is_near_zero_within_i
     probabilities = rng.beta(2, 2, size=150)
     names = [f"i{index}" for index in range(150)]
     table = pd.DataFrame({"image": names, "patient": names, "label": (rng.random(150) < probabilities).astype(float)})
-    level = evaluate_predictions(table.assign(prob_m=probabilities), ["m"], "binary", 500, levels=["image"])["levels"]
+    level = evaluate_predictions(
+        table.assign(prob_m=probabilities), ["m"], "binary", n_resamples=500, levels=["image"]
+    )["levels"]
     error = level["image"]["metrics"]["ece"]["overall"]
     assert error["low"] < 0.03
     assert error["value"] - error["low"] > error["high"] - error["value"]

@@ -2,8 +2,16 @@ import itertools
 
 import pytest
 import torch
+from monai.networks.blocks import PatchEmbeddingBlock
 
-from miram.networks.patches import patch_grid, patchify, scaled_grid, unpatchify
+from miram.networks.patches import (
+    patch_grid,
+    patchify,
+    positions_on_grid,
+    resize_position_embeddings,
+    scaled_grid,
+    unpatchify,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,43 @@ def test_a_scale_multiplies_the_grid(scale, grid):
 def test_a_scale_without_a_whole_grid_is_refused(scale):
     with pytest.raises(ValueError, match="not give a whole grid"):
         scaled_grid((14, 14), scale)
+
+
+@pytest.mark.parametrize(("grid", "new_grid"), [((4, 4), (8, 6)), ((2, 2, 4), (4, 4, 4))])
+def test_a_linear_ramp_of_positions_stays_one(grid, new_grid):
+    """Away from the border, where there is nothing to interpolate between."""
+    axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in grid], indexing="ij")
+    new_axes = torch.meshgrid(*[(torch.arange(n) + 0.5) / n for n in new_grid], indexing="ij")
+    positions = torch.stack([axis.flatten() for axis in axes], dim=1)[None]
+    expected = torch.stack(new_axes, dim=-1)
+    found = resize_position_embeddings(positions, grid, new_grid).reshape(expected.shape)
+    if len(grid) == 2:
+        inner = (slice(3, 5), slice(2, 4))
+        # torch's bicubic kernel (a = -0.75) bends a ramp by up to 5 % of a patch's side, here 1/4
+        torch.testing.assert_close(found[inner], expected[inner], atol=0.05 / 4, rtol=0)
+    else:
+        torch.testing.assert_close(found[:, :, 1:3, 2], expected[:, :, 1:3, 2])
+
+
+@pytest.mark.parametrize(("grid", "new_grid"), [((4, 4), (6, 3)), ((2, 3, 4), (4, 3, 2))])
+def test_fixed_positions_are_those_that_monai_makes_for_the_new_size(grid, new_grid):
+    def of(grid):
+        size = [8 * n for n in grid]
+        block = PatchEmbeddingBlock(1, size, 8, 24, 2, pos_embed_type="sincos", spatial_dims=len(grid))
+        return block.position_embeddings.detach()
+
+    assert torch.equal(positions_on_grid(of(grid), "sincos", grid, new_grid), of(new_grid))
+
+
+def test_learned_positions_are_interpolated():
+    positions = torch.randn(1, 6, 4)
+    expected = resize_position_embeddings(positions, (2, 3), (4, 4))
+    assert torch.equal(positions_on_grid(positions, "learnable", (2, 3), (4, 4)), expected)
+
+
+@pytest.mark.parametrize("kind", ["sincos", "learnable"])
+def test_grids_that_do_not_fit_are_refused(kind):
+    with pytest.raises(ValueError, match="15 positions do not fit a grid"):
+        positions_on_grid(torch.zeros(1, 15, 8), kind, (4, 4), (8, 8))
+    with pytest.raises(ValueError, match=r"\(4, 4\) patches cannot be changed to one of \(4, 4, 4\)"):
+        positions_on_grid(torch.zeros(1, 16, 8), kind, (4, 4), (4, 4, 4))

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from miram.transforms.augment import RandomFlipRotate90, RandomView, mirror_images
+from miram.transforms.augment import RandomFlipRotate90, RandomView, enlarge_corners, mirror_images
 
 
 def test_every_image_is_flipped_and_turned_for_itself():
@@ -122,3 +122,16 @@ def test_volumes_have_views_too():
 def test_wrong_ranges_are_refused(arguments):
     with pytest.raises(ValueError, match="must"):
         RandomView(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("mode", "sides"), [("bilinear", [[5, 3], [8, 8], [1, 6]]), ("trilinear", [[5, 3, 8], [2, 2, 2]])]
+)
+def test_the_first_part_of_an_image_is_enlarged_as_interpolation_does(mode, sides):
+    size = [8] * len(sides[0])
+    image = torch.randn(len(sides), 2, *size)
+    found = enlarge_corners(image, torch.tensor(sides))
+    for one, result, side in zip(image, found, sides, strict=True):
+        part = one[None][(..., *(slice(length) for length in side))]
+        expected = torch.nn.functional.interpolate(part, size=size, mode=mode, align_corners=False)[0]
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)

@@ -6,7 +6,7 @@ import torch
 from monai.networks.nets import ViT
 
 from miram.errors import InputError
-from miram.networks.positions import positions_on_grid
+from miram.networks.patches import positions_on_grid
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import (
     backbone_from_encoder,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from miram.errors import InputError
-from miram.networks.positions import positions_on_grid, resize_position_embeddings
+from miram.networks.patches import positions_on_grid, resize_position_embeddings
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import backbone_from_encoder, save_backbone
 from miram.weights.pretrained import (

@@ -30,8 +30,7 @@ from miram.engines.distributed import broadcast_weights, gather_objects, is_main
 from miram.errors import InputError
 from miram.files import write_text
 from miram.losses.classification import ClassificationLoss
-from miram.metrics.classification import average_precision, roc_auc
-from miram.metrics.knn import mean_over_classes
+from miram.metrics.classification import average_precision, mean_over_classes, roc_auc
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
 from miram.weights.classifier import save_classifier

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -28,12 +28,14 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
     Shard a network in place: each transformer block on its own, and everything else together.
 
     A block's weights are gathered just before it computes, and freed afterwards. Gradients are averaged as in DDP.
+    With bfloat16 a block's weights travel in it, half the bytes, and the block computes in it, without casts of its
+    own. The shares that are optimised and saved, and the average of the gradients, stay float32.
 
     Args:
         network: on its device, with the same weights in every process.
         shard_size: how many processes hold one copy together; None is all of them. With 8 on nodes of 8 GPUs, weights
             travel within a node, and only gradients between nodes (HSDP).
-        precision: "float32" or "bfloat16".
+        precision: of the training step, "float32" or "bfloat16".
 
     Returns:
         the network.
@@ -53,7 +55,8 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
     mesh = init_device_mesh(kind, (count // size, size), mesh_dim_names=("replicate", "shard"))
     mesh = mesh["shard"] if size == count else mesh
     lists = [module for name, module in network.named_modules() if name.endswith("blocks")]
-    parts = [fully_shard(block, mesh=mesh) for module in lists for block in module.children()]
+    policy = _policy(precision)
+    parts = [fully_shard(block, mesh=mesh, mp_policy=policy) for module in lists for block in module.children()]
     parts = [fully_shard(network, mesh=mesh), *parts]
     # While a part computes its gradients, the weights of the part before it are gathered. By default FSDP takes the
     # order from the last forward passes, but one process alone runs some between epochs, so its order would differ.
@@ -62,6 +65,13 @@ def shard(network: nn.Module, shard_size: int | None = None, precision: str = "f
     # FSDP takes the module that runs first as the root, which may be the encoder alone.
     parts[0]._get_fsdp_state()._lazy_init()
     return network
+
+
+def _policy(precision: str) -> MixedPrecisionPolicy:
+    """Of blocks. Their outputs are float32, so that the rest runs with and without autocast."""
+    if precision == "float32":
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32)
 
 
 def gather_weights(network: nn.Module) -> None:

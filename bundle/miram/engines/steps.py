@@ -48,6 +48,25 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
+def in_precision(network: Callable[..., torch.Tensor], precision: str) -> Callable[..., torch.Tensor]:
+    """
+    A trained network for inference: it computes in a precision, and its output is float32.
+
+    Args:
+        network: its first argument is a tensor on its device, and so is its output.
+        precision: see :func:`autocast`; with "float32" it is the network itself.
+    """
+    if precision == "float32":
+        return network
+
+    def run(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with autocast(inputs.device, precision):
+            output = network(inputs, *args, **kwargs)
+        return output.float()
+
+    return run
+
+
 class TrainingStep:
     """
     Forward, backward, and at the end of a group of batches an optimizer step.

@@ -14,26 +14,15 @@ from miram.generated.masses import Lesion, canvas_around
 
 @dataclass(frozen=True)
 class Grain:
-    """
-    The appearance of the grains of one calcification type; pairs are smallest and largest values.
+    """The appearance of the grains of one calcification type; pairs are smallest and largest values."""
 
-    Args:
-        count: grains in a lesion.
-        radius: in pixels.
-        level: brightness.
-        long: length over width.
-        irregular: standard deviation of the outline relative to the radius.
-        hollow: radius of the lucent centre relative to the grain's.
-        blur: softness of the outline, in pixels.
-    """
-
-    count: tuple[int, int]
-    radius: tuple[float, float]
-    level: tuple[float, float] = (0.3, 0.45)
-    long: tuple[float, float] = (1.0, 1.1)
-    irregular: float = 0.0
-    hollow: float = 0.0
-    blur: float = 0.35
+    count: tuple[int, int]  # grains in a lesion
+    radius: tuple[float, float]  # in pixels
+    level: tuple[float, float] = (0.3, 0.45)  # brightness
+    long: tuple[float, float] = (1.0, 1.1)  # length over width
+    irregular: float = 0.0  # standard deviation of the outline relative to the radius
+    hollow: float = 0.0  # radius of the lucent centre relative to the grain's
+    blur: float = 0.35  # softness of the outline, in pixels
 
 
 def grain_of(calc_type: str) -> Grain:

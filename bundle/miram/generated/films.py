@@ -17,20 +17,12 @@ Candidate = TypeVar("Candidate", int, str)
 
 @dataclass(frozen=True)
 class Series:
-    """
-    One DICOM series.
+    """One DICOM series."""
 
-    Args:
-        folder: the first part of the path in the table.
-        patient_id: the PatientID in the header, which is also the folder on disk.
-        study: StudyInstanceUID.
-        series: SeriesInstanceUID.
-    """
-
-    folder: str
-    patient_id: str
-    study: str
-    series: str
+    folder: str  # the first part of the path in the table
+    patient_id: str  # the PatientID in the header, which is also the folder on disk
+    study: str  # StudyInstanceUID
+    series: str  # SeriesInstanceUID
 
     @property
     def path(self) -> PurePosixPath:
@@ -82,32 +74,19 @@ class Quirks:
     How often the tables and files are irregular. A quirk whose rate is not 0 occurs at least once if any row allows it.
 
     The rates are those of CBIS-DDSM if they can be counted from its tables and the IDC's index.
-
-    Args:
-        density_zero: rows with density 0.
-        subtlety_zero: rows with subtlety 0.
-        repeated_atom: rows that name an atom twice.
-        other_order: rows with several atoms that list them in the opposite order to the first view.
-        centered: rows with LUCENT_CENTER that are written as LUCENT_CENTERED.
-        separate_series: rows whose crop and mask are separate series.
-        swapped: rows whose crop and mask files have each other's names (a guess: "often").
-        small_mask: rows whose mask lacks the film's last rows and columns.
-        mask_loss: the share of rows and columns that such masks lack (a guess).
-        other_image_id: test calcification rows whose film has a different PatientID from the table's.
-        other_lesion_id: test calcification rows whose crop and mask have a different PatientID.
     """
 
-    density_zero: float = 0.001
-    subtlety_zero: float = 0.001
-    repeated_atom: float = 0.005
-    other_order: float = 0.3
-    centered: float = 0.18
-    separate_series: float = 0.03
-    swapped: float = 0.4
-    small_mask: float = 0.005
-    mask_loss: float = 0.01
-    other_image_id: float = 0.87
-    other_lesion_id: float = 0.46
+    density_zero: float = 0.001  # rows with density 0
+    subtlety_zero: float = 0.001  # rows with subtlety 0
+    repeated_atom: float = 0.005  # rows that name an atom twice
+    other_order: float = 0.3  # rows with several atoms that list them in the opposite order to the first view
+    centered: float = 0.18  # rows with LUCENT_CENTER that are written as LUCENT_CENTERED
+    separate_series: float = 0.03  # rows whose crop and mask are separate series
+    swapped: float = 0.4  # rows whose crop and mask files have each other's names (a guess: "often")
+    small_mask: float = 0.005  # rows whose mask lacks the film's last rows and columns
+    mask_loss: float = 0.01  # the share of rows and columns that such masks lack (a guess)
+    other_image_id: float = 0.87  # test calcification rows whose film has a different PatientID from the table's
+    other_lesion_id: float = 0.46  # test calcification rows whose crop and mask have a different PatientID
 
 
 def plan_films(cases: Sequence[Case], seed: int, quirks: Quirks) -> list[Film]:

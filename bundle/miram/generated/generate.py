@@ -58,9 +58,7 @@ def generate_cbis_ddsm(
     alone, and an unfinished one is completed.
 
     Args:
-        output_dir: the folder to make.
         patients: how many, at least 5.
-        seed: different seeds generate different patients.
         workers: number of processes; None is one per core, 0 is this process.
         cases: how patients and lesions are drawn.
         films: how films look.
@@ -153,10 +151,7 @@ def prepare_demo(
 
     Args:
         output_dir: the prepared folder to make; the DICOM files and tables go to `cbis_ddsm` beside it.
-        seed: different seeds generate different patients.
-        crop_size: side of the crops in pixels.
         crops: "lesion", "tissue" or "both".
-        workers: number of processes; None is one per core, 0 is this process.
         mass_fraction: share of the patients with masses. At the demo's 64 pixels, a mass's pathology shows in its shape
             and margins; most calcifications are too small.
         test_fraction: share of the patients in the test tables: enough of both classes for intervals above chance.

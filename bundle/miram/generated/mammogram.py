@@ -16,42 +16,25 @@ from miram.generated.tissue import Anatomy, TissueSettings, draw_anatomy, draw_t
 
 @dataclass(frozen=True)
 class FilmSettings:
-    """
-    How a film is made from the breast.
+    """How a film is made from the breast."""
 
-    Args:
-        tissue: brightness of the tissues.
-        mass_contrast: mean contrast of masses with subtlety 1 and 5, as fractions of the film's range.
-        calc_contrast: the same for calcifications with the tissue around them.
-        largest_radius: of a lesion in pixels, so that it fits into a crop with its surroundings.
-        blur: standard deviation of the blur of film and scanner, in pixels.
-        grain: standard deviation of the film's noise.
-        air: smallest and largest gray level of the air.
-        label_fraction: share of films with a burned-in label.
-    """
-
-    tissue: TissueSettings = field(default_factory=TissueSettings)
+    tissue: TissueSettings = field(default_factory=TissueSettings)  # brightness of the tissues
+    # mean contrast of masses with subtlety 1 and 5, as fractions of the film's range
     mass_contrast: tuple[float, float] = (0.06, 0.14)
-    calc_contrast: tuple[float, float] = (0.03, 0.06)
-    largest_radius: float = 130.0
-    blur: float = 0.55
-    grain: float = 0.005
-    air: tuple[float, float] = (0.015, 0.05)
-    label_fraction: float = 0.6
+    calc_contrast: tuple[float, float] = (0.03, 0.06)  # the same for calcifications with the tissue around them
+    largest_radius: float = 130.0  # of a lesion in pixels, so that it fits into a crop with its surroundings
+    blur: float = 0.55  # standard deviation of the blur of film and scanner, in pixels
+    grain: float = 0.005  # standard deviation of the film's noise
+    air: tuple[float, float] = (0.015, 0.05)  # smallest and largest gray level of the air
+    label_fraction: float = 0.6  # share of films with a burned-in label
 
 
 @dataclass(frozen=True)
 class Mammogram:
-    """
-    A film.
+    """A film."""
 
-    Args:
-        pixels: (H, W) uint16.
-        masks: one (H, W) bool for each finding of the view.
-    """
-
-    pixels: np.ndarray
-    masks: tuple[np.ndarray, ...]
+    pixels: np.ndarray  # (H, W) uint16
+    masks: tuple[np.ndarray, ...]  # one (H, W) bool for each finding of the view
 
 
 def draw_mammogram(

@@ -13,16 +13,11 @@ from miram.generated.drawing import draw_curves, power_law_field, winding_curves
 
 @dataclass(frozen=True)
 class Lesion:
-    """
-    A lesion to add to a film.
+    """A lesion to add to a film."""
 
-    Args:
-        contrast: (S, S) float32, S odd; what the lesion adds to the film, with the requested mean within its mask.
-        mask: (S, S) bool, the outline a reader would draw.
-    """
-
+    # (S, S) float32, S odd; what the lesion adds to the film, with the requested mean within its mask
     contrast: np.ndarray
-    mask: np.ndarray
+    mask: np.ndarray  # (S, S) bool, the outline a reader would draw
 
 
 @dataclass(frozen=True)

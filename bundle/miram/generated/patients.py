@@ -67,40 +67,25 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseSettings:
-    """
-    How patients are drawn.
+    """How patients are drawn."""
 
-    Args:
-        height: smallest and largest height of an ordinary film, in pixels; the width is about 0.7 of the height.
-        large_height: the same for the few large films.
-        large_fraction: share of patients with large films, at least one patient.
-        both_breasts: share of patients with lesions in both breasts.
-        single_view: share of breasts with only one view.
-        more_lesions: probability of each further lesion of the same kind in a breast.
-        radius: smallest and largest radius of a lesion relative to the film's height.
-        margin_disagreement: share of lesions whose second view has other margins.
-        pathology_disagreement: share of lesions whose second view has another pathology.
-        mass_fraction: share of patients with masses among those with one kind of lesion.
-        test_fraction: share of patients in the test tables.
-        both_kinds: share of patients with masses and calcifications in the same split.
-        leak_fraction: share of patients in both a training and a test table, at least one patient.
-        statistics: how often labels occur.
-    """
-
+    # smallest and largest height of an ordinary film, in pixels; the width is about 0.7 of the height
     height: tuple[int, int] = (760, 920)
-    large_height: tuple[int, int] = (2000, 2200)
-    large_fraction: float = 0.03
-    both_breasts: float = 0.07
-    single_view: float = 0.2
-    more_lesions: float = 0.1
+    large_height: tuple[int, int] = (2000, 2200)  # the same for the few large films
+    large_fraction: float = 0.03  # share of patients with large films, at least one patient
+    both_breasts: float = 0.07  # share of patients with lesions in both breasts
+    single_view: float = 0.2  # share of breasts with only one view
+    more_lesions: float = 0.1  # probability of each further lesion of the same kind in a breast
+    # smallest and largest radius of a lesion relative to the film's height
     radius: tuple[float, float] = (0.024, 0.066)
-    margin_disagreement: float = 0.11
-    pathology_disagreement: float = 0.003
-    mass_fraction: float = 813 / 1487  # as in CBIS-DDSM
-    test_fraction: float = 0.3
-    both_kinds: float = 0.03
-    leak_fraction: float = 0.03
-    statistics: Statistics = field(default_factory=Statistics)
+    margin_disagreement: float = 0.11  # share of lesions whose second view has other margins
+    pathology_disagreement: float = 0.003  # share of lesions whose second view has another pathology
+    # share of patients with masses among those with one kind of lesion, as in CBIS-DDSM
+    mass_fraction: float = 813 / 1487
+    test_fraction: float = 0.3  # share of patients in the test tables
+    both_kinds: float = 0.03  # share of patients with masses and calcifications in the same split
+    leak_fraction: float = 0.03  # share of patients in both a training and a test table, at least one patient
+    statistics: Statistics = field(default_factory=Statistics)  # how often labels occur
 
 
 def draw_cases(patients: int, seed: int, settings: CaseSettings) -> list[Case]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 PATHOLOGIES = ("BENIGN", "BENIGN_WITHOUT_CALLBACK", "MALIGNANT")
 NOT_AVAILABLE = "N/A"
@@ -12,8 +12,23 @@ Counts = Mapping[str, tuple[int, int, int]]
 """Label atom -> number of rows that are benign, benign without callback, malignant."""
 
 
-def _mass_shapes() -> Counts:
-    return {
+@dataclass(frozen=True)
+class KindStatistics:
+    """Label statistics of one kind of abnormality, as counts of table rows."""
+
+    pathology: tuple[int, int, int]  # rows that are benign, benign without callback, malignant
+    shape: Counts  # mass shape, or calcification type
+    margin: Counts  # mass margins, or calcification distribution
+    second_shape: float  # share of lesions with two atoms in the shape (or type)
+    second_margin: float  # the same for the margins (or distribution)
+    assessment: Counts  # BI-RADS assessment -> rows per pathology
+    density: Mapping[int, int]  # breast density -> rows
+    subtlety: Mapping[int, int]  # subtlety -> rows
+
+
+MASS = KindStatistics(
+    pathology=(771, 141, 784),
+    shape={
         "IRREGULAR": (89, 12, 425),
         "OVAL": (291, 28, 104),
         "LOBULATED": (251, 16, 132),
@@ -23,22 +38,33 @@ def _mass_shapes() -> Counts:
         "FOCAL_ASYMMETRIC_DENSITY": (9, 11, 7),
         "ASYMMETRIC_BREAST_TISSUE": (3, 15, 8),
         "N/A": (2, 0, 2),
-    }
-
-
-def _mass_margins() -> Counts:
-    return {
+    },
+    margin={
         "ILL_DEFINED": (163, 14, 295),
         "CIRCUMSCRIBED": (339, 54, 62),
         "SPICULATED": (31, 16, 360),
         "OBSCURED": (240, 7, 61),
         "MICROLOBULATED": (47, 9, 87),
         "N/A": (8, 41, 11),
-    }
+    },
+    second_shape=0.05,
+    second_margin=0.08,
+    assessment={
+        "0": (140, 0, 22),
+        "1": (0, 0, 3),
+        "2": (31, 59, 1),
+        "3": (247, 68, 49),
+        "4": (344, 12, 346),
+        "5": (9, 2, 363),
+    },
+    density={1: 337, 2: 757, 3: 449, 4: 153},
+    subtlety={1: 55, 2: 141, 3: 358, 4: 453, 5: 687},
+)
 
 
-def _calc_types() -> Counts:
-    return {
+CALCIFICATION = KindStatistics(
+    pathology=(658, 541, 673),
+    shape={
         "PLEOMORPHIC": (416, 10, 482),
         "PUNCTATE": (98, 87, 55),
         "LUCENT_CENTER": (1, 239, 0),
@@ -53,83 +79,27 @@ def _calc_types() -> Counts:
         "LARGE_RODLIKE": (0, 15, 0),
         "SKIN": (0, 13, 0),
         "MILK_OF_CALCIUM": (2, 0, 0),
-    }
-
-
-def _calc_distributions() -> Counts:
-    return {
+    },
+    margin={
         "CLUSTERED": (528, 19, 422),
         "N/A": (5, 434, 0),
         "SEGMENTAL": (80, 9, 125),
         "LINEAR": (32, 11, 105),
         "REGIONAL": (17, 42, 44),
         "DIFFUSELY_SCATTERED": (9, 26, 5),
-    }
-
-
-@dataclass(frozen=True)
-class KindStatistics:
-    """
-    Label statistics of one kind of abnormality, as counts of table rows.
-
-    Args:
-        pathology: rows that are benign, benign without callback, malignant.
-        shape: mass shape, or calcification type.
-        margin: mass margins, or calcification distribution.
-        second_shape: share of lesions with two atoms in the shape (or type).
-        second_margin: the same for the margins (or distribution).
-        assessment: BI-RADS assessment -> rows per pathology.
-        density: breast density -> rows.
-        subtlety: subtlety -> rows.
-    """
-
-    pathology: tuple[int, int, int]
-    shape: Counts
-    margin: Counts
-    second_shape: float
-    second_margin: float
-    assessment: Counts
-    density: Mapping[int, int]
-    subtlety: Mapping[int, int]
-
-
-def _mass() -> KindStatistics:
-    return KindStatistics(
-        pathology=(771, 141, 784),
-        shape=_mass_shapes(),
-        margin=_mass_margins(),
-        second_shape=0.05,
-        second_margin=0.08,
-        assessment={
-            "0": (140, 0, 22),
-            "1": (0, 0, 3),
-            "2": (31, 59, 1),
-            "3": (247, 68, 49),
-            "4": (344, 12, 346),
-            "5": (9, 2, 363),
-        },
-        density={1: 337, 2: 757, 3: 449, 4: 153},
-        subtlety={1: 55, 2: 141, 3: 358, 4: 453, 5: 687},
-    )
-
-
-def _calcification() -> KindStatistics:
-    return KindStatistics(
-        pathology=(658, 541, 673),
-        shape=_calc_types(),
-        margin=_calc_distributions(),
-        second_shape=0.16,
-        second_margin=0.02,
-        assessment={
-            "0": (39, 0, 37),
-            "2": (18, 534, 1),
-            "3": (56, 4, 53),
-            "4": (543, 3, 385),
-            "5": (2, 0, 197),
-        },
-        density={1: 199, 2: 616, 3: 654, 4: 401},
-        subtlety={1: 119, 2: 298, 3: 606, 4: 422, 5: 427},
-    )
+    },
+    second_shape=0.16,
+    second_margin=0.02,
+    assessment={
+        "0": (39, 0, 37),
+        "2": (18, 534, 1),
+        "3": (56, 4, 53),
+        "4": (543, 3, 385),
+        "5": (2, 0, 197),
+    },
+    density={1: 199, 2: 616, 3: 654, 4: 401},
+    subtlety={1: 119, 2: 298, 3: 606, 4: 422, 5: 427},
+)
 
 
 @dataclass(frozen=True)
@@ -142,5 +112,5 @@ class Statistics:
     for calcifications.
     """
 
-    mass: KindStatistics = field(default_factory=_mass)
-    calcification: KindStatistics = field(default_factory=_calcification)
+    mass: KindStatistics = MASS
+    calcification: KindStatistics = CALCIFICATION

@@ -15,20 +15,14 @@ STREAKS = (1.0, 1.8)  # the gland's structures are elongated towards the nipple,
 
 @dataclass(frozen=True)
 class Anatomy:
-    """
-    The geometry of one film, with the chest wall at the left edge.
+    """The geometry of one film, with the chest wall at the left edge."""
 
-    Args:
-        depth: (H, W) float32, distance to the skin in pixels, negative in the air; the film's edge is not skin.
-        nipple: its row and column.
-        muscle: (H, W) float32, distance to the muscle's edge in pixels, positive in the muscle; None in a CC view.
-        middle: row and column of the centre of the gland's base at the chest wall.
-    """
-
+    # (H, W) float32, distance to the skin in pixels, negative in the air; the film's edge is not skin
     depth: np.ndarray
-    nipple: tuple[float, float]
+    nipple: tuple[float, float]  # its row and column
+    # (H, W) float32, distance to the muscle's edge in pixels, positive in the muscle; None in a CC view
     muscle: np.ndarray | None
-    middle: tuple[float, float]
+    middle: tuple[float, float]  # row and column of the centre of the gland's base at the chest wall
 
     def place(self, position: tuple[float, float], radius: float) -> tuple[int, int]:
         """
@@ -107,39 +101,22 @@ def _muscle(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TissueSettings:
-    """
-    The brightness of each kind of tissue, as a fraction of the film's range.
+    """The brightness of each kind of tissue, as a fraction of the film's range."""
 
-    Args:
-        fat: uniform fat of full thickness.
-        gland: the densest gland, on top of fat.
-        texture: standard deviation of the fat's cloudy texture.
-        strands: connective tissue strands and ducts.
-        vessels: blood vessels.
-        muscle: the pectoral muscle.
-        skin: the skin line.
-        edge: pixels over which the compressed breast thins out, relative to the film's height.
-    """
-
-    fat: float = 0.42
-    gland: float = 0.23
-    texture: float = 0.022
-    strands: float = 0.07
-    vessels: float = 0.07
-    muscle: float = 0.22
-    skin: float = 0.05
-    edge: float = 0.07
+    fat: float = 0.42  # uniform fat of full thickness
+    gland: float = 0.23  # the densest gland, on top of fat
+    texture: float = 0.022  # standard deviation of the fat's cloudy texture
+    strands: float = 0.07  # connective tissue strands and ducts
+    vessels: float = 0.07  # blood vessels
+    muscle: float = 0.22  # the pectoral muscle
+    skin: float = 0.05  # the skin line
+    edge: float = 0.07  # pixels over which the compressed breast thins out, relative to the film's height
 
 
 def draw_tissue(
     anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings | None = None
 ) -> np.ndarray:
-    """
-    Draw the breast, with air = 0; `density` is from 1 (fat) to 4 (extremely dense).
-
-    Returns:
-        (H, W) float32, roughly 0..0.9.
-    """
+    """Draw the breast (H, W), float32 of about 0..0.9, air = 0; `density` is from 1 (fat) to 4 (extremely dense)."""
     settings = settings or TissueSettings()
     shape = anatomy.depth.shape
     cloud = power_law_field(shape, 1.6, rng, stretch=STREAKS)

@@ -8,8 +8,7 @@ from miram.handlers.finite_loss import FiniteLossHandler
 from miram.handlers.group import HandlerGroup
 from miram.handlers.history import HistoryHandler
 from miram.handlers.representation import NeighborProbe, RepresentationMonitor
-from miram.handlers.save_backbone import BackboneHandler
-from miram.handlers.save_best_model import BestModelHandler
+from miram.handlers.save_weights import BackboneHandler, BestModelHandler
 from miram.handlers.summary import ProgressHandler, SummaryHandler
 
 __all__ = [

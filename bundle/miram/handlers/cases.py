@@ -38,12 +38,7 @@ def draw_most_wrong(
     Draw most_wrong.png, the images whose prediction is farthest from their label.
 
     Args:
-        output_dir: the folder to write to.
         table: the predictions, in the order of the data.
-        trained: the classifier, on `device`.
-        dataset: the images.
-        calibration: holds the operating points per image.
-        device: where the network is.
         count: how many images; 0 draws nothing.
         kind: of the map that is overlaid.
 
@@ -82,18 +77,7 @@ def explained_case(
     title: str,
     caption: str,
 ) -> Case:
-    """
-    An image with a map of what supports the prediction.
-
-    Args:
-        image: (1, C, *spatial), on the network's device.
-        trained: the classifier.
-        probabilities: (K,).
-        calibration: holds the probability at or above which a class is called.
-        kind: of the map.
-        title: of the case.
-        caption: of the case.
-    """
+    """An image (1, C, *spatial), on the network's device, with a map of what supports its probabilities (K,)."""
     network = trained.network
     output = torch.as_tensor(call_direction(probabilities, trained.task, calibration), device=image.device)[None]
     heat = attention_maps(network, network.encoder, image, output.float(), kind, network.pool == "token")[0]

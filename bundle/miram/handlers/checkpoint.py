@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ from miram.weights.initial import InitialWeights
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class CheckpointHandler:
     """
     Save a run between and within epochs, and when it is told to stop; and resume it bit for bit.
@@ -47,61 +48,42 @@ class CheckpointHandler:
     Within an epoch a run is saved after an optimizer step, so that no gradient is lost. SIGTERM and SIGINT (Ctrl-C)
     save it at the next step, or in its state after the last step if they come at the end of an epoch (validation), and
     end it with the status 128 + signal. Several processes all stop at the same step, whichever received the signal.
-
-    Args:
-        path: the checkpoint file; the previous one is kept beside it.
-        network: the network without wrappers, so that a checkpoint loads with any number of processes.
-        optimizer: its optimizer.
-        scheduler: its learning-rate schedule.
-        step: knows when the optimizer steps, and holds the loss scaler of float16.
-        resume: continue from `path` if it exists; otherwise start afresh, and log that.
-        interval: epochs between two checkpoints; the last epoch is always saved.
-        minutes: also save within an epoch after this many minutes; None never does.
-        more: further parts of the run by name, each with `state_dict` and `load_state_dict`.
-        each_process: the same, for parts whose state differs between processes.
-        evaluator: several processes can stop while it runs.
-        provenance: where the run comes from, kept in the file. Other writers share this dictionary: if the run began
-            with another version or config, as its checkpoint says, or from initial weights, that is added to it.
-        initial: called at the start of a run that does not resume; the weights that it starts from, or None.
-        annealing_start: the epoch after which the schedule anneals; its checkpoint is also kept as before_annealing.pt,
-            from which a longer run goes on.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        network: nn.Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        step: TrainingStep,
-        resume: bool = True,
-        interval: int = 1,
-        minutes: float | None = None,
-        more: Mapping[str, Any] | None = None,
-        each_process: Mapping[str, Any] | None = None,
-        evaluator: Engine | None = None,
-        provenance: dict[str, Any] | None = None,
-        initial: Callable[[], InitialWeights | None] | None = None,
-        annealing_start: int | None = None,
-    ) -> None:
-        self.path = Path(path)
+    path: Path  # the checkpoint file; the previous one is kept beside it
+    network: nn.Module  # the network without wrappers, so that a checkpoint loads with any number of processes
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    step: TrainingStep  # knows when the optimizer steps, and holds the loss scaler of float16
+    resume: bool = True  # continue from `path` if it exists; otherwise start afresh, and log that
+    interval: int = 1  # epochs between two checkpoints; the last epoch is always saved
+    minutes: float | None = None  # also save within an epoch after this many minutes; None never does
+    # further parts of the run by name, each with `state_dict` and `load_state_dict`
+    more: Mapping[str, Any] | None = None
+    each_process: Mapping[str, Any] | None = None  # the same, for parts whose state differs between processes
+    evaluator: Engine | None = None  # several processes can stop while it runs
+    # where the run comes from, kept in the file. Other writers share this dictionary: if the run began with another
+    # version or config, as its checkpoint says, or from initial weights, that is added to it.
+    provenance: dict[str, Any] | None = None
+    # called at the start of a run that does not resume; the weights that it starts from, or None
+    initial: Callable[[], InitialWeights | None] | None = None
+    # the epoch after which the schedule anneals; its checkpoint is also kept as before_annealing.pt, from which a
+    # longer run goes on
+    annealing_start: int | None = None
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
         self.state = RunState(
             path=self.path,
-            weights={"network": network, "optimizer": optimizer, "scaler": step.scaler},
-            more=more or {},
-            each_process=each_process or {},
-            schedule=Schedule(scheduler),
-            step=step,
-            provenance={} if provenance is None else provenance,
-            annealing_start=annealing_start,
+            weights={"network": self.network, "optimizer": self.optimizer, "scaler": self.step.scaler},
+            more=self.more or {},
+            each_process=self.each_process or {},
+            schedule=Schedule(self.scheduler),
+            step=self.step,
+            provenance={} if self.provenance is None else self.provenance,
+            annealing_start=self.annealing_start,
         )
-        self.branch = AnnealingBranch(self.path, annealing_start)
-        self.step = step
-        self.resume = resume
-        self.interval = interval
-        self.minutes = minutes
-        self.evaluator = evaluator
-        self.initial = initial
+        self.branch = AnnealingBranch(self.path, self.annealing_start)
         self.replaced: Replaced = "keep"
         self.saved_at = 0.0
         self.concluding: dict[str, Any] | None = None  # the state after an epoch's last step, until the epoch ends
@@ -159,13 +141,7 @@ class CheckpointHandler:
             self._look(engine, epoch)
 
     def save(self, engine: SupervisedTrainer, epochs: int) -> None:
-        """
-        Write the checkpoint; all processes call it together.
-
-        Args:
-            engine: the trainer.
-            epochs: how many are done, including validation and history.
-        """
+        """Write the checkpoint after that many epochs, with validation and history; all processes call it together."""
         self._write(self.state.position(engine, epochs))
 
     def _write(self, position: Mapping[str, Any]) -> None:

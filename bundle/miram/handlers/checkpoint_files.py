@@ -36,8 +36,6 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], replaced: Replaced 
     Write a checkpoint, completely or not at all.
 
     Args:
-        path: the file.
-        content: plain values and tensors.
         replaced: what happens to an existing file: "keep" it as :func:`previous_of`; "drop" it, since it is damaged
             and the previous one is good; "forget" it and the previous one, since they are of another run.
     """
@@ -105,10 +103,6 @@ class AnnealingBranch:
         """
         The content from which a run goes on: the kept one, if the other is annealed and this run's annealing is later.
 
-        Args:
-            path: of the run's checkpoint, for messages.
-            content: of that checkpoint.
-
         Raises:
             InputError: if the kept one is needed and missing or damaged.
         """
@@ -153,21 +147,15 @@ def refuse_to_forget(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any
     Raises:
         InputError: naming the option that was given before and is missing now.
     """
-    options = {"allow_test_patients True": _test_images, "allow_leakage images": _allowed_leakage}
-    for option, of in options.items():
-        if of(saved) and not of(own):
+    for option, (before, now) in {
+        "allow_test_patients True": [facts.get("test_images") for facts in (saved, own)],
+        "allow_leakage images": [(facts.get("leakage") or {}).get("allowed") for facts in (saved, own)],
+    }.items():
+        if before and not now:
             raise InputError(
                 f"{path} was trained with --{option}, but this run was started without it, and its weights would no "
                 "longer record it; give that option again, or another --output_dir"
             )
-
-
-def _test_images(provenance: Mapping[str, Any]) -> object:
-    return provenance.get("test_images")
-
-
-def _allowed_leakage(provenance: Mapping[str, Any]) -> object:
-    return (provenance.get("leakage") or {}).get("allowed")
 
 
 def earlier_starts(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

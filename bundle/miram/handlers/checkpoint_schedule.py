@@ -45,9 +45,6 @@ class Schedule:
         Restore the position in a checkpoint, after the optimizer's state was loaded.
 
         Args:
-            path: of the checkpoint, for messages.
-            saved: what :meth:`state_dict` returned.
-            length: iterations per epoch.
             saved_length: iterations per epoch in the checkpoint's run; its steps are scaled by the ratio.
 
         Raises:

@@ -53,28 +53,16 @@ class Generators:
 
 @dataclass(eq=False)
 class RunState:
-    """
-    The parts of a run that a checkpoint holds. All processes call each method together.
+    """The parts of a run that a checkpoint holds. All processes call each method together."""
 
-    Args:
-        path: of the checkpoint, for messages.
-        weights: "network", "optimizer" and "scaler".
-        more: further parts by name.
-        each_process: parts whose state differs between processes.
-        schedule: of the learning rate.
-        step: knows when the optimizer steps.
-        provenance: where the run comes from; facts of its beginning are added.
-        annealing_start: the epoch after which the schedule anneals, or None.
-    """
-
-    path: Path
-    weights: dict[str, Any]
-    more: Mapping[str, Any]
-    each_process: Mapping[str, Any]
-    schedule: Schedule
-    step: TrainingStep
-    provenance: dict[str, Any]
-    annealing_start: int | None
+    path: Path  # of the checkpoint, for messages
+    weights: dict[str, Any]  # "network", "optimizer" and "scaler"
+    more: Mapping[str, Any]  # further parts by name
+    each_process: Mapping[str, Any]  # parts whose state differs between processes
+    schedule: Schedule  # of the learning rate
+    step: TrainingStep  # knows when the optimizer steps
+    provenance: dict[str, Any]  # where the run comes from; facts of its beginning are added
+    annealing_start: int | None  # the epoch after which the schedule anneals, or None
     generators: Generators = field(default_factory=Generators)
 
     def start(self, initial: InitialWeights | None) -> None:
@@ -184,8 +172,6 @@ def start_within(loader: Any, epoch: int, batches: int) -> None:
     Make a loader skip the first batches of an epoch, without loading them.
 
     Args:
-        loader: with a `sampler` and a `batch_size`.
-        epoch: the epoch.
         batches: how many are done.
 
     Raises:

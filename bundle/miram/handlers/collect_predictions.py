@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,16 +18,13 @@ from miram.inference.calibrated import Calibration
 from miram.metrics.classification import ThresholdRule
 
 
+@dataclass(eq=False)
 class PredictionCollector:
-    """
-    Keep "pred" of each sample. Samples need "index", their position in the data.
+    """Keep "pred" of each sample. Samples need "index", their position in the data."""
 
-    Args:
-        count: how many samples there are.
-    """
+    count: int  # how many samples there are
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __post_init__(self) -> None:
         self.found: dict[int, np.ndarray] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -62,40 +59,21 @@ class PredictionCollector:
         return np.stack([found[index] for index in range(self.count)])
 
 
+@dataclass(eq=False)
 class CalibrationHandler:
-    """
-    Fit a calibration on the logits of the validation split when its evaluator is done.
+    """Fit a calibration on the logits of the validation split when its evaluator is done."""
 
-    Args:
-        calibration: fitted in place.
-        items: of the validation split, in the order of the data.
-        task: what is predicted.
-        dataset_dir: the prepared folder.
-        scaling: whether to fit scale and bias.
-        rule: for the operating points, see :func:`miram.metrics.classification.choose_threshold`.
-        target: of the rule.
-    """
+    calibration: Calibration  # fitted in place
+    items: Sequence[Item]  # of the validation split, in the order of the data
+    task: Task  # what is predicted
+    dataset_dir: str
+    scaling: bool = True  # whether to fit scale and bias
+    # for the operating points, see :func:`miram.metrics.classification.choose_threshold`
+    rule: ThresholdRule = "youden"
+    target: float | None = None  # of the rule
 
-    def __init__(
-        self,
-        calibration: Calibration,
-        items: Sequence[Item],
-        task: Task,
-        dataset_dir: str,
-        scaling: bool = True,
-        rule: ThresholdRule = "youden",
-        target: float | None = None,
-    ) -> None:
-        self.calibration = calibration
-        self.items = items
-        self.arguments: dict[str, Any] = {
-            "task": task,
-            "dataset_dir": dataset_dir,
-            "scaling": scaling,
-            "rule": rule,
-            "target": target,
-        }
-        self.collector = PredictionCollector(len(items))
+    def __post_init__(self) -> None:
+        self.collector = PredictionCollector(len(self.items))
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator of the validation split; its "pred" must be logits."""
@@ -104,4 +82,6 @@ class CalibrationHandler:
 
     def fit(self, engine: Engine) -> None:
         """Fit the calibration to the collected logits."""
-        self.calibration.fit(self.items, self.collector.table(), **self.arguments)
+        self.calibration.fit(
+            self.items, self.collector.table(), self.task, self.dataset_dir, self.scaling, self.rule, self.target
+        )

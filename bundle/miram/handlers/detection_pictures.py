@@ -29,11 +29,7 @@ def draw_pictures(
     Draw froc.png, hits.png, misses.png and false_alarms.png; one without a view is not drawn.
 
     Args:
-        output_dir: the folder to write to.
-        views: that were searched.
-        images: what was found in each.
         metrics: what :func:`miram.metrics.detection.evaluate_detection` returns.
-        count: views in each picture.
         rate: of false alarms, at which lesions are called hit or missed.
     """
     pictures = [_draw_curve(output_dir, metrics)] if any(image.lesions for image in images) else []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,22 @@ from miram.masking import hidden_mask
 from miram.visualize.reconstructions import plot_panel, reconstruction_columns
 
 
+@dataclass(eq=False)
 class ReconstructionHandler:
-    """
-    Draw a few images, what the encoder sees of them, and their reconstructions: `reconstructions_<epoch>.png`.
+    """Draw a few images, what the encoder sees of them, and their reconstructions: `reconstructions_<epoch>.png`."""
 
-    Args:
-        output_dir: the folder of the run.
-        network: the network.
-        dataset: the validation images, or the training images if there are none.
-        prepare_batch: draws the masks.
-        loss_function: holds the scales' sizes and the units of predictions.
-        device: where the network is.
-        num_images: rows of the picture, taken evenly from the data set; 0 draws none.
-        interval: epochs between two pictures; the last epoch always has one.
-    """
+    output_dir: Path  # the folder of the run
+    network: torch.nn.Module
+    dataset: Sequence[Any]  # the validation images, or the training images if there are none
+    prepare_batch: PreparePretrainingBatch  # draws the masks
+    loss_function: MultiScaleReconstructionLoss  # holds the scales' sizes and the units of predictions
+    device: torch.device  # where the network is
+    num_images: int = 6  # rows of the picture, taken evenly from the data set; 0 draws none
+    interval: int = 1  # epochs between two pictures; the last epoch always has one
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        network: torch.nn.Module,
-        dataset: Sequence[Any],
-        prepare_batch: PreparePretrainingBatch,
-        loss_function: MultiScaleReconstructionLoss,
-        device: torch.device,
-        num_images: int = 6,
-        interval: int = 1,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.network = network
-        self.dataset = dataset
-        self.prepare_batch = prepare_batch
-        self.loss_function = loss_function
-        self.device = device
-        self.num_images = min(num_images, len(dataset))
-        self.interval = interval
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.num_images = min(self.num_images, len(self.dataset))
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""

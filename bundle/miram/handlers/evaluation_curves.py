@@ -11,11 +11,10 @@ import pandas as pd
 
 from miram.data.tasks import Task
 from miram.handlers.cases import readable
-from miram.metrics.aggregate import Level, aggregate
-from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
-from miram.metrics.predictions import Predictions, read_predictions
+from miram.metrics.predictions import Level, Predictions, aggregate, read_predictions
 from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
 from miram.visualize.html_report import Picture
 
@@ -27,9 +26,7 @@ def draw_curves(
     Draw roc.png, precision_recall.png, calibration.png and confusion.png.
 
     Args:
-        output_dir: the folder to write to.
         table: made by :func:`miram.data.prediction_table.prediction_table`.
-        task: of the table.
         found: the result of :func:`miram.metrics.evaluation.evaluate_predictions` for it.
         level: whether a point of the curves is an image, a lesion or a patient.
 
@@ -55,22 +52,17 @@ def draw_curves(
     share = found["bootstrap"]["confidence"]
     drawn = any(curve["low"].notna().any() for curve in rocs.values())
     band = f"with its pointwise {share:.0%} band over patients" if drawn else "without a band: too few patients"
-    return [
-        Picture(output_dir / "roc.png", f"ROC curve per {level}, {band}.", len(units.classes) > 2),
-        Picture(
-            output_dir / "precision_recall.png", f"Precision-recall curve per {level}, {band}.", len(units.classes) > 2
-        ),
-        Picture(
-            output_dir / "calibration.png",
+    several = len(units.classes) > 2
+    shown = {
+        "roc": (f"ROC curve per {level}, {band}.", several),
+        "precision_recall": (f"Precision-recall curve per {level}, {band}.", several),
+        "calibration": (
             "How often predicted probabilities come true; bars and dot sizes show the share of cases.",
-            len(units.classes) > 2 and task.type != "multiclass",
+            several and task.type != "multiclass",
         ),
-        Picture(
-            output_dir / "confusion.png",
-            "Labels against predictions at the operating point.",
-            len(units.classes) > 2 and task.type != "multiclass",
-        ),
-    ]
+        "confusion": ("Labels against predictions at the operating point.", several and task.type != "multiclass"),
+    }
+    return [Picture(output_dir / f"{name}.png", caption, wide) for name, (caption, wide) in shown.items()]
 
 
 def _bands(
@@ -95,14 +87,7 @@ def _areas(report: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any
 
 def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, str]:
     """The metric with its interval as text, by class."""
-    return {name: _estimate_text(short, estimate) for name, estimate in _areas(report, metric).items()}
-
-
-def _estimate_text(short: str, estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"{short} undefined"
-    text = f"{short} {estimate['value']:.2f}"
-    return text if estimate["low"] is None else f"{text} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    return {name: f"{short} {estimate_text(estimate, 2)}" for name, estimate in _areas(report, metric).items()}
 
 
 def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -135,7 +120,7 @@ def _draw_reliability(
     if units.task_type == "multiclass":
         known = units.select(units.labelled)
         curves = {"all": reliability_curve(*top_label(known.labels, known.probabilities), **bins)}
-        legends = {"all": _estimate_text("ECE", report["metrics"]["ece"]["overall"])}
+        legends = {"all": f"ECE {estimate_text(report['metrics']['ece']['overall'], 2)}"}
         plot_reliability(curves, path, title, legends, "share of correct predictions")
         return
     curves = {}

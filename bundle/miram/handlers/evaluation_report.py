@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
@@ -19,14 +16,15 @@ from torch.utils.data import Dataset
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
 from miram.data.prediction_table import prediction_table
 from miram.engines.distributed import is_main_process
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.cases import draw_most_wrong, readable
 from miram.handlers.collect_predictions import PredictionCollector
 from miram.handlers.evaluation_curves import draw_curves
 from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import TrainedClassifier
-from miram.metrics.aggregate import Level
+from miram.metrics.bootstrap import estimate_text
 from miram.metrics.evaluation import evaluate_predictions
+from miram.metrics.predictions import Level
 from miram.provenance.versions import provenance
 from miram.visualize.attention import MapKind
 from miram.visualize.html_report import Picture, write_report
@@ -35,50 +33,39 @@ from miram.weights.initial import lineage
 logger = logging.getLogger(__name__)
 
 
-class EvaluationHandler:
-    """
-    Collect the probabilities of a split, and write the predictions, metrics and report to the run's folder.
+@dataclass(eq=False)
+class SplitReport:
+    """The results of a network on one split of a prepared folder, written to a folder of their own."""
 
-    Args:
-        output_dir: gets predictions.csv, metrics.json, calibration.json, PNG files and report.html.
-        trained: the classifier.
-        items: of the split, in the order of the data.
-        dataset: the images ("image") for the pictures of cases.
-        dataset_dir: the prepared folder.
-        split: its name, for the report.
-        calibration: holds the operating points, and is written to a file.
-        metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
-        picture_level: what a point of the curves is: "image", "lesion" or "patient".
-        num_cases: how many of the most wrong cases to draw.
-        map_kind: the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`.
+    output_dir: Path
+    trained: TrainedClassifier
+    items: Sequence[Item]  # of the split, in the order of the data
+    dataset: Dataset[dict[str, Any]]  # the images ("image") for the pictures; for a segmentation also masks ("label")
+    dataset_dir: str
+    split: str
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+
+
+@dataclass(eq=False)
+class EvaluationHandler(SplitReport):
+    """
+    Collect the probabilities of a split, and write predictions.csv, metrics.json, calibration.json, pictures and
+    report.html.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        items: Sequence[Item],
-        dataset: Dataset[dict[str, Any]],
-        dataset_dir: str,
-        split: str,
-        calibration: Calibration,
-        metrics: Mapping[str, Any] | None = None,
-        picture_level: Level = "lesion",
-        num_cases: int = 12,
-        map_kind: MapKind = "relevance",
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.items = items
-        self.dataset = dataset
-        self.dataset_dir = dataset_dir
-        self.split = split
-        self.calibration = calibration
-        self.metrics = dict(metrics or {})
-        self.picture_level = picture_level
-        self.num_cases = num_cases
-        self.map_kind = map_kind
-        self.collector = PredictionCollector(len(items))
+    calibration: Calibration  # holds the operating points, and is written to a file
+    # further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    picture_level: Level = "lesion"  # what a point of the curves is: "image", "lesion" or "patient"
+    num_cases: int = 12  # how many of the most wrong cases to draw
+    # the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`
+    map_kind: MapKind = "relevance"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.collector = PredictionCollector(len(self.items))
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator of the split; its "pred" must be probabilities."""
@@ -92,22 +79,26 @@ class EvaluationHandler:
             return
         task = self.trained.task
         table = prediction_table(self.items, predictions, task, self.dataset_dir)
-        write_text(self.output_dir / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "predictions.csv", table)
         threshold = self.calibration.thresholds or 0.5
         found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
         facts, notes = self._facts(), self._notes()
         write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
-        pictures += self._draw_cases(table, engine.state.device)
+        pictures += draw_most_wrong(
+            self.output_dir,
+            table,
+            self.trained,
+            self.dataset,
+            self.calibration,
+            engine.state.device,
+            self.num_cases,
+            self.map_kind,
+        )
         self._write_report(found, facts, notes, pictures)
         logger.info(describe(found))
         logger.info("the report is %s", self.output_dir / "report.html")
-
-    def _draw_cases(self, table: pd.DataFrame, device: torch.device) -> list[Picture]:
-        return draw_most_wrong(
-            self.output_dir, table, self.trained, self.dataset, self.calibration, device, self.num_cases, self.map_kind
-        )
 
     def _facts(self) -> dict[str, Any]:
         """Where the numbers come from."""
@@ -177,12 +168,8 @@ class EvaluationHandler:
 
 def describe(found: Mapping[str, Any]) -> str:
     """The main figures in a line for the log."""
-    parts = []
-    for level, report in found["levels"].items():
-        for name, short in (("auc", "AUC"), ("average_precision", "AP")):
-            value = report["metrics"][name]["overall"]
-            text = "undefined" if value["value"] is None else f"{value['value']:.3f}"
-            if value["low"] is not None:
-                text += f" [{value['low']:.3f}, {value['high']:.3f}]"
-            parts.append(f"{short} per {level} {text}")
-    return "; ".join(parts)
+    return "; ".join(
+        f"{short} per {level} {estimate_text(report['metrics'][name]['overall'])}"
+        for level, report in found["levels"].items()
+        for name, short in (("auc", "AUC"), ("average_precision", "AP"))
+    )

@@ -13,11 +13,11 @@ import pandas as pd
 
 from miram.data.datalist import DEMONSTRATION, FILE_NAME, read_datalist, says_generated
 from miram.data.tasks import Task
-from miram.files import write_json, write_text
-from miram.metrics.aggregate import Level
-from miram.metrics.bootstrap import Bootstrap, Estimate
+from miram.files import write_json, write_table
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate_text
 from miram.metrics.comparison import Method, average_over_seeds, compare
 from miram.metrics.evaluation import evaluate_predictions
+from miram.metrics.predictions import Level
 from miram.visualize.html_report import write_report
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,12 @@ JOINED = "views joined by attention"
 
 @dataclass(frozen=True)
 class ExamEvaluation:
-    """
-    Predictions to be evaluated.
+    """Predictions to be evaluated."""
 
-    Args:
-        name: what they are of: a split, or the cross-validation.
-        views: made by :func:`miram.inference.exams.view_table`.
-        breasts: made by :func:`miram.inference.exams.breast_table`.
-        thresholds: for "view", "breast" and "patient".
-    """
-
-    name: str
-    views: pd.DataFrame
-    breasts: pd.DataFrame
-    thresholds: Mapping[str, float]
+    name: str  # what they are of: a split, or the cross-validation
+    views: pd.DataFrame  # made by :func:`miram.inference.exams.view_table`
+    breasts: pd.DataFrame  # made by :func:`miram.inference.exams.breast_table`
+    thresholds: Mapping[str, float]  # for "view", "breast" and "patient"
 
     @property
     def levels(self) -> list[tuple[pd.DataFrame, str, Level]]:
@@ -64,17 +56,13 @@ def write_exam_report(
     Write views.csv, breasts.csv, metrics.json and report.html.
 
     Args:
-        output_dir: the run's folder.
-        evaluation: what was predicted.
-        task: of the predictions.
         dataset_dir: the prepared folder, for the report's head.
-        facts: where the model comes from.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
     """
     views = evaluation.views.rename(columns={"lesion": "breast"})
     breasts = evaluation.breasts.rename(columns={"image": "breast"})
-    write_text(output_dir / "views.csv", views.to_csv(index=False, float_format="%.6g"))
-    write_text(output_dir / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
+    write_table(output_dir / "views.csv", views)
+    write_table(output_dir / "breasts.csv", breasts)
     found = evaluate_exams(evaluation, task, metrics)
     bootstrap = Bootstrap(**{key: found["bootstrap"][key] for key in ("n_resamples", "seed", "min_patients")})
     compared = compare_views(evaluation, task, bootstrap)
@@ -180,7 +168,4 @@ def _auc(estimates: Mapping[tuple[str, str], Estimate]) -> dict[str, Any]:
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"undefined: {estimate['reason']}"
-    text = f"{estimate['value']:.3f}"
-    return f"{text} [{estimate['low']:.3f}, {estimate['high']:.3f}]" if estimate["low"] is not None else text
+    return estimate_text(estimate) + (f": {estimate['reason']}" if estimate["value"] is None else "")

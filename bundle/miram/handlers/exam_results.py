@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from miram.engines.exam import exam_attention, score_exams
-from miram.files import as_text, write_json, write_text
+from miram.files import as_text, write_json, write_table
 from miram.inference.examinations import ExamView, as_prepared, describe_views, join_views
 from miram.inference.exams import ExamModel, breast_table, view_table
 from miram.inference.inputs import output_names
@@ -44,7 +44,6 @@ def run_exam_inference(
     Args:
         source: a file, or a folder with its subfolders.
         output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
-        model: judges them.
         intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
         smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two tiles, or half of the
             prepared training views if that is less.
@@ -66,8 +65,8 @@ def run_exam_inference(
         [{"image": name, "problem": problem} for name, problem in inputs.problems.items()], columns=["image", "problem"]
     )
     names = pd.concat([names.assign(problem=None), problems], ignore_index=True)
-    write_text(output / "breasts.csv", breasts.to_csv(index=False, float_format="%.6g"))
-    write_text(output / "views.csv", names.to_csv(index=False, float_format="%.6g"))
+    write_table(output / "breasts.csv", breasts)
+    write_table(output / "views.csv", names)
     write_json(output / "exams.json", _facts(model, breasts, names))
     _draw(output, model, views, inputs.names, names, intensity, num_pictures)
     for row in breasts.to_dict("records"):
@@ -87,11 +86,6 @@ def result_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     The rows per breast and per view.
-
-    Args:
-        model: judges them.
-        views: of the user.
-        names: of their files.
 
     Returns:
         breasts (`patient`, `examination`, `laterality`, `views`, `view_names`, `prob_<class>`, `called`,

@@ -18,7 +18,7 @@ from miram.data.leakage import check_leakage
 from miram.data.tasks import Task
 from miram.engines.exam import ExamTraining, Features, paths_of, positive_weight, score_exams, train_exam
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_table
 from miram.handlers.exam_report import ExamEvaluation, write_exam_report
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.exams import ExamModel, breast_table, fit_exam_scaling, view_table
@@ -53,9 +53,6 @@ def run_exam_training(
     Args:
         dataset_dir: a prepared folder of whole views.
         output_dir: gets exam.pt, history.csv, views.csv, breasts.csv, metrics.json, PNG files and report.html.
-        task: a binary task.
-        encoder: describes the tiles.
-        training: how to train.
         folds: of the cross-validation over all patients but those of the test split; 0 does none.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
         allow_leakage: see :func:`miram.data.leakage.check_leakage`.
@@ -76,7 +73,7 @@ def run_exam_training(
     prepared = read_datalist(Path(dataset_dir) / FILE_NAME).get("prepared", {})
     model, history = fit_exam(breasts["training"], breasts["validation"], features, training, encoder, found)
     replace(model, prepared=prepared, provenance=facts).save(output / "exam.pt")
-    write_text(output / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.6g"))
+    write_table(output / "history.csv", pd.DataFrame(history))
     logger.info("the model is %s", output / "exam.pt")
     split = "test" if breasts["test"] else "validation"
     evaluated = [*breasts["training"], *breasts["validation"]] if folds else breasts[split]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 Policy = Literal["stop", "skip"]
 
 
+@dataclass(eq=False)
 class FiniteLossHandler:
     """
     Report steps that :class:`miram.engines.TrainingStep` skipped because their loss or gradient was not finite.
@@ -25,21 +27,18 @@ class FiniteLossHandler:
     Steps are checked together every few iterations, since each check waits for the device. The weights are never those
     of a bad step. The number of skipped steps is the trainer's metric "skipped_steps", a column of the history.
 
-    Args:
-        items: of the training set, in its order; each has its file's name under "image".
-        policy: "stop" ends the run at the next check; "skip" warns and continues, unless no step of an epoch was good.
-        interval: iterations between two checks; the last iteration of an epoch is always checked.
-
     Raises:
         InputError: for another policy; and while training, if a step was bad and the policy is to stop.
     """
 
-    def __init__(self, items: Sequence[Mapping[str, Any]], policy: Policy = "stop", interval: int = 20) -> None:
-        if policy not in get_args(Policy):
-            raise InputError(f"non_finite must be one of {', '.join(get_args(Policy))}, got {policy!r}")
-        self.items = items
-        self.policy = policy
-        self.interval = interval
+    items: Sequence[Mapping[str, Any]]  # of the training set, in its order; each has its file's name under "image"
+    # "stop" ends the run at the next check; "skip" warns and continues, unless no step of an epoch was good
+    policy: Policy = "stop"
+    interval: int = 20  # iterations between two checks; the last iteration of an epoch is always checked
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise InputError(f"non_finite must be one of {', '.join(get_args(Policy))}, got {self.policy!r}")
         self.batches: list[tuple[int, torch.Tensor, torch.Tensor | None, Sequence[int]]] = []
         self.steps = 0
         self.skipped = 0

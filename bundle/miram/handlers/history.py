@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +18,42 @@ from torch.optim import Optimizer
 
 from miram.engines.distributed import is_main_process, sum_over_processes
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_table
 from miram.visualize.loss_curves import plot_history
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class HistoryHandler:
     """
-    Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch: the device waits for
-    it. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this
+    Write `history.csv` after each epoch, and draw `loss.png` after validations and the last epoch, while training goes
+    on. A resumed run continues with the rows up to its epoch, and with the sums of the current epoch, so add this
     handler to the checkpoint.
 
     Training losses are means over the iterations where they are finite. Metrics that the trainer has at the end of an
     epoch are columns too, empty in epochs without them.
-
-    Args:
-        output_dir: the folder of the run.
-        optimizer: its learning rate is recorded.
-        evaluator: its metrics are the validation columns; they are empty in epochs without validation.
-        images_per_iteration: images of all processes in an iteration, for the throughput.
-        constants: called once at the start; returns columns that do not change, such as the baselines' losses.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        optimizer: Optimizer,
-        evaluator: Engine | None = None,
-        images_per_iteration: int = 1,
-        constants: Callable[[], dict[str, float]] | None = None,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.optimizer = optimizer
-        self.evaluator = evaluator
-        self.images_per_iteration = images_per_iteration
-        self.make_constants = constants
-        self.constants: dict[str, float] = {}
+    output_dir: Path  # the folder of the run
+    optimizer: Optimizer  # its learning rate is recorded
+    # its metrics are the validation columns; they are empty in epochs without validation
+    evaluator: Engine | None = None
+    images_per_iteration: int = 1  # images of all processes in an iteration, for the throughput
+    # called once at the start; returns columns that do not change, such as the baselines' losses
+    constants: Callable[[], dict[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.constant_columns: dict[str, float] = {}
         self.rows: list[dict[Any, Any]] = []
         self.names: list[str] = []
         self.sums: torch.Tensor | None = None
         self.started = time.perf_counter()
         self.seconds = 0.0
         self.validated_epoch = 0
+        self.painter = ThreadPoolExecutor(max_workers=1)
+        self.drawing: Future[None] | None = None
 
     @property
     def path(self) -> Path:
@@ -72,6 +66,7 @@ class HistoryHandler:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
+        engine.add_event_handler(Events.COMPLETED, self.finish_drawing)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.note_validation, engine)
 
@@ -80,19 +75,14 @@ class HistoryHandler:
         self.rows = []
         if engine.state.epoch > 0 and self.path.exists():
             self.rows = self._read_rows(engine.state.epoch)
-        if self.make_constants is not None:
-            self.constants = self.make_constants()
-            for name, value in self.constants.items():
+        if self.constants is not None:
+            self.constant_columns = self.constants()
+            for name, value in self.constant_columns.items():
                 logger.info("%s = %.4f", name, value)
         self.start_clock(engine)
 
     def _read_rows(self, epochs: int) -> list[dict[str, Any]]:
-        """
-        The rows of a run's first epochs.
-
-        Raises:
-            InputError: if the table is damaged.
-        """
+        """The rows of a run's first epochs; an InputError if the table is damaged."""
         try:
             table = pd.read_csv(self.path)
             kept = table[table["epoch"] <= epochs].to_dict("records")
@@ -125,10 +115,16 @@ class HistoryHandler:
         self.rows.append(row)
         if is_main_process():
             table = _in_order(pd.DataFrame(self.rows))
-            write_text(self.path, table.to_csv(index=False, float_format="%.6g"))
+            write_table(self.path, table)
             if engine.state.epoch in (self.validated_epoch, engine.state.max_epochs):
-                plot_history(table, self.output_dir / "loss.png")
+                self.finish_drawing()
+                self.drawing = self.painter.submit(plot_history, table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
+
+    def finish_drawing(self) -> None:
+        """Wait until the curves are drawn; an error of drawing them is raised here."""
+        if self.drawing is not None:
+            self.drawing.result()
 
     def state_dict(self) -> dict[str, Any]:
         """The state for the checkpoint: names, sums and counts (2, losses), and seconds of the epoch so far."""
@@ -158,7 +154,7 @@ class HistoryHandler:
             fresh = self.validated_epoch == engine.state.epoch
             row |= {name: value if fresh else None for name, value in self.evaluator.state.metrics.items()}
         row |= engine.state.metrics
-        row |= self.constants
+        row |= self.constant_columns
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["seconds"] = round(seconds, 3)
         row["images_per_second"] = round(engine.state.epoch_length * self.images_per_iteration / seconds, 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
 from miram.data.tasks import Task
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table
 from miram.handlers.cases import MAP_NOTES, explained_case, readable
 from miram.handlers.collect_predictions import PredictionCollector
 from miram.inference.calibrated import Calibration
@@ -30,39 +30,25 @@ from miram.visualize.html_report import INTENDED_USE
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class InferenceHandler:
     """
     Collect the probabilities of a user's images, and write `predictions.csv`, `predictions.json` and `<image>.png`.
-
-    Args:
-        output_dir: the folder to write to.
-        trained: the classifier.
-        inputs: the images, in the order of the data, and the files that could not be used.
-        dataset: the images ("image") for the pictures.
-        calibration: holds the operating points, and is written to the JSON file.
-        num_pictures: the largest number of pictures; None draws all images.
-        map_kind: the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        inputs: Inputs,
-        dataset: Dataset[dict[str, Any]],
-        calibration: Calibration,
-        num_pictures: int | None = None,
-        map_kind: MapKind = "relevance",
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.inputs = inputs
-        self.dataset = dataset
-        self.calibration = calibration
-        self.num_pictures = num_pictures
-        self.map_kind = map_kind
-        self.names = output_names(inputs.names)
-        self.collector = PredictionCollector(len(inputs.items))
+    output_dir: Path
+    trained: TrainedClassifier
+    inputs: Inputs  # the images, in the order of the data, and the files that could not be used
+    dataset: Dataset[dict[str, Any]]  # the images ("image") for the pictures
+    calibration: Calibration  # holds the operating points, and is written to the JSON file
+    num_pictures: int | None = None  # the largest number of pictures; None draws all images
+    # the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`
+    map_kind: MapKind = "relevance"
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.names = output_names(self.inputs.names)
+        self.collector = PredictionCollector(len(self.inputs.items))
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator; its "pred" must be probabilities."""
@@ -77,7 +63,7 @@ class InferenceHandler:
             for name, values in zip(self.inputs.names, probabilities, strict=True)
         ]
         rows += [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
-        write_text(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "predictions.csv", pd.DataFrame(rows))
         content = {**result_facts(self.trained, self.calibration), "predictions": rows}
         write_json(self.output_dir / "predictions.json", content)
         for index in range(len(probabilities))[: self.num_pictures]:

@@ -28,11 +28,6 @@ def draw_neighbours(
 
     Args:
         name: an image of the sources, or the path of another one.
-        sources: of the features.
-        embedding: with which they were made.
-        features: the file.
-        path: the PNG to write.
-        count: how many neighbours.
 
     Returns:
         their names and similarities, the most similar first.

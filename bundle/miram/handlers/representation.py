@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,47 +19,37 @@ from miram.data.tasks import find_task, targets
 from miram.engines.distributed import gather_objects, is_main_process
 from miram.loading.seeded import SeededDataset, make_loader
 from miram.losses.reconstruction import downsample
-from miram.metrics.classification import roc_auc
-from miram.metrics.knn import knn_scores, mean_over_classes
+from miram.metrics.classification import knn_scores, mean_over_classes, roc_auc
 from miram.networks.vit_encoder import ViTEncoder
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class NeighborProbe:
     """
     A k-NN classifier of the validation images from the labelled training images. Unknown labels are ignored in both.
-
-    Args:
-        dataset_dir: a prepared folder with labels.
-        task: name of a task of its data list.
-        preprocessing: that of the validation images, without augmentation; its input "label" is the image's path.
-        neighbors: how many neighbours.
-        batch_size: images encoded at once.
-        num_workers: loader processes; 0 loads in this process.
 
     Raises:
         InputError: if the data list lacks the task.
     """
 
-    def __init__(
-        self,
-        dataset_dir: str | os.PathLike[str],
-        task: str,
-        preprocessing: Compose,
-        neighbors: int = 20,
-        batch_size: int = 32,
-        num_workers: int = 0,
-    ) -> None:
-        self.task = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
-        self.neighbors = neighbors
-        items = load_split(dataset_dir, "training")
-        table = targets(items, self.task)
+    dataset_dir: str | os.PathLike[str]  # a prepared folder with labels
+    task: str  # name of a task of its data list
+    preprocessing: Compose  # that of the validation images, without augmentation; its input "label" is the image's path
+    neighbors: int = 20
+    batch_size: int = 32  # images encoded at once
+    num_workers: int = 0  # loader processes; 0 loads in this process
+
+    def __post_init__(self) -> None:
+        task = find_task(read_datalist(Path(self.dataset_dir) / FILE_NAME), self.task)
+        items = load_split(self.dataset_dir, "training")
+        table = targets(items, task)
         known = ~np.isnan(table).any(axis=1)
         self.targets = table[known]
         images = [{"label": item["image"]} for item, kept in zip(items, known, strict=True) if kept]
-        self.loader = make_loader(SeededDataset(images, preprocessing), batch_size, False, num_workers)
-        self.held_out_targets = targets(load_split(dataset_dir, "validation", required=False), self.task)
+        self.loader = make_loader(SeededDataset(images, self.preprocessing), self.batch_size, False, self.num_workers)
+        self.held_out_targets = targets(load_split(self.dataset_dir, "validation", required=False), task)
 
     @property
     def defined(self) -> bool:
@@ -77,37 +68,24 @@ class NeighborProbe:
         return knn_scores(features, self.targets, held_out_features, self.held_out_targets, self.neighbors)
 
 
+@dataclass(eq=False)
 class RepresentationMonitor:
     """
     Every few epochs, encode the unmasked validation images and set the trainer's metrics "rank" (RankMe) and "knn_...".
 
     The metrics exist from the end of that epoch to the start of the next, for the history and TensorBoard. The
     processes share the images. Validation's own pass through the encoder cannot serve: there, most patches are hidden.
-
-    Args:
-        encoder: the encoder that is trained, without wrappers.
-        loader: that of the validation, whose packed copy or worker processes are there already.
-        image_size: the encoder's image size in pixels, to which images are downsampled.
-        device: where the encoder is.
-        interval: epochs between two measurements.
-        probe: also predicts labels; None measures the rank only.
     """
 
-    def __init__(
-        self,
-        encoder: ViTEncoder,
-        loader: Iterable[dict[str, torch.Tensor]],
-        image_size: Sequence[int],
-        device: torch.device,
-        interval: int = 1,
-        probe: NeighborProbe | None = None,
-    ) -> None:
-        self.encoder = encoder
-        self.loader = loader
-        self.image_size = image_size
-        self.device = device
-        self.interval = interval
-        self.probe = probe
+    encoder: ViTEncoder  # the encoder that is trained, without wrappers
+    # that of the validation, whose packed copy or worker processes are there already
+    loader: Iterable[dict[str, torch.Tensor]]
+    image_size: Sequence[int]  # the encoder's image size in pixels, to which images are downsampled
+    device: torch.device  # where the encoder is
+    interval: int = 1  # epochs between two measurements
+    probe: NeighborProbe | None = None  # also predicts labels; None measures the rank only
+
+    def __post_init__(self) -> None:
         self.names: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
@@ -122,7 +100,7 @@ class RepresentationMonitor:
             logger.warning(
                 "monitor_task %s: the training split has no known label or the validation split has only one class, "
                 "so knn_auc is not available; choose another task, or null",
-                self.probe.task.name,
+                self.probe.task,
             )
             self.probe = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import to_affine_nd
 from monai.engines import SupervisedEvaluator
 
-from miram.files import atomic_write, write_json, write_text
+from miram.files import atomic_write, write_json, write_table
 from miram.handlers.cases import readable
 from miram.handlers.inference_report import result_facts
 from miram.inference.calibrated import Calibration
@@ -32,46 +32,25 @@ from miram.visualize.html_report import INTENDED_USE
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class RiskMapHandler:
-    """
-    Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables.
-
-    Args:
-        output_dir: the folder to write to.
-        trained: the network.
-        inputs: the images, in the order of the data, and the files that could not be used.
-        calibration: how logits became probabilities, for the tables.
-        mapped_class: the class whose probability is mapped.
-        threshold: at or above it the label is 1.
-        inferer: makes the maps and finds their regions.
-        num_findings: the largest number of regions per image.
-        overlays: whether to draw the pictures.
-    """
+    """Write `<name>_probability.nii.gz`, `<name>_label.nii.gz` and `<name>.png` of each image, then the tables."""
 
     columns: ClassVar = ["image", "rank", "row", "column", "probability", "labelled", "problem"]
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        inputs: Inputs,
-        calibration: Calibration,
-        mapped_class: str,
-        threshold: float,
-        inferer: RiskMapInferer | SegmentationInferer,
-        num_findings: int = 10,
-        overlays: bool = True,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.inputs = inputs
-        self.calibration = calibration
-        self.mapped_class = mapped_class
-        self.threshold = threshold
-        self.inferer = inferer
-        self.num_findings = num_findings
-        self.overlays = overlays
-        self.names = output_names(inputs.names)
+    output_dir: Path
+    trained: TrainedClassifier
+    inputs: Inputs  # the images, in the order of the data, and the files that could not be used
+    calibration: Calibration  # how logits became probabilities, for the tables
+    mapped_class: str  # the class whose probability is mapped
+    threshold: float  # at or above it the label is 1
+    inferer: RiskMapInferer | SegmentationInferer  # makes the maps and finds their regions
+    num_findings: int = 10  # the largest number of regions per image
+    overlays: bool = True  # whether to draw the pictures
+
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
+        self.names = output_names(self.inputs.names)
         self.rows: list[dict[str, Any]] = []
         self.images: list[dict[str, Any]] = []
 
@@ -95,7 +74,7 @@ class RiskMapHandler:
         problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
         table = pd.DataFrame(self.rows + problems, columns=self.columns).astype({"rank": "Int64", "row": "Int64"})
         table = table.astype({"column": "Int64"})
-        write_text(self.output_dir / "findings.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(self.output_dir / "findings.csv", table)
         content = {
             **result_facts(self.trained, self.calibration),
             "mapped_class": self.mapped_class,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +14,34 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
-from torch.utils.data import Dataset
 
-from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, describe, read_datalist, says_generated
-from miram.files import write_json, write_text
+from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalist, says_generated
+from miram.files import write_json, write_table
+from miram.handlers.evaluation_report import SplitReport
 from miram.handlers.inference_report import result_facts
-from miram.inference.classifying import TrainedClassifier
-from miram.metrics.bootstrap import Bootstrap
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.segmentation import SCORES, evaluate_segmentation
-from miram.visualize.html_report import Picture, estimate_table, write_page
-from miram.visualize.segmentations import MaskPanel, plot_masks
+from miram.visualize.detections import MaskPanel, plot_masks
+from miram.visualize.html_report import Picture, estimate_table, interval_note, write_page
 
 logger = logging.getLogger(__name__)
 
 
-class SegmentationHandler:
+@dataclass(eq=False)
+class SegmentationHandler(SplitReport):
     """
     Score the predicted mask of each image of a split.
 
     Writes segmentation.csv, segmentation.json, worst.png and report.html.
-
-    Args:
-        output_dir: the folder to write to.
-        trained: the network.
-        items: of the split, in the order of the data.
-        dataset: the images ("image") and masks ("label"), for the pictures.
-        dataset_dir: the prepared folder.
-        split: its name, for the report.
-        bootstrap: arguments of :class:`miram.metrics.bootstrap.Bootstrap`.
-        threshold: of the probability.
-        num_pictures: of the images with the lowest Dice.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        trained: TrainedClassifier,
-        items: Sequence[Item],
-        dataset: Dataset[dict[str, Any]],
-        dataset_dir: str,
-        split: str,
-        bootstrap: Mapping[str, Any] | None = None,
-        threshold: float = 0.5,
-        num_pictures: int = 12,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.trained = trained
-        self.items = items
-        self.dataset = dataset
-        self.dataset_dir = dataset_dir
-        self.split = split
-        self.bootstrap = Bootstrap(**(bootstrap or {}))
-        self.threshold = threshold
-        self.num_pictures = num_pictures
+    bootstrap: Mapping[str, Any] | None = None  # arguments of :class:`miram.metrics.bootstrap.Bootstrap`
+    threshold: float = 0.5  # of the probability
+    num_pictures: int = 12  # of the images with the lowest Dice
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.resampling = Bootstrap(**(self.bootstrap or {}))
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: SupervisedEvaluator) -> None:
@@ -93,8 +68,8 @@ class SegmentationHandler:
     def write(self, engine: Engine) -> None:
         """Write all files."""
         table = pd.DataFrame(self.rows)
-        write_text(self.output_dir / "segmentation.csv", table.to_csv(index=False, float_format="%.6g"))
-        found = evaluate_segmentation(table, self.bootstrap)
+        write_table(self.output_dir / "segmentation.csv", table)
+        found = evaluate_segmentation(table, self.resampling)
         facts = {**result_facts(self.trained, self.trained.calibration), "data": describe(self.dataset_dir)}
         write_json(self.output_dir / "segmentation.json", {**facts, "split": self.split, **found})
         write_page(
@@ -106,17 +81,14 @@ class SegmentationHandler:
             {"Data": found["counts"], "Model": facts["model"], "Software": facts["provenance"]},
             DEMONSTRATION * says_generated(read_datalist(Path(self.dataset_dir) / FILE_NAME)),
         )
-        dice = found["levels"]["lesion"]["dice"]
-        logger.info("Dice per lesion %s [%s, %s]; %s", dice["value"], dice["low"], dice["high"], self.output_dir)
+        logger.info("Dice per lesion %s; %s", estimate_text(found["levels"]["lesion"]["dice"]), self.output_dir)
 
     def _results(self, found: Mapping[str, Any]) -> str:
         rows = {f"per {level}": list(scores.values()) for level, scores in found["levels"].items()}
-        bootstrap = found["bootstrap"]
         notes = [
             f"A pixel is predicted at a probability of {self.threshold:g} or more. HD95 is of the lesions with a "
             "prediction; a lesion's score is the mean over its views.",
-            f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap "
-            "resamples of whole patients.",
+            f"{interval_note(found['bootstrap'])}.",
             "Masks of a table of boxes are the boxes, filled: no lesion fills its box, so Dice cannot reach 1.",
         ]
         if self.split != "test":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,16 @@ from miram.engines.distributed import is_main_process
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class SummaryHandler:
-    """
-    Log the facts of a run before its first step, and its outputs after the last.
+    """Log the facts of a run before its first step, and its outputs after the last."""
 
-    Args:
-        network: its trained and frozen parameters are counted.
-        facts: name and value, logged in this order.
-        output_dir: the folder whose files are listed at the end.
-    """
+    network: nn.Module  # its trained and frozen parameters are counted
+    facts: Mapping[str, Any]  # name and value, logged in this order
+    output_dir: Path  # the folder whose files are listed at the end
 
-    def __init__(self, network: nn.Module, facts: Mapping[str, Any], output_dir: str | os.PathLike[str]) -> None:
-        self.network = network
-        self.facts = facts
-        self.output_dir = Path(output_dir)
+    def __post_init__(self) -> None:
+        self.output_dir = Path(self.output_dir)
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -64,16 +60,11 @@ class SummaryHandler:
                 logger.info("  %-28s %9.1f KiB", path.name, path.stat().st_size / 1024)
 
 
+@dataclass(eq=False)
 class ProgressHandler:
-    """
-    Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal.
+    """Ignite's progress bar over the iterations of each epoch: on rank 0, and only in a terminal."""
 
-    Args:
-        description: the word before the bar.
-    """
-
-    def __init__(self, description: str = "epoch") -> None:
-        self.description = description
+    description: str = "epoch"  # the word before the bar
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer or evaluator."""

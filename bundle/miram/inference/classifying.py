@@ -18,6 +18,7 @@ from torch import nn
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
+from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.losses.reconstruction import downsample
@@ -168,15 +169,18 @@ class FlipInferer(Inferer):
 
     Args:
         flips: False uses the plain network.
+        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; logits are float32.
     """
 
-    def __init__(self, flips: bool = True) -> None:
+    def __init__(self, flips: bool = True, precision: str = "float32") -> None:
         self.flips = flips
+        self.precision = precision
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Map images (B, C, *spatial) to logits (B, K)."""
+        network = in_precision(network, self.precision)
         versions = mirror_images(inputs) if self.flips else [inputs]
         logits = [network(version, *args, **kwargs) for version in versions]
         return torch.stack(logits).mean(dim=0)

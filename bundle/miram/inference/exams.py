@@ -22,7 +22,7 @@ from miram.errors import InputError
 from miram.inference.tiles import TileEncoder
 from miram.metrics.calibration import fit_scaling
 from miram.networks.exam_classifier import ExamClassifier
-from miram.weights.exam_model import load_exam_model, save_exam_model
+from miram.weights.classifier import load_exam_model, save_exam_model
 
 Scaling = Mapping[str, tuple[float, float]]
 

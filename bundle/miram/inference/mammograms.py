@@ -128,7 +128,8 @@ class LoadMammogramd(MapTransform):
 
         Returns:
             `MetaTensor`s (1, H, W), rows first, float32 0..65535, high = bright. Their meta data hold "spatial_shape",
-            the file's axes, (W, H) or (W, H, 1), and "original_affine" of those axes (RAS, mm).
+            the file's axes, (W, H) or (W, H, 1), "original_affine" of those axes (RAS, mm), and "pixel_spacing", mm
+            per row and column, NaN if the file does not say.
 
         Raises:
             InputError: if an image cannot be read, or is a volume.
@@ -145,6 +146,7 @@ class LoadMammogramd(MapTransform):
                 "filename_or_obj": str(path),
                 "spatial_shape": np.array(shape),
                 "original_affine": to_affine_nd(len(shape), affine),
+                "pixel_spacing": np.array(image.spacing or (np.nan, np.nan)),
             }
             result[key] = MetaTensor(torch.from_numpy(image.pixels[None].astype(np.float32)), meta=meta)
         return result

@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from miram.data.tasks import Task
+from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
@@ -48,6 +49,7 @@ class RiskMapInferer(Inferer):
         preprocessing: turns windows (B, 1, h, w) into the network's input.
         postprocessing: turns the network's output into probabilities (B,).
         progress: whether to show a bar over the windows.
+        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; its output is float32.
 
     Raises:
         InputError: if `roi_size`, `overlap` or `sw_batch_size` is out of range.
@@ -61,6 +63,7 @@ class RiskMapInferer(Inferer):
         preprocessing: WindowFunction,
         postprocessing: WindowFunction,
         progress: bool = True,
+        precision: str = "float32",
     ) -> None:
         if len(roi_size) != 2:
             raise InputError(f"the model takes windows with {len(roi_size)} axes; risk maps need a model of 2D images")
@@ -71,6 +74,7 @@ class RiskMapInferer(Inferer):
         self.preprocessing = preprocessing
         self.postprocessing = postprocessing
         self.progress = progress
+        self.precision = precision
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -90,6 +94,7 @@ class RiskMapInferer(Inferer):
         """
         if inputs.ndim != 4 or inputs.shape[1] != 1:
             raise InputError(f"images of shape {tuple(inputs.shape[1:])} cannot be mapped; give gray 2D images")
+        network = in_precision(network, self.precision)
         images = convert_to_tensor(inputs, track_meta=False)  # metadata slows down every operation
         return torch.stack([self._map(image, lambda batch: network(batch, *args, **kwargs)) for image in images])
 

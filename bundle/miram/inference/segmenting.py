@@ -15,6 +15,7 @@ from monai.utils import convert_to_tensor
 from scipy import ndimage
 from torch.nn import functional
 
+from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.risk_map import WindowFunction, check_windows
@@ -61,6 +62,7 @@ class SegmentationInferer(SlidingWindowInferer):
         preprocessing: turns windows (B, 1, *spatial) into the network's input.
         threshold: of the masks whose regions are wanted.
         progress: whether to show a bar over the windows.
+        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; probabilities are float32.
 
     Raises:
         InputError: if `overlap` or `sw_batch_size` is out of range.
@@ -76,9 +78,11 @@ class SegmentationInferer(SlidingWindowInferer):
         preprocessing: WindowFunction,
         threshold: float = 0.5,
         progress: bool = False,
+        precision: str = "float32",
     ) -> None:
         check_windows(overlap, sw_batch_size)
         super().__init__(roi_size, sw_batch_size, overlap, mode="gaussian", progress=progress)
+        self.precision = precision
         self.preprocessing = preprocessing
         self.threshold = threshold
 
@@ -95,7 +99,7 @@ class SegmentationInferer(SlidingWindowInferer):
         """
 
         def probability(windows: torch.Tensor) -> torch.Tensor:
-            logits = network(self.preprocessing(windows), *args, **kwargs)
+            logits = in_precision(network, self.precision)(self.preprocessing(windows), *args, **kwargs)
             mode = "bilinear" if windows.ndim == 4 else "trilinear"
             return functional.interpolate(logits, size=windows.shape[2:], mode=mode, align_corners=False).sigmoid()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from miram.cli import shell_path
@@ -113,7 +114,7 @@ def pack_folder(
     """
     Pack the crops of all splits of a prepared folder, shard by shard; the copy of another state is replaced.
 
-    Shards from an interrupted run on the same state are kept.
+    Shards from an interrupted run on the same state are kept. If another run is packing, this one waits for it.
 
     Args:
         dataset_dir: a prepared folder of 2D crops.
@@ -141,16 +142,8 @@ def pack_folder(
         "sizes": sizes.tolist(),
     }
     target.mkdir(parents=True, exist_ok=True)
-    _remove_stale(target, state)
-    missing = [number for number, name in enumerate(state["shards"]) if not (target / name).exists()]
-    crops = sum(len(paths[number * length : (number + 1) * length]) for number in missing)
-    _check_room(target, crops * 2 * shape[0] * shape[1])
-    with progress_bar(crops, "Packing crops") as bar:
-        for number in missing:
-            batch = paths[number * length : (number + 1) * length]
-            _write_shard(target / state["shards"][number], folder, batch, shape)
-            bar.update(len(batch))
-    write_text(target / INDEX, json.dumps({**state, "finished": True}) + "\n")
+    with FileLock(target / ".lock"):  # a second run that starts meanwhile waits, and then finds the shards
+        _write_missing(target, state, folder, length)
     return target
 
 
@@ -278,6 +271,21 @@ def _read_index(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return state if isinstance(state, dict) and state.get("format") == FORMAT_VERSION else None
+
+
+def _write_missing(target: Path, state: dict[str, Any], folder: Path, length: int) -> None:
+    """Write the shards that are not there yet, and say in the index when all are."""
+    _remove_stale(target, state)
+    paths, (height, width) = state["images"], state["shape"]
+    missing = [number for number, name in enumerate(state["shards"]) if not (target / name).exists()]
+    batches = {number: paths[number * length : (number + 1) * length] for number in missing}
+    crops = sum(map(len, batches.values()))
+    _check_room(target, crops * 2 * height * width)
+    with progress_bar(crops, "Packing crops") as bar:
+        for number, batch in batches.items():
+            _write_shard(target / state["shards"][number], folder, batch, (height, width))
+            bar.update(len(batch))
+    write_text(target / INDEX, json.dumps({**state, "finished": True}) + "\n")
 
 
 def _write_shard(path: Path, folder: Path, crops: Sequence[str], shape: tuple[int, ...]) -> None:

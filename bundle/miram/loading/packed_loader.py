@@ -16,7 +16,7 @@ from miram.errors import InputError
 from miram.loading.packed import PackedStore
 from miram.loading.sampling import BalancedSampler
 from miram.loading.seeded import SeededDataset, SeededSampler, check_batch_size
-from miram.transforms.augment import RandomFlipRotate90
+from miram.transforms.augment import RandomFlipRotate90, enlarge_corners
 from miram.transforms.windows import is_standard
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ def packed_or_files(
     preprocessing: Mapping[str, float],
     device: torch.device | str = "cpu",
     shards_at_once: int | None = None,
+    crop_area: Sequence[float] | None = None,
 ) -> PackedLoader | DataLoader:
     """
     The loader of pretraining: from the packed copy where there is one and nobody wants other transforms.
@@ -40,10 +41,12 @@ def packed_or_files(
         preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
         device: where batches are made.
         shards_at_once: see :class:`PackedLoader`.
+        crop_area: see :class:`PackedLoader`.
 
     Returns:
-        `files` if there is no packed copy, its transforms are not those of `configs/pretrain.yaml`, which the packed
-        loader makes on the device, or its sampler repeats crops, which the packed loader would augment alike.
+        `files` if there is no packed copy; if its transforms are not those of `configs/pretrain.yaml`, which the packed
+        loader makes on the device; if a window may be larger than `crop_size`, and has to be smoothed before it
+        shrinks; or if its sampler repeats crops, which the packed loader would augment alike.
 
     Raises:
         InputError: if `shards_at_once` is given, but `files` has another order.
@@ -54,7 +57,8 @@ def packed_or_files(
     assert files.batch_size is not None
     if store is None:
         return files
-    standard = is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle)
+    standard = is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle, crop_area)
+    standard &= crop_area is None or crop_area[1] <= 1
     if not standard or isinstance(sampler, BalancedSampler):
         what = "sampler" if standard else "transforms"
         logger.info("crops are read from their files: the packed loader does not have the %s of this run", what)
@@ -71,6 +75,7 @@ def packed_or_files(
         device,
         sampler.seed,
         shards_at_once,
+        crop_area=crop_area,
         sampler=sampler if shards_at_once is None else None,
     )
 
@@ -80,7 +85,8 @@ class PackedLoader:
     A loader over this process's share of images, from the packed copy of a prepared folder.
 
     It yields the same batches as the MONAI transforms: a random window of each crop, flipped and rotated, in the
-    network's units; in validation the central window. Window and rotation follow from (seed, epoch, sample).
+    network's units; in validation the central window. Window and rotation follow from (seed, epoch, sample). A window
+    of another size is enlarged on the device, before anything is reduced from it: all scales show the same window.
 
     Args:
         store: the packed copy of a prepared folder.
@@ -94,6 +100,8 @@ class PackedLoader:
         shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
             a time, and mixes only the crops of these. None mixes all.
         prefetch: number of batches gathered in advance.
+        crop_area: in training, smallest and largest area of a window, as a share of `crop_size`'s and at most 1; see
+            :func:`miram.transforms.windows.random_window`. None keeps the size.
         sampler: another order; None goes through all items once in an epoch.
 
     Raises:
@@ -112,6 +120,7 @@ class PackedLoader:
         seed: int = 0,
         shards_at_once: int | None = None,
         prefetch: int = 2,
+        crop_area: Sequence[float] | None = None,
         sampler: SeededSampler | None = None,
     ) -> None:
         self.store = store
@@ -125,6 +134,7 @@ class PackedLoader:
         self.device = torch.device(device)
         self.seed = seed
         self.prefetch = prefetch
+        self.crop_area = crop_area
         self.augment = RandomFlipRotate90(seed)
         shards = [number // self.store.shard_length for number in self.numbers]
         self.sampler = sampler or _ShardSampler(shards, shards_at_once, shuffle, seed)
@@ -148,9 +158,8 @@ class PackedLoader:
             if isinstance(gathered, Exception):
                 raise gathered
             window, epoch, index = gathered
-            pixels = window.to(self.device, non_blocking=True)[:, None].view(torch.int16)  # flips lack uint16
-            pixels = self.augment(pixels, epoch, index).view(torch.uint16)
-            yield {"label": self._scaled(pixels), "index": index, "epoch": torch.full_like(index, epoch)}
+            pixels = window.to(self.device, non_blocking=True)[:, None]
+            yield {"label": self._finish(pixels, epoch, index), "index": index, "epoch": torch.full_like(index, epoch)}
 
     def gathered(self) -> Iterator[tuple[torch.Tensor, int, torch.Tensor]]:
         """The CPU's share of the work: windows (B, *crop_size) in uint16, their epoch, and their indices (B,)."""
@@ -164,12 +173,32 @@ class PackedLoader:
 
     def _gather(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
         windows = torch.zeros(len(index), *self.crop_size, dtype=torch.uint16, pin_memory=self.device.type == "cuda")
-        # the first four numbers of the stream are used for flips and rotations
-        draws = random_uniform(self.seed, epoch, index, 6, stream=Stream.AUGMENTATION)[:, 4:].tolist()
-        places = draws if epoch else [(None, None)] * len(draws)
-        for window, sample, place in zip(windows.numpy(), index.tolist(), places, strict=True):
-            copy_window(self.store, self.numbers[sample], window, place)
+        places = self._draws(epoch, index)[:, 4:6].tolist() if epoch else [(None, None)] * len(index)
+        sides = self._sides(epoch, index).tolist()
+        for window, sample, place, side in zip(windows.numpy(), index.tolist(), places, sides, strict=True):
+            copy_window(self.store.crop(self.numbers[sample]), window, place, side)
         return windows
+
+    def _draws(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
+        """(B, 7) numbers in [0, 1): four of flips and rotations, two of the window's place, one of its size."""
+        return random_uniform(self.seed, epoch, index, 7, stream=Stream.AUGMENTATION)
+
+    def _sides(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
+        """(B, 2) pixels of the windows."""
+        size = torch.tensor(self.crop_size)
+        if self.crop_area is None or not epoch:
+            return size.expand(len(index), -1)
+        low, high = self.crop_area
+        area = low + (high - low) * self._draws(epoch, index)[:, 6:]
+        return (size * area.sqrt()).round().clamp(min=1).long()
+
+    def _finish(self, pixels: torch.Tensor, epoch: int, index: torch.Tensor) -> torch.Tensor:
+        """Windows (B, 1, *crop_size) as they were gathered, augmented and in the network's units."""
+        if self.crop_area is not None and epoch:
+            sides = self._sides(epoch, index).to(self.device, non_blocking=True)
+            return self.augment(enlarge_corners(self._scaled(pixels), sides), epoch, index)
+        turned = self.augment(pixels.view(torch.int16), epoch, index)  # in half the bytes; flips lack uint16
+        return self._scaled(turned.view(torch.uint16))
 
     def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Stored values as float32 in the network's units."""
@@ -203,25 +232,28 @@ class _ShardSampler(SeededSampler):
         return order[turn[self.shards[order]].argsort(stable=True)]
 
 
-def copy_window(store: PackedStore, number: int, window: np.ndarray, place: tuple[float | None, float | None]) -> None:
+def copy_window(
+    crop: np.ndarray, window: np.ndarray, place: Sequence[float | None], side: Sequence[int] | None = None
+) -> None:
     """
-    Copy a part of a crop into `window` (h, w); a smaller crop is centred, and the zeros around it stay.
+    Copy a part of a crop into the first pixels of `window` (h, w); a crop smaller than that is centred in air, zeros.
 
     Args:
-        store: the packed crops.
-        number: the crop's number.
-        window: the array to fill.
-        place: in [0, 1) along each axis, the window's place within the crop; None is the middle.
+        crop: (H, W).
+        window: the array to fill, zeros.
+        place: in [0, 1) along each axis, the part's place within the crop; None is the middle.
+        side: pixels of the part along each axis; None is the window's.
     """
-    crop = store.crop(number)
-    source, target = zip(*map(_overlap, crop.shape, window.shape, place), strict=True)
+    sizes = zip(crop.shape, window.shape, side or window.shape, place, strict=True)
+    source, target = zip(*(_overlap(*size) for size in sizes), strict=True)
     window[target] = crop[source]
 
 
-def _overlap(size: int, window: int, place: float | None) -> tuple[slice, slice]:
+def _overlap(size: int, window: int, side: int, place: float | None) -> tuple[slice, slice]:
     """Source and target of the copy along one axis; the middle is rounded as in MONAI's crops and pads."""
-    if size <= window:
-        first = (window - size) // 2
-        return slice(0, size), slice(first, first + size)
-    first = (size // 2 - window // 2) if place is None else int(place * (size - window + 1))
-    return slice(first, first + window), slice(0, window)
+    padded = max(size, window)
+    first = (padded // 2 - side // 2) if place is None else int(place * (padded - side + 1))
+    first -= (padded - size) // 2  # air before the crop
+    start = min(max(first, 0), size)
+    end = max(min(first + side, size), start)
+    return slice(start, end), slice(start - first, end - first)

@@ -21,28 +21,18 @@ Method = Literal["percentile", "basic", "bca"]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """
-    How intervals are made.
+    """How intervals are made."""
 
-    Attributes:
-        n_resamples: how many times the patients are drawn.
-        seed: for the resamples; with the same seed and patients, all metrics and sets use the same weights.
-        confidence: of the interval, from 0 to 1.
-        method: "percentile", "basic" (the percentile interval reflected at the value) or "bca" (bias-corrected and
-            accelerated, Efron 1987; the acceleration from leaving out one patient at a time). For an AUC of 0.92 and
-            25 of 75 patients positive, percentile covered the truth in 90 % and bca in 93.5 % of 600 simulated sets.
-        min_patients: with fewer patients in a class that a metric needs, there is no interval.
-        max_unusable: largest share of resamples that may lack a class; above it there is no interval.
-        max_values: memory limit: the largest number of weights (images x resamples) held at once.
-    """
-
-    n_resamples: int = 2000
-    seed: int = 0
-    confidence: float = 0.95
+    n_resamples: int = 2000  # how many times the patients are drawn
+    seed: int = 0  # for the resamples; with the same seed and patients, all metrics and sets use the same weights
+    confidence: float = 0.95  # of the interval, from 0 to 1
+    # "percentile", "basic" (the percentile interval reflected at the value) or "bca" (bias-corrected and accelerated,
+    # Efron 1987; the acceleration from leaving out one patient at a time). For an AUC of 0.92 and 25 of 75 patients
+    # positive, percentile covered the truth in 90 % and bca in 93.5 % of 600 simulated sets.
     method: Method = "percentile"
-    min_patients: int = 10
-    max_unusable: float = 0.05
-    max_values: int = 4_000_000
+    min_patients: int = 10  # with fewer patients in a class that a metric needs, there is no interval
+    max_unusable: float = 0.05  # largest share of resamples that may lack a class; above it there is no interval
+    max_values: int = 4_000_000  # memory limit: the largest number of weights (images x resamples) held at once
 
     def __post_init__(self) -> None:
         if self.n_resamples < 1 or not 0 < self.confidence < 1 or self.method not in get_args(Method):
@@ -54,32 +44,28 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """
-    A number with its interval, or the reason why there is none.
+    """A number with its interval, or the reason why there is none."""
 
-    Attributes:
-        value: the metric on all samples; None if it is undefined for the labels.
-        low: lower end of the interval, or None.
-        high: upper end of the interval, or None.
-        n_units: the images, lesions or patients (by level) with a known label.
-        n_patients: the number of patients with them.
-        n_resamples: resamples on which the interval is based.
-        n_dropped: resamples that were dropped because they lacked a class.
-        reason: why the value or the interval is None.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n_units: int
-    n_patients: int
-    n_resamples: int
-    n_dropped: int
-    reason: str | None = None
+    value: float | None  # the metric on all samples; None if it is undefined for the labels
+    low: float | None  # lower end of the interval, or None
+    high: float | None  # upper end of the interval, or None
+    n_units: int  # the images, lesions or patients (by level) with a known label
+    n_patients: int  # the number of patients with them
+    n_resamples: int  # resamples on which the interval is based
+    n_dropped: int  # resamples that were dropped because they lacked a class
+    reason: str | None = None  # why the value or the interval is None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON."""
         return asdict(self)
+
+
+def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """An estimate as a dictionary, in words: "0.812 [0.701, 0.893]", the value alone, or "undefined"."""
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 @dataclass(frozen=True)
@@ -97,7 +83,6 @@ def patient_weights(patients: np.ndarray, options: Bootstrap) -> Iterator[np.nda
 
     Args:
         patients: (n,) the patient of each image.
-        options: resamples, seed and memory limit (the result does not depend on the limit).
 
     Yields:
         (R, n) blocks: how often each image's patient was drawn.
@@ -129,6 +114,38 @@ def evaluate_blocks(
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def resample(
+    statistics: Callable[[np.ndarray], Mapping[Key, np.ndarray]], patients: np.ndarray, options: Bootstrap
+) -> tuple[dict[Key, np.ndarray], dict[Key, np.ndarray]]:
+    """
+    Statistics on the resamples, and without each patient in turn, which only the method "bca" needs (else {}).
+
+    Args:
+        statistics: from weights (R, n) to values (R,) by name.
+        patients: (n,) the patient of each sample.
+    """
+    left_out = {}
+    if options.method == "bca":
+        left_out = evaluate_blocks(statistics, leave_one_out_weights(patients, options))
+    return evaluate_blocks(statistics, patient_weights(patients, options)), left_out
+
+
+def estimate_all(
+    statistics: Callable[[np.ndarray], Mapping[Key, np.ndarray]],
+    patients: np.ndarray,
+    support: Support,
+    options: Bootstrap,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> dict[Key, Estimate]:
+    """Each statistic with its interval; arguments as for :func:`resample` and :func:`estimate`."""
+    values = dict(statistics(np.ones((1, len(patients)))))
+    drawn, left_out = resample(statistics, patients, options) if len(patients) else (values, {})
+    return {
+        name: estimate(float(value[0]), drawn[name], support, options, left_out.get(name), limits)
+        for name, value in values.items()
+    }
+
+
 def interval(
     value: float,
     resampled: np.ndarray,
@@ -140,10 +157,7 @@ def interval(
     A two-sided bootstrap interval.
 
     Args:
-        value: the statistic on all samples.
         resampled: (R,) the statistic on the resamples.
-        confidence: from 0 to 1.
-        method: "percentile", "basic" or "bca".
         left_out: for "bca": (P,) the statistic without each patient in turn.
 
     Returns:
@@ -170,10 +184,7 @@ def estimate(
     A value with its interval, or with the reason why it has none.
 
     Args:
-        value: the statistic on all samples, NaN if undefined.
         resampled: (R,) the statistic on the resamples, NaN where a class is absent; those are dropped and counted.
-        support: what the statistic is based on.
-        options: the interval's method, and when a set is too small for one.
         left_out: for the method "bca": (P,) the statistic without each patient in turn.
         limits: the smallest and largest possible value; the interval is clipped to them.
     """

@@ -33,7 +33,6 @@ def bin_index(confidence: np.ndarray, n_bins: int = 10, binning: Binning = "equa
 
     Args:
         confidence: (n,) from 0 to 1.
-        n_bins: how many bins.
         binning: "equal_width" (0 to 1 divided evenly) or "equal_mass" (equal numbers of samples, except for ties).
     """
     if n_bins < 1 or binning not in get_args(Binning):
@@ -58,8 +57,6 @@ def expected_calibration_error(
         outcome: (n,) 1 or 0.
         weights: (R, n) weightings of the samples; None counts each sample once. The bins are those of the unweighted
             samples.
-        n_bins: how many bins.
-        binning: "equal_width" or "equal_mass".
 
     Returns:
         (R,) values from 0 to 1; NaN if there are no samples.
@@ -76,7 +73,6 @@ def squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
     Args:
         labels: (n,) 1 or 0, or (n, C) one-hot.
-        probabilities: the same shape.
 
     Returns:
         (n,) from 0 to 1 for binary, from 0 to 2 for multi-class (summed over classes, as in Brier 1950).

@@ -23,27 +23,19 @@ import pandas as pd
 
 from miram.errors import InputError
 from miram.metrics import scores
-from miram.metrics.aggregate import Level, aggregate
-from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, evaluate_blocks, patient_weights
-from miram.metrics.evaluation import Thresholds, method_of, thresholds_of
-from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, resample
+from miram.metrics.evaluation import method_of, thresholds_of
+from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import Key, ScoreOptions
 
 
 @dataclass(frozen=True)
 class Method:
-    """
-    A method's predictions on one set of images.
+    """A method's predictions on one set of images."""
 
-    Attributes:
-        name: for messages and tables.
-        predictions: one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`.
-        thresholds: one operating point (or table of them) per seed, or None for 0.5.
-    """
-
-    name: str
+    name: str  # for messages and tables
+    # one table per training seed, as for :func:`miram.metrics.evaluation.evaluate_predictions`
     predictions: Sequence[pd.DataFrame]
-    thresholds: Sequence[Thresholds] | None = None
 
 
 def compare(
@@ -62,13 +54,8 @@ def compare(
     share what the seed determines (the labelled subset, the order, the initial weights).
 
     Args:
-        first: a method.
         second: another method, with the same number of seeds, on the same images with the same labels.
-        classes: the names of the classes.
-        task_type: "binary", "multiclass" or "multilabel".
-        level: "image", "lesion" or "patient".
         bootstrap: how intervals are made (percentile or basic).
-        specificity: at which the sensitivity is read.
 
     Returns:
         estimates by (metric, class), with class "" for the whole set; the value is the mean over seeds.
@@ -102,12 +89,7 @@ def average_over_seeds(
 
 
 def check_margin(margin: float) -> None:
-    """
-    Check a non-inferiority margin.
-
-    Raises:
-        InputError: if it is not positive.
-    """
+    """Raise an InputError if a non-inferiority margin is not positive."""
     if margin <= 0:
         raise InputError(f"the non-inferiority margin is {margin}; give it as a positive number")
 
@@ -144,17 +126,13 @@ class _Run:
 
 
 def _read(method: Method, classes: Sequence[str], task_type: TaskType, level: Level, specificity: float) -> list[_Run]:
-    thresholds: Sequence[Any] = method.thresholds or [0.5] * len(method.predictions)
-    if not method.predictions or len(thresholds) != len(method.predictions):
-        raise InputError(
-            f"{method.name} has {len(method.predictions)} tables and {len(thresholds)} thresholds; give one of each "
-            "per seed"
-        )
+    if not method.predictions:
+        raise InputError(f"{method.name} has no predictions; give a table per seed")
     runs = []
-    for frame, threshold in zip(method.predictions, thresholds, strict=True):
+    for frame in method.predictions:
         images = read_predictions(frame, classes, task_type)
         images = images.select(np.argsort(images.units))
-        options = ScoreOptions(thresholds_of(images, threshold, level), specificity)
+        options = ScoreOptions(thresholds_of(images, 0.5, level), specificity)
         runs.append(_Run(images, aggregate(images, level), options))
     return runs
 
@@ -192,7 +170,7 @@ def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap) -> di
             result |= {(seed, key): _difference([part[key] for part in parts]) for key in point[0]}
         return result
 
-    drawn = evaluate_blocks(statistics, patient_weights(rows[0][0].units.patients, bootstrap))
+    drawn, _ = resample(statistics, rows[0][0].units.patients, bootstrap)
     seeds = _seed_weights(len(rows), bootstrap)
     estimates = {}
     for key in points[0][0]:

@@ -17,14 +17,7 @@ from monai.apps.detection.metrics.matching import matching_batch
 from monai.data.box_utils import box_iou
 from monai.metrics.froc import compute_froc_curve_data
 
-from miram.metrics.bootstrap import (
-    Bootstrap,
-    Support,
-    estimate,
-    evaluate_blocks,
-    leave_one_out_weights,
-    patient_weights,
-)
+from miram.metrics.bootstrap import Bootstrap, Support, estimate_all
 from miram.metrics.weighted import curve_counts, ratio
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -34,22 +27,13 @@ CENTER = "center"  # the criterion of a hit: the candidate's centre is in the le
 
 @dataclass(frozen=True)
 class ImageFindings:
-    """
-    An image's candidates and lesions. Boxes are (x0, y0, x1, y1).
+    """An image's candidates and lesions. Boxes are (x0, y0, x1, y1)."""
 
-    Args:
-        patient: whose image it is.
-        boxes: (N, 4) of the candidates.
-        scores: (N,) of the candidates, higher = more likely a lesion.
-        lesion_boxes: (M, 4).
-        lesions: the name of each lesion, the same in all of its views.
-    """
-
-    patient: str
-    boxes: np.ndarray
-    scores: np.ndarray
-    lesion_boxes: np.ndarray
-    lesions: tuple[str, ...]
+    patient: str  # whose image it is
+    boxes: np.ndarray  # (N, 4) of the candidates
+    scores: np.ndarray  # (N,) of the candidates, higher = more likely a lesion
+    lesion_boxes: np.ndarray  # (M, 4)
+    lesions: tuple[str, ...]  # the name of each lesion, the same in all of its views
 
     def hits(self, criterion: str | float) -> np.ndarray:
         """Which candidates hit which lesions, (M, N) bool: "center", or a smallest intersection over union."""
@@ -81,7 +65,6 @@ def evaluate_detection(
 
     Args:
         images: all that were searched, those without a lesion or without a candidate too.
-        bootstrap: how intervals are made.
         rates: false alarms per image.
         overlaps: intersections over union at which a candidate hits.
 
@@ -207,17 +190,10 @@ def _estimates(
     statistics: Any, everybody: np.ndarray, patients: np.ndarray, units: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Each statistic with its interval; `patients` are those of the lesions."""
-    values = statistics(np.ones((1, len(everybody))))
-    resampled = evaluate_blocks(statistics, patient_weights(everybody, bootstrap))
-    left_out = (
-        evaluate_blocks(statistics, leave_one_out_weights(everybody, bootstrap)) if bootstrap.method == "bca" else {}
-    )
     number = len(np.unique(patients))
     support = Support(units, number, {"patients with a lesion": number})
-    return {
-        name: estimate(float(value[0]), resampled[name], support, bootstrap, left_out.get(name), (0, 1)).as_dict()
-        for name, value in values.items()
-    }
+    found = estimate_all(statistics, everybody, support, bootstrap, (0, 1))
+    return {name: value.as_dict() for name, value in found.items()}
 
 
 def _counts(images: Sequence[ImageFindings]) -> Mapping[str, int]:

@@ -12,18 +12,9 @@ import pandas as pd
 
 from miram.errors import InputError
 from miram.metrics import classification, scores
-from miram.metrics.aggregate import Level, aggregate
-from miram.metrics.bootstrap import (
-    Bootstrap,
-    Estimate,
-    Method,
-    estimate,
-    evaluate_blocks,
-    leave_one_out_weights,
-    patient_weights,
-)
+from miram.metrics.bootstrap import Bootstrap, Estimate, estimate, resample
 from miram.metrics.calibration import Binning
-from miram.metrics.predictions import Predictions, TaskType, read_predictions
+from miram.metrics.predictions import Level, Predictions, TaskType, aggregate, read_predictions
 from miram.metrics.scores import OVERALL, Key, ScoreOptions
 
 logger = logging.getLogger(__name__)
@@ -35,16 +26,12 @@ def evaluate_predictions(
     predictions: pd.DataFrame,
     classes: Sequence[str],
     task_type: TaskType,
-    n_resamples: int = 2000,
-    seed: int = 0,
     threshold: Thresholds = 0.5,
     specificity: float = 0.9,
     n_bins: int = 10,
     binning: Binning = "equal_width",
-    confidence: float = 0.95,
-    method: Method = "percentile",
-    min_patients: int = 10,
     levels: Sequence[Level] = ("image", "lesion", "patient"),
+    **bootstrap: Any,
 ) -> dict[str, Any]:
     """
     Every metric per image, lesion and patient, each with an interval over patients.
@@ -53,18 +40,10 @@ def evaluate_predictions(
         predictions: the columns `image`, `patient`, `lesion`, `prob_<class>` and `label_<class>` or `label`, as
             :func:`miram.metrics.predictions.read_predictions` describes.
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
-        task_type: "binary", "multiclass" or "multilabel".
-        n_resamples: number of bootstrap resamples.
-        seed: for the resamples.
         threshold: operating point of binary and multi-label tasks: one number, or what :func:`choose_thresholds` chose
             on validation data. Multi-class tasks call the most probable class.
-        specificity: at which the sensitivity is read from the ROC curve.
-        n_bins: for the calibration error.
-        binning: for the calibration error, "equal_width" or "equal_mass".
-        confidence: of the intervals.
-        method: of the intervals: "percentile", "basic" or "bca" (always "basic" for the calibration error).
-        min_patients: a metric gets no interval if it needs a class with fewer patients than this.
-        levels: the units to evaluate.
+        bootstrap: arguments of :class:`miram.metrics.bootstrap.Bootstrap`; the calibration error's method is always
+            "basic".
 
     Returns:
         ready for JSON: `{"task_type", "classes", "settings", "bootstrap", "levels": {level: {"counts", "thresholds",
@@ -73,12 +52,12 @@ def evaluate_predictions(
         over the scored classes.
     """
     images = read_predictions(predictions, classes, task_type)
-    bootstrap = Bootstrap(n_resamples, seed, confidence, method, min_patients)
+    intervals = Bootstrap(**bootstrap)
     report = {}
     for level in levels:
         units = aggregate(images, level)
         options = ScoreOptions(thresholds_of(images, threshold, level), specificity, n_bins, binning)
-        found = estimate_metrics(units, options, bootstrap)
+        found = estimate_metrics(units, options, intervals)
         report[level] = {
             "counts": counts(units),
             "classes_not_scored": [name for name in units.classes if found["auc", name].value is None],
@@ -91,7 +70,7 @@ def evaluate_predictions(
         "task_type": task_type,
         "classes": list(classes),
         "settings": settings,
-        "bootstrap": {**asdict(bootstrap), "unit": "patient"},
+        "bootstrap": {**asdict(intervals), "unit": "patient"},
         "levels": report,
     }
 
@@ -113,9 +92,7 @@ def choose_thresholds(
         classes: as for :func:`evaluate_predictions`.
         task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
         rule: see :func:`miram.metrics.classification.choose_threshold`.
-        target: of the rule.
         default: for a class without both labels in these predictions; a warning names it.
-        levels: the levels to be evaluated.
 
     Returns:
         {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`.
@@ -161,8 +138,6 @@ def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap:
 
     Args:
         predictions: units of one level; those without any known label are left out.
-        options: settings of the metrics.
-        bootstrap: how intervals are made.
 
     Returns:
         estimates by (metric, class), with class "" for the whole set.
@@ -174,10 +149,7 @@ def estimate_metrics(predictions: Predictions, options: ScoreOptions, bootstrap:
     def statistics(weights: np.ndarray) -> dict[Key, np.ndarray]:
         return scores.resampled(labelled, options, weights, point)
 
-    drawn = evaluate_blocks(statistics, patient_weights(labelled.patients, bootstrap))
-    left_out: Mapping[Key, np.ndarray] = {}
-    if bootstrap.method == "bca":
-        left_out = evaluate_blocks(statistics, leave_one_out_weights(labelled.patients, bootstrap))
+    drawn, left_out = resample(statistics, labelled.patients, bootstrap)
     return {
         key: estimate(value, drawn[key], supports[key], method_of(key, bootstrap), left_out.get(key), _limits(key))
         for key, value in point.items()

@@ -1,4 +1,4 @@
-"""The table of predictions from which all metrics are computed, checked once and stored as arrays."""
+"""The table of predictions from which all metrics are computed, per image, lesion and patient."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from miram.errors import InputError
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
+Level = Literal["image", "lesion", "patient"]
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,15 @@ class Predictions:
     Labels and probabilities of n units (images, lesions or patients) for C classes.
 
     A binary task has one column, its positive class. A multi-class task has one-hot labels, all NaN where unknown.
-
-    Attributes:
-        task_type: "binary", "multiclass" or "multilabel".
-        classes: the names of the C columns.
-        units: (n,) text, the id of the image, lesion or patient of each row.
-        patients: (n,) text, the patient of each row.
-        lesions: (n,) text; an image without a lesion id counts as its own lesion.
-        labels: (n, C), 1 or 0, NaN where unknown.
-        probabilities: (n, C), from 0 to 1.
     """
 
-    task_type: TaskType
-    classes: tuple[str, ...]
-    units: np.ndarray
-    patients: np.ndarray
-    lesions: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
+    task_type: TaskType  # "binary", "multiclass" or "multilabel"
+    classes: tuple[str, ...]  # the names of the C columns
+    units: np.ndarray  # (n,) text, the id of the image, lesion or patient of each row
+    patients: np.ndarray  # (n,) text, the patient of each row
+    lesions: np.ndarray  # (n,) text; an image without a lesion id counts as its own lesion
+    labels: np.ndarray  # (n, C), 1 or 0, NaN where unknown
+    probabilities: np.ndarray  # (n, C), from 0 to 1
 
     @property
     def known(self) -> np.ndarray:
@@ -64,9 +56,7 @@ def read_predictions(frame: pd.DataFrame, classes: Sequence[str], task_type: Tas
     are ignored. The positive class of a binary task is the last of `classes`; its `prob_` column is the only one used.
 
     Args:
-        frame: the table.
         classes: the names of the classes; for a binary task (negative, positive) or (positive,).
-        task_type: "binary", "multiclass" or "multilabel".
 
     Raises:
         InputError: if a column is missing, a value is out of range, an image occurs twice or no label is known.
@@ -173,3 +163,55 @@ def _labels_from_index(index: np.ndarray, n_classes: int, task_type: str, images
     one_hot = (index[:, None] == np.arange(count)).astype(float)
     one_hot[unknown] = np.nan
     return one_hot[:, 1:] if task_type == "binary" else one_hot
+
+
+def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max", "mean"] = "max") -> Predictions:
+    """
+    Pool image predictions to a level.
+
+    - A lesion's probability is the mean over its views. An image without a lesion id counts as its own lesion.
+    - A patient's probability is by default the highest of the patient's lesions: a patient has a malignancy if any
+      lesion is malignant. For multi-class tasks it is the mean, since the highest of each class would not sum to 1.
+    - A label is positive if any pooled label is. In multi-class tasks, a group with several classes has an unknown
+      label.
+    - A row whose label for a class is unknown does not count for that class, so that label and probability describe the
+      same images; a group without any known label keeps its probability, with an unknown label.
+
+    Args:
+        predictions: one row per image.
+        level: "image" (unchanged), "lesion" or "patient".
+        patient_rule: how a patient's lesions are pooled in binary and multi-label tasks: "max" or "mean".
+
+    Returns:
+        one row per unit of the level, in order of first occurrence.
+    """
+    if level not in get_args(Level):
+        raise InputError(f"level is {level!r}; use one of {', '.join(get_args(Level))}")
+    if level == "image":
+        return predictions
+    lesions = _pool(predictions, predictions.lesions, "mean")
+    if level == "lesion":
+        return lesions
+    return _pool(lesions, lesions.patients, "mean" if predictions.task_type == "multiclass" else patient_rule)
+
+
+def _pool(predictions: Predictions, names: np.ndarray, rule: Literal["max", "mean"]) -> Predictions:
+    """Pool the rows of one patient that share a name."""
+    keys = pd.MultiIndex.from_arrays([predictions.patients, names])
+    codes, _ = pd.factorize(keys)
+    first = np.unique(codes, return_index=True)[1]
+    labels = pd.DataFrame(predictions.labels).groupby(codes).max().to_numpy()
+    if predictions.task_type == "multiclass":
+        labels = np.where(labels.sum(axis=1, keepdims=True) > 1, np.nan, labels)
+    labelled = np.where(predictions.known, predictions.probabilities, np.nan)
+    pooled = pd.DataFrame(labelled).groupby(codes).agg(rule)
+    everything = pd.DataFrame(predictions.probabilities).groupby(codes).agg(rule)
+    return Predictions(
+        task_type=predictions.task_type,
+        classes=predictions.classes,
+        units=names[first],
+        patients=predictions.patients[first],
+        lesions=predictions.lesions[first],
+        labels=labels,
+        probabilities=pooled.fillna(everything).to_numpy(),
+    )

@@ -18,20 +18,13 @@ Key = tuple[str, str]  # (metric, class), the class OVERALL for the whole set
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """
-    Settings of the metrics.
+    """Settings of the metrics."""
 
-    Attributes:
-        thresholds: the operating point of each class in binary and multi-label tasks, chosen on validation data.
-        specificity: at which the sensitivity is read from the ROC curve.
-        n_bins: for the calibration error.
-        binning: for the calibration error, "equal_width" or "equal_mass".
-    """
-
+    # the operating point of each class in binary and multi-label tasks, chosen on validation data
     thresholds: Mapping[str, float]
-    specificity: float = 0.9
-    n_bins: int = 10
-    binning: Binning = "equal_width"
+    specificity: float = 0.9  # at which the sensitivity is read from the ROC curve
+    n_bins: int = 10  # for the calibration error
+    binning: Binning = "equal_width"  # for the calibration error, "equal_width" or "equal_mass"
 
 
 def values(predictions: Predictions, options: ScoreOptions) -> dict[Key, float]:

@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from miram.metrics.bootstrap import (
-    Bootstrap,
-    Estimate,
-    Support,
-    estimate,
-    evaluate_blocks,
-    leave_one_out_weights,
-    patient_weights,
-)
+from miram.metrics.bootstrap import Bootstrap, Estimate, Support, estimate_all
 from miram.metrics.weighted import mean
 
 SCORES = {"dice": "Dice", "hd95": "HD95 in pixels (lower is better)", "touched": "share touched by the prediction"}
@@ -29,7 +21,6 @@ def evaluate_segmentation(table: pd.DataFrame, bootstrap: Bootstrap) -> dict[str
     Args:
         table: a row an image: "patient", "lesion" (a name, or missing: the image counts as a lesion of its own), "dice"
             (NaN without a lesion), "hd95" (NaN also without a prediction) and "predicted", the share of pixels.
-        bootstrap: how intervals are made.
 
     Returns:
         ready for JSON: {"levels": {"image" or "lesion": {score: E}}, "false_alarms": E, "counts", "bootstrap"}, where E
@@ -63,14 +54,5 @@ def _mean(values: pd.Series, patients: pd.Series, bootstrap: Bootstrap) -> Estim
     numbers, names = values.to_numpy(float)[known], patients.to_numpy(object)[known].astype(str)
     number = len(np.unique(names))
     support = Support(len(numbers), number, {"patients": number})
-    if number == 0:
-        return estimate(np.nan, np.full(1, np.nan), support, bootstrap)
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"mean": mean(numbers, weights)}
-
-    resampled = evaluate_blocks(statistics, patient_weights(names, bootstrap))["mean"]
-    left_out = None
-    if bootstrap.method == "bca":
-        left_out = evaluate_blocks(statistics, leave_one_out_weights(names, bootstrap))["mean"]
-    return estimate(float(numbers.mean()), resampled, support, bootstrap, left_out)
+    found = estimate_all(lambda weights: {"mean": mean(numbers, weights)}, names, support, bootstrap)
+    return found["mean"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from monai.networks.nets import ViT
@@ -15,14 +15,29 @@ from miram.networks.vit_encoder import ViTEncoder
 Pool = Literal["token", "mean", "statistics", "attention"]
 
 
+class FreezableEncoder(nn.Module):
+    """A network whose encoder can be frozen, while the layers on top of it are trained."""
+
+    frozen = False
+    encoder_name = "encoder"  # of the attribute
+
+    def freeze_encoder(self) -> None:
+        """Train all but the encoder: it gets no gradient and stays in evaluation mode."""
+        self.frozen = True
+        self.get_submodule(self.encoder_name).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.get_submodule(self.encoder_name).eval()
+        return self
+
+
 class AttentivePooling(nn.Module):
     """
     One learned query that attends to all tokens (the attentive probe of Chen et al., "Context Autoencoder", arXiv
     2202.03026).
-
-    Args:
-        hidden_size: width of a token, D.
-        num_heads: attention heads.
     """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
@@ -38,7 +53,7 @@ class AttentivePooling(nn.Module):
         return pooled[:, 0]
 
 
-class ViTClassifier(nn.Module):
+class ViTClassifier(FreezableEncoder):
     """
     The encoder, pooling, and a linear head.
 
@@ -71,7 +86,7 @@ class ViTClassifier(nn.Module):
         self.encoder = ViTEncoder(**encoder)
         if pool == "token" and self.encoder.cls_token is None:
             raise ValueError("pool 'token' needs an encoder with a class token: use 'mean' or 'attention'.")
-        _set_layer_norm_eps(self.encoder, layer_norm_eps)
+        set_layer_norm_eps(self.encoder, layer_norm_eps)
         width = self.encoder.hidden_size
         if pool == "statistics":
             width *= 3 if self.encoder.cls_token is None else 4
@@ -89,19 +104,6 @@ class ViTClassifier(nn.Module):
         self.classification_head = nn.Linear(width, num_classes)
         nn.init.trunc_normal_(self.classification_head.weight, std=head_std)
         nn.init.zeros_(self.classification_head.bias)
-        self.frozen = False
-
-    def freeze_encoder(self) -> None:
-        """Train pooling and head only: the encoder gets no gradient and stays in evaluation mode."""
-        self.frozen = True
-        self.encoder.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> ViTClassifier:
-        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """The pooled tokens (B, D) of images (B, C, *spatial); D is four times as many with "statistics"."""
@@ -146,11 +148,12 @@ def stock_classifier(network: ViTClassifier) -> ViT:
     weight, bias = _folded_head(network)
     head = {"classification_head.weight": weight, "classification_head.bias": bias}
     stock.load_state_dict({**network.encoder.state_dict(), **head}, strict=True)
-    _set_layer_norm_eps(stock, network.network_def["layer_norm_eps"])
+    set_layer_norm_eps(stock, network.network_def["layer_norm_eps"])
     return stock.train(network.training)
 
 
-def _set_layer_norm_eps(network: nn.Module, eps: float) -> None:
+def set_layer_norm_eps(network: nn.Module, eps: float) -> None:
+    """Set what all layer norms add to the variance."""
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = eps

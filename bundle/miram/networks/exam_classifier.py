@@ -14,10 +14,6 @@ class GatedAttentionPooling(nn.Module):
     Gated attention pooling of a set (Ilse, Tomczak and Welling, arXiv 1802.04712, equation 9).
 
     MONAI's `MILModel` pools without the gate, takes sets of one size only, and does not return the attention.
-
-    Args:
-        hidden_size: width of an element, D.
-        attention_size: width of the two branches.
     """
 
     def __init__(self, hidden_size: int, attention_size: int) -> None:
@@ -43,18 +39,11 @@ class GatedAttentionPooling(nn.Module):
 
 
 class ExamOutput(NamedTuple):
-    """
-    What :class:`ExamClassifier` returns.
+    """What :class:`ExamClassifier` returns."""
 
-    Args:
-        breasts: (B,) logits of the breasts.
-        views: (W,) logits of the views.
-        attention: for each view, the attention (N,) of its tiles; its sum is 1.
-    """
-
-    breasts: torch.Tensor
-    views: torch.Tensor
-    attention: list[torch.Tensor]
+    breasts: torch.Tensor  # (B,) logits of the breasts
+    views: torch.Tensor  # (W,) logits of the views
+    attention: list[torch.Tensor]  # for each view, the attention (N,) of its tiles; its sum is 1
 
 
 class ExamClassifier(nn.Module):
@@ -64,7 +53,6 @@ class ExamClassifier(nn.Module):
     Args:
         in_features: width of a tile's features, F.
         hidden_size: width in which tiles and views are pooled, D.
-        attention_size: width of the attention's branches.
         dropout_rate: of the features and of pooled views.
     """
 
@@ -92,12 +80,7 @@ class ExamClassifier(nn.Module):
         self.feature_std = tiles.std(dim=0).clamp_min(1e-6)
 
     def forward(self, breasts: list[list[torch.Tensor]]) -> ExamOutput:
-        """
-        Classify breasts.
-
-        Args:
-            breasts: for each of B breasts its views, each the features (N, F) of its tiles; W views in all.
-        """
+        """Classify B breasts: for each its views, each the features (N, F) of its tiles; W views in all."""
         tiles = [view for views in breasts for view in views]
         present = _present([len(view) for view in tiles], tiles[0].device)
         features = (pad_sequence(tiles, batch_first=True) - self.feature_mean) / self.feature_std

@@ -21,7 +21,6 @@ class MIRAM(nn.Module):
     the same latent. With one decoder at scale 1 this is MAE (arXiv 2111.06377).
 
     Args:
-        encoder: the encoder that is pretrained.
         decoders: one per scale, each a decoder or the arguments of
             :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
         extra_outputs: numbers that the decoders predict for each patch beside its pixels, as the loss needs them

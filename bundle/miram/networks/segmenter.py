@@ -10,6 +10,7 @@ import torch
 from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
 
+from miram.networks.classifier import FreezableEncoder, set_layer_norm_eps
 from miram.networks.vit_encoder import ViTEncoder
 
 
@@ -18,7 +19,7 @@ def describes_segmenter(network_def: Mapping[str, Any]) -> bool:
     return "feature_size" in network_def
 
 
-class ViTSegmenter(nn.Module):
+class ViTSegmenter(FreezableEncoder):
     """
     UNETR (Hatamizadeh et al., arXiv 2103.10504) of MONAI's blocks on our encoder.
 
@@ -29,7 +30,6 @@ class ViTSegmenter(nn.Module):
         encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder`, plain values.
         out_channels: logits per pixel, K; 1 for lesion or not.
         feature_size: channels at full resolution; they double at each coarser grid.
-        layer_norm_eps: what the encoder's layer norms add to the variance.
 
     Raises:
         ValueError: if the patches are not squares or cubes of 2, 4, 8, ... pixels.
@@ -44,9 +44,7 @@ class ViTSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = ViTEncoder(**encoder)
-        for module in self.encoder.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.eps = layer_norm_eps
+        set_layer_norm_eps(self.encoder, layer_norm_eps)
         self.network_def: dict[str, Any] = {
             "encoder": dict(encoder),
             "out_channels": out_channels,
@@ -81,19 +79,6 @@ class ViTSegmenter(nn.Module):
             for step in range(steps)
         )
         self.out = UnetOutBlock(dims, feature_size, out_channels)
-        self.frozen = False
-
-    def freeze_encoder(self) -> None:
-        """Train the decoder only: the encoder gets no gradient and stays in evaluation mode."""
-        self.frozen = True
-        self.encoder.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> ViTSegmenter:
-        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The logits (B, K, *spatial) of images (B, C, *spatial)."""

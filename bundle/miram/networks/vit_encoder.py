@@ -12,7 +12,7 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from miram.networks.initialization import initialize_mae_weights
+from miram.networks.attention.base import UnbindHeads
 from miram.networks.patches import patch_grid
 
 
@@ -21,10 +21,6 @@ class EncoderBlock(TransformerBlock):
     MONAI's `TransformerBlock` with fused attention and stochastic depth (Huang et al., arXiv 1603.09382).
 
     Args:
-        hidden_size: width of a token, D.
-        mlp_dim: width of the feed-forward layer.
-        num_heads: attention heads.
-        qkv_bias: whether query, key and value have a bias.
         drop_path_rate: probability that a sample skips the residual branches, in training.
     """
 
@@ -33,6 +29,7 @@ class EncoderBlock(TransformerBlock):
     ) -> None:
         # MONAI 1.6.1 passes the dropout rate to the fused kernel in evaluation, too, so the rate stays 0.
         super().__init__(hidden_size, mlp_dim, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
+        self.attn.input_rearrange = UnbindHeads(num_heads)
         # Not used without cross-attention: DDP would wait for its gradient forever. It stays for its key.
         self.norm_cross_attn.requires_grad_(False)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
@@ -57,11 +54,7 @@ class ViTEncoder(nn.Module):
         patch_size: patch size in pixels, one number or one per spatial dimension.
         hidden_size: width of a token, D.
         mlp_dim: width of the feed-forward layers.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        qkv_bias: whether query, key and value have a bias.
         pos_embed_type: "sincos" (fixed, MAE's), "learnable" or "none", as MONAI names them.
-        spatial_dims: 2 or 3.
         class_token: prepend a learned class token, as MAE does; it has no position.
         drop_path_rate: stochastic depth of the last block; the rate grows linearly from 0 at the first.
         activation_checkpointing: recompute the blocks in the backward pass to save memory.
@@ -190,3 +183,29 @@ def check_sincos_width(hidden_size: int, spatial_dims: int, pos_embed_type: str 
 def _stock_arguments(**arguments: Any) -> dict[str, Any]:
     """The arguments of a stock `monai.networks.nets.ViT` of the same shape, as plain Python values."""
     return {**arguments, "proj_type": "conv", "classification": False, "save_attn": False}
+
+
+def initialize_mae_weights(network: nn.Module) -> None:
+    """
+    Initialise as MAE does (arXiv 2111.06377, appendix A.1): Xavier-uniform for linear layers and for patch embeddings
+    (which are linear layers), zero biases, ones and zeros for layer norms, and class and mask tokens normal with
+    standard deviation 0.02.
+
+    Args:
+        network: an encoder, a decoder or both; changed in place. Fixed position embeddings are not changed.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d | nn.Conv3d) and module.groups == 1:
+            nn.init.xavier_uniform_(module.weight.view(module.out_channels, -1))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    for name, parameter in network.named_parameters():
+        if name.rpartition(".")[2] in {"cls_token", "mask_token"}:
+            nn.init.normal_(parameter, std=0.02)

@@ -12,7 +12,7 @@ from torch import nn
 
 from miram.engines.distributed import is_main_process, was_restarted
 from miram.files import atomic_write
-from miram.handlers.save_best_model import BestModelHandler
+from miram.handlers.save_weights import BestModelHandler
 from miram.packaging.weights import load_weights, saved_bytes
 from miram.weights.classifier import corrected_state
 
@@ -76,7 +76,7 @@ class PackagedModelHandler(BestModelHandler):
         key_metric: str = "val_auc",
         patience: int | None = None,
     ) -> None:
-        super().__init__(path, dict, evaluator, key_metric, patience)
+        super().__init__(Path(path), dict, evaluator, key_metric, patience)
         self.network = network
         self.prior_correction = prior_correction
 

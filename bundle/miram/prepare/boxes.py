@@ -126,7 +126,10 @@ def read_coco(path: str | os.PathLike[str]) -> LabelTable:
             content = json.load(stream)
         images = {image["id"]: image for image in content["images"]}
         categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
-        rows = [(one.get("id", number), _cells(one, images, categories)) for number, one in _numbered(content)]
+        rows = [
+            (one.get("id", number), _cells(one, images, categories))
+            for number, one in enumerate(content["annotations"], 1)
+        ]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {getattr(error, 'strerror', None) or error}") from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -138,10 +141,6 @@ def read_coco(path: str | os.PathLike[str]) -> LabelTable:
     rows = [(number, dict.fromkeys(headings, "") | cells) for number, cells in rows]
     columns, remarks = check_headings(path, headings, rows, BOX_NAMES)
     return LabelTable(path, rows, columns, remarks + _left_out(content), "annotation")
-
-
-def _numbered(content: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
-    return list(enumerate(content["annotations"], start=1))
 
 
 def _cells(

@@ -23,33 +23,22 @@ UNUSED = {"tissue": OF_LESIONS, "whole": OF_LESIONS + OF_TISSUE, "lesion": OF_TI
 
 @dataclass(frozen=True)
 class CropSettings:
-    """
-    What decides the crops.
+    """What decides the crops."""
 
-    Args:
-        crops: "tissue" (random windows of tissue, in original pixels), "whole" (the image, resized and padded),
-            "lesion" (around each region of the image) or "both" (lesions and tissue).
-        crop_size: pixels along each axis; None is 512 for images, 96 for volumes.
-        crops_per_image: windows of tissue per image that is larger than a crop; None is 32, beside lesions 4.
-        min_tissue: share of such a window that is tissue.
-        context: a lesion's crop is at least this many times its bounding box.
-        spatial_dims: 2 or 3 keeps images or volumes only; None takes what comes.
-        intensity: see :func:`miram.readers.formats.read_image`.
-        max_pixels: larger images are refused.
-        leave_out: images whose headers have one of these :data:`miram.readers.dicom_facts.NOTICES` are skipped.
-        seed: of the windows.
-    """
-
+    # "tissue" (random windows of tissue, in original pixels), "whole" (the image, resized and padded), "lesion" (around
+    # each region of the image) or "both" (lesions and tissue)
     crops: str = "tissue"
-    crop_size: int | None = None
+    crop_size: int | None = None  # pixels along each axis; None is 512 for images, 96 for volumes
+    # windows of tissue per image that is larger than a crop; None is 32, beside lesions 4
     crops_per_image: int | None = None
-    min_tissue: float = 0.5
-    context: float = 1.5
-    spatial_dims: int | None = None
-    intensity: str = "stored"
-    max_pixels: int = 400_000_000
+    min_tissue: float = 0.5  # share of such a window that is tissue
+    context: float = 1.5  # a lesion's crop is at least this many times its bounding box
+    spatial_dims: int | None = None  # 2 or 3 keeps images or volumes only; None takes what comes
+    intensity: str = "stored"  # see :func:`miram.readers.formats.read_image`
+    max_pixels: int = 400_000_000  # larger images are refused
+    # images whose headers have one of these :data:`miram.readers.dicom_facts.NOTICES` are skipped
     leave_out: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int = 0  # of the windows
 
     def __post_init__(self) -> None:
         check_intensity(self.intensity)

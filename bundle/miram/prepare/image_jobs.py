@@ -27,22 +27,13 @@ NO_BOX = "no box in the table"
 
 @dataclass(frozen=True)
 class ImageJob:
-    """
-    An image and its crops.
+    """An image and its crops."""
 
-    Args:
-        source: its relative path.
-        seed: of the places of its tissue crops, with the settings' seed: the same whatever other images there are.
-        tissue: the names of its crops that are not of a lesion, as many as may be wanted.
-        regions: its lesions.
-        lesions: the name of each lesion's crop.
-    """
-
-    source: str
-    seed: int
-    tissue: tuple[str, ...]
-    regions: tuple[Region, ...] = ()
-    lesions: tuple[str, ...] = ()
+    source: str  # its relative path
+    seed: int  # of the places of its tissue crops, with the settings' seed: the same whatever other images there are
+    tissue: tuple[str, ...]  # the names of its crops that are not of a lesion, as many as may be wanted
+    regions: tuple[Region, ...] = ()  # its lesions
+    lesions: tuple[str, ...] = ()  # the name of each lesion's crop
 
     def names(self, crops: Sequence[Window | Crop]) -> list[str]:
         """The names of crops: a lesion's is its own, the others are counted."""
@@ -75,12 +66,7 @@ def prepare_images(
     lesions could not be used.
 
     Args:
-        jobs: one for each image.
-        root: the folder that the images' paths are relative to.
-        records: of the prepared folder.
         workers: see :func:`miram.jobs.run_jobs`.
-        overwrite: forget what was prepared before.
-        time_limit: seconds for an image, with `workers` other than 0.
 
     Returns:
         the record or error of each image by its path, and how many records an earlier run had left.

@@ -33,22 +33,14 @@ _OTHER_WORDS = {
 
 @dataclass
 class LabelTable:
-    """
-    The rows of a table of labels.
+    """The rows of a table of labels."""
 
-    Args:
-        path: of the file.
-        rows: the number of the line that each ends at, and its cells by column; an empty cell is "".
-        columns: those of labels.
-        remarks: what was left out of the table, and why.
-        unit: what a row is called by its number.
-    """
-
-    path: str | os.PathLike[str]
+    path: str | os.PathLike[str]  # of the file
+    # the number of the line that each ends at, and its cells by column; an empty cell is ""
     rows: list[tuple[int, dict[str, str]]]
-    columns: list[str]
-    remarks: list[str]
-    unit: str = "line"
+    columns: list[str]  # those of labels
+    remarks: list[str]  # what was left out of the table, and why
+    unit: str = "line"  # what a row is called by its number
 
     def row_name(self, number: int) -> str:
         """How the report names a row."""

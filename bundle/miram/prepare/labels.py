@@ -23,62 +23,35 @@ SEPARATOR = ";"  # between the classes of a cell that holds several
 
 @dataclass(frozen=True)
 class ImageRow:
-    """
-    What a table says of an image; None is unknown.
+    """What a table says of an image; None is unknown."""
 
-    Args:
-        patient: as the table calls it.
-        lesion: the same for the views of one lesion.
-        split: "training", "validation" or "test".
-        labels: by column, one class or a list of them.
-    """
-
-    patient: str | None = None
-    lesion: str | None = None
-    split: str | None = None
-    labels: dict[str, Label] = field(default_factory=dict)
+    patient: str | None = None  # as the table calls it
+    lesion: str | None = None  # the same for the views of one lesion
+    split: str | None = None  # "training", "validation" or "test"
+    labels: dict[str, Label] = field(default_factory=dict)  # by column, one class or a list of them
 
 
 @dataclass(frozen=True)
 class LesionRow:
-    """
-    What a row of a table of boxes says; None is unknown.
+    """What a row of a table of boxes says; None is unknown."""
 
-    Args:
-        name: of the row, as the report names it.
-        row: what a table of labels says, too.
-        box: where the lesion is; None: the row says that the image shows no lesion.
-        laterality: "LEFT" or "RIGHT".
-        view: "CC", "MLO" or another.
-    """
-
-    name: str
-    row: ImageRow
-    box: Box | None
-    laterality: str | None = None
-    view: str | None = None
+    name: str  # of the row, as the report names it
+    row: ImageRow  # what a table of labels says, too
+    box: Box | None  # where the lesion is; None: the row says that the image shows no lesion
+    laterality: str | None = None  # "LEFT" or "RIGHT"
+    view: str | None = None  # "CC", "MLO" or another
 
 
 @dataclass(frozen=True)
 class Labels:
-    """
-    What a table says.
+    """What a table says."""
 
-    Args:
-        images: by source.
-        columns: those of labels.
-        missing: a report row for each row without an image.
-        repeated: likewise for each row that says the same as another one.
-        remarks: what was left out of the table, and why.
-        lesions: of a table of boxes: those of each source.
-    """
-
-    images: dict[str, ImageRow] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
-    missing: list[ReportRow] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)
-    repeated: list[ReportRow] = field(default_factory=list)
+    images: dict[str, ImageRow] = field(default_factory=dict)  # by source
+    columns: list[str] = field(default_factory=list)  # those of labels
+    missing: list[ReportRow] = field(default_factory=list)  # a report row for each row without an image
+    remarks: list[str] = field(default_factory=list)  # what was left out of the table, and why
+    lesions: dict[str, list[LesionRow]] = field(default_factory=dict)  # of a table of boxes: those of each source
+    repeated: list[ReportRow] = field(default_factory=list)  # likewise for each row that says the same as another one
 
     @property
     def rows(self) -> int:
@@ -155,13 +128,7 @@ def match_rows(
 
 
 def row_reader(table: LabelTable, separator: str = SEPARATOR) -> Callable[[int, Mapping[str, str]], ImageRow]:
-    """
-    A function that reads a row of a table from its number and its cells.
-
-    Args:
-        table: all of it: one cell with several classes makes its column one of several classes.
-        separator: between the classes of a cell.
-    """
+    """A function that reads a row of a table from its number and its cells."""
     if not separator.strip():
         raise InputError("the separator between classes is empty; give a sign, such as ;")
     several = {name for name in table.columns if any(separator in cells[name] for _, cells in table.rows)}
@@ -202,9 +169,6 @@ class RowImages:
 
     A name is a path or its end, of this machine or of another: one of the two paths ends in the other. It is taken in
     its own spelling first, then whatever the capitals are, then without the suffix.
-
-    Args:
-        sources: relative paths of the images.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:

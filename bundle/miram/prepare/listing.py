@@ -142,20 +142,12 @@ def _item(crop: Crop, record: Record, patient: str) -> Item:
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """
-    What a column of labels holds, counted in images.
+    """What a column of labels holds, counted in images."""
 
-    Args:
-        classes: images by class as text, numbers in their order, else alphabetically.
-        labelled: images of known label.
-        unknown: images without one.
-        several: whether an image may have several classes.
-    """
-
-    classes: dict[str, int]
-    labelled: int
-    unknown: int
-    several: bool = False
+    classes: dict[str, int]  # images by class as text, numbers in their order, else alphabetically
+    labelled: int  # images of known label
+    unknown: int  # images without one
+    several: bool = False  # whether an image may have several classes
 
     @property
     def is_identifier(self) -> bool:

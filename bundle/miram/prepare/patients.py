@@ -114,7 +114,6 @@ def draw_splits(
         named: patient -> split, from the table.
         test_fraction: share of these patients for the test split.
         validation_fraction: share of those that are left for validation.
-        seed: of the draws.
         stratify_key: a key of the items; each of its values gets about the same share in each split.
 
     Returns:

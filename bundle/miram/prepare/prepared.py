@@ -21,25 +21,15 @@ GENERATED_MARKER = "generated.json"  # beside what :mod:`miram.generated` wrote
 
 @dataclass(frozen=True)
 class ReportRow:
-    """
-    What became of one source, a row of `report.csv`.
+    """What became of one source, a row of `report.csv`."""
 
-    Args:
-        source: the file, or the table and row, as the user knows it.
-        status: "crop" (something was written), "skipped" (left out on purpose) or "error" (could not be read).
-        reason: why it was skipped or failed, or a remark on the crop.
-        outputs: the files written, relative to the prepared folder.
-        patient: the patient in the data list.
-        scaling: how the stored values became 0..65535 (:class:`miram.readers.formats.Image`).
-        header: what a DICOM header says that may mislead a training, more columns.
-    """
-
-    source: str
-    status: str
-    reason: str = ""
-    outputs: tuple[str, ...] = ()
-    patient: str = ""
-    scaling: str = ""
+    source: str  # the file, or the table and row, as the user knows it
+    status: str  # "crop" (something was written), "skipped" (left out on purpose) or "error" (could not be read)
+    reason: str = ""  # why it was skipped or failed, or a remark on the crop
+    outputs: tuple[str, ...] = ()  # the files written, relative to the prepared folder
+    patient: str = ""  # the patient in the data list
+    scaling: str = ""  # how the stored values became 0..65535 (:class:`miram.readers.formats.Image`)
+    # what a DICOM header says that may mislead a training, more columns
     header: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,7 +99,6 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, spacing: Seque
     Write a NIfTI volume with nothing but its voxels and their size, whole or not at all.
 
     Args:
-        path: the file to write, `.nii.gz`.
         array: (H, W, D), uint16, in the closest canonical (RAS) orientation.
         spacing: mm per voxel along each axis; None is written as 1.
 

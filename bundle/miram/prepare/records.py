@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -21,22 +20,13 @@ WRITTEN = ("images", "masks", "datalist.json", "report.csv")
 
 @dataclass(frozen=True)
 class Crop:
-    """
-    One crop of an image.
+    """One crop of an image."""
 
-    Args:
-        image: its file, relative to the prepared folder.
-        kind: "tissue", "whole" or "lesion".
-        mask: the file of its mask, likewise, where it has one.
-        zoom: pixels of the crop per pixel of the source: 1 at native resolution, less if reduced.
-        region: which of the image's regions it is cut around, by number.
-    """
-
-    image: str
-    kind: str
-    mask: str | None = None
-    zoom: float = 1.0
-    region: int | None = None
+    image: str  # its file, relative to the prepared folder
+    kind: str  # "tissue", "whole" or "lesion"
+    mask: str | None = None  # the file of its mask, likewise, where it has one
+    zoom: float = 1.0  # pixels of the crop per pixel of the source: 1 at native resolution, less if reduced
+    region: int | None = None  # which of the image's regions it is cut around, by number
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -46,41 +36,26 @@ class Crop:
 
 @dataclass(frozen=True)
 class Record:
-    """
-    What became of one source image.
+    """What became of one source image."""
 
-    Args:
-        source: relative path.
-        size: of the source in bytes; with `modified` it tells whether the source has changed.
-        modified: time of the last change, in ns.
-        crops: what was cut from it; none where the image was skipped.
-        regions: the keys of the regions that decided the crops (:class:`miram.prepare.regions.Region`).
-        region_remarks: for each of them why it cannot be used, or what to know of it; "" for nothing.
-        faulty: the numbers of those that cannot be used.
-        reason: why it was skipped, or gave fewer crops than were asked for.
-        scaling: see :class:`miram.readers.image.Image`.
-        spatial_dims: 2 or 3.
-        dark: whether the brightest pixel is below a quarter of the range.
-        facts: what is known of the image, for the data list ("laterality", "view", "spacing", "hash").
-        patient: a keyed hash of the DICOM PatientID, where there is one.
-        study: a keyed hash of the DICOM StudyInstanceUID, where there is one.
-        header: what the header says that may mislead a training, for the report (:class:`miram.readers.image.Image`).
-    """
-
-    source: str
-    size: int
-    modified: int
-    crops: tuple[Crop, ...] = ()
+    source: str  # relative path
+    size: int  # of the source in bytes; with `modified` it tells whether the source has changed
+    modified: int  # time of the last change, in ns
+    crops: tuple[Crop, ...] = ()  # what was cut from it; none where the image was skipped
+    # the keys of the regions that decided the crops (:class:`miram.prepare.regions.Region`)
     regions: tuple[Any, ...] = ()
+    # for each of them why it cannot be used, or what to know of it; "" for nothing
     region_remarks: tuple[str, ...] = ()
-    faulty: tuple[int, ...] = ()
-    reason: str = ""
-    scaling: str = ""
-    spatial_dims: int = 2
-    dark: bool = False
+    faulty: tuple[int, ...] = ()  # the numbers of those that cannot be used
+    reason: str = ""  # why it was skipped, or gave fewer crops than were asked for
+    scaling: str = ""  # see :class:`miram.readers.image.Image`
+    spatial_dims: int = 2  # 2 or 3
+    dark: bool = False  # whether the brightest pixel is below a quarter of the range
+    # what is known of the image, for the data list ("laterality", "view", "spacing", "hash")
     facts: dict[str, Any] = field(default_factory=dict)
-    patient: str | None = None
-    study: str | None = None
+    patient: str | None = None  # a keyed hash of the DICOM PatientID, where there is one
+    study: str | None = None  # a keyed hash of the DICOM StudyInstanceUID, where there is one
+    # what the header says that may mislead a training, for the report (:class:`miram.readers.image.Image`)
     header: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,22 +64,23 @@ class Record:
         return tuple(name for crop in self.crops for name in crop.files)
 
 
+@dataclass(eq=False)
 class Records:
     """
     The records of a prepared folder, one small file a source in its `.prepare` folder.
 
     The folder also holds the settings that decided the crops, and a random key for hashing patient ids. It may be
     deleted once no more images will be added; the key is lost with it.
-
-    Args:
-        output_dir: the prepared folder.
-        key_name: of the key's file, which tells what sort of data the folder was prepared from.
-        shared: whether there may be other files in the folder before it is prepared.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], key_name: str = "key", shared: bool = True) -> None:
-        self.output_dir, self.key_name, self.shared = Path(output_dir), key_name, shared
-        self.folder = self.output_dir / ".prepare"
+    output_dir: Path
+    key_name: str = "key"  # of the key's file, which tells what sort of data the folder was prepared from
+    shared: bool = True  # whether there may be other files in the folder before it is prepared
+
+    @property
+    def folder(self) -> Path:
+        """Where the records are."""
+        return self.output_dir / ".prepare"
 
     def check(self, settings: dict[str, Any], overwrite: bool = False) -> None:
         """

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from miram.errors import InputError
+from miram.prepare.label_table import as_number
 
 
 class Region(Protocol):
@@ -27,9 +28,6 @@ class Region(Protocol):
         """
         The lesion on the image's pixels.
 
-        Args:
-            shape: (H, W) of the image.
-
         Returns:
             (H, W) bool, not empty, and a remark for the report or "".
 
@@ -40,13 +38,9 @@ class Region(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """
-    A box of a table, in pixels of the file; row 0 is on top.
+    """A box of a table, in pixels of the file; row 0 is on top."""
 
-    Args:
-        cells: x (to the right) and y (down) of its upper left corner, its width and its height, as the table has them.
-    """
-
+    # x (to the right) and y (down) of its upper left corner, its width and its height, as the table has them
     cells: tuple[str, str, str, str]
 
     @property
@@ -62,7 +56,7 @@ class Box:
     @property
     def numbers(self) -> tuple[float, ...]:
         """x, y, width and height; NaN where a cell does not hold a finite number."""
-        return tuple(_number(cell) for cell in self.cells)
+        return tuple(math.nan if (value := as_number(cell)) is None else value for cell in self.cells)
 
     def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
         """The box filled, its edges rounded to pixels; one that reaches over the image's edge is cut off there."""
@@ -90,14 +84,6 @@ class Box:
             if name in ("width", "height") and value <= 0:
                 raise InputError(f"{name} of the box is {cell}; give a number of pixels above 0")
         return self.numbers
-
-
-def _number(cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def _inside(start: float, length: float, size: int) -> tuple[slice, str]:

@@ -21,52 +21,28 @@ UNKNOWN_WORDS = {"none", "na", "n/a", "#n/a", "nan", "null", "nil", "unknown", "
 
 @dataclass(frozen=True)
 class Summary:
-    """
-    What a run did.
+    """What a run did."""
 
-    Args:
-        output_dir: the prepared folder.
-        files: found, images or not.
-        images: images that gave crops.
-        reused: files that an earlier run had prepared, or skipped.
-        crops: crops in the data list.
-        patients: patients in the data list, by split.
-        origins: images by what named their patient ("csv", "pattern", "dicom", "study", "file").
-        reasons: files that gave no crop, by reason.
-        kinds: crops of each kind: "tissue", "whole", "lesion".
-        lesions: different lesions that have a crop.
-        boxes: rows of a table of boxes that name an image.
-        box_reasons: those of them that gave no lesion crop, by reason.
-        rows: of the table of labels or boxes.
-        rows_without_image: those of them that name no image.
-        labels: what each column of labels holds.
-        remarks: what should be looked at in the table.
-        dark: images whose brightest pixel is below a quarter of the range.
-        spatial_dims: of the crops: 2, or 3 for volumes.
-        notices: images with each of :data:`miram.readers.dicom_facts.NOTICES`.
-        pairs: images for processing whose view is there for presentation, too.
-    """
-
-    output_dir: Path
-    files: int
-    images: int
-    reused: int
-    crops: int
-    kinds: dict[str, int]
-    lesions: int
-    boxes: int
-    box_reasons: dict[str, int]
-    patients: dict[str, int]
-    origins: dict[str, int]
-    reasons: dict[str, int]
-    rows: int
-    rows_without_image: int
-    labels: dict[str, LabelColumn]
-    remarks: list[str]
-    dark: int
-    spatial_dims: int
-    notices: dict[str, int]
-    pairs: int
+    output_dir: Path  # the prepared folder
+    files: int  # found, images or not
+    images: int  # images that gave crops
+    reused: int  # files that an earlier run had prepared, or skipped
+    crops: int  # crops in the data list
+    kinds: dict[str, int]  # crops of each kind: "tissue", "whole", "lesion"
+    lesions: int  # different lesions that have a crop
+    boxes: int  # rows of a table of boxes that name an image
+    box_reasons: dict[str, int]  # those of them that gave no lesion crop, by reason
+    patients: dict[str, int]  # patients in the data list, by split
+    origins: dict[str, int]  # images by what named their patient ("csv", "pattern", "dicom", "study", "file")
+    reasons: dict[str, int]  # files that gave no crop, by reason
+    rows: int  # of the table of labels or boxes
+    rows_without_image: int  # those of them that name no image
+    labels: dict[str, LabelColumn]  # what each column of labels holds
+    remarks: list[str]  # what should be looked at in the table
+    dark: int  # images whose brightest pixel is below a quarter of the range
+    spatial_dims: int  # of the crops: 2, or 3 for volumes
+    notices: dict[str, int]  # images with each of :data:`miram.readers.dicom_facts.NOTICES`
+    pairs: int  # images for processing whose view is there for presentation, too
 
     @property
     def tasks(self) -> list[str]:

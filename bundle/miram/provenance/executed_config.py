@@ -26,10 +26,6 @@ def save_executed_config(output_dir: str | os.PathLike[str], name: str = "execut
     """
     Write the executed config, with all files merged and all overrides applied, to the run's folder.
 
-    Args:
-        output_dir: the folder of the run.
-        name: name of the file.
-
     Raises:
         InputError: if this was not called from a config, or an option was given that nothing reads.
     """

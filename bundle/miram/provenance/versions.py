@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,15 @@ def _libraries() -> dict[str, str]:
         required = metadata.requires("miram") or []
     except metadata.PackageNotFoundError:  # used from a folder on the path, without installation
         required = ["torch", "monai", "pytorch-ignite", "numpy"]
-    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
+    return installed(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line)
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
     found = {}
     for name in names:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -61,6 +61,27 @@ class RandomFlipRotate90:
         return flips[:, 0] + 2 * flips[:, 1] + 4 * turns * turn
 
 
+def enlarge_corners(image: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
+    """
+    Enlarge the first part of each image to its full size, linearly, as `torch.nn.functional.interpolate` would.
+
+    Args:
+        image: (B, C, *spatial), floating point.
+        sides: (B, spatial dims) pixels of the part, which begins at the first pixel along each axis.
+
+    Returns:
+        (B, C, *spatial)
+    """
+    sizes, axes = image.shape[2:], []
+    for axis, size in enumerate(sizes):
+        side = sides[:, axis, None].to(image.dtype)
+        center = (torch.arange(size, device=image.device) + 0.5) * (side / size) - 0.5
+        inside = center.clamp(min=0).minimum(side - 1)  # beyond the last centres the outer pixels go on
+        place = ((2 * inside + 1) / size - 1).unflatten(0, (-1, *[1] * axis))  # -1 and 1 are the outer edges
+        axes.append(place.unflatten(-1, (-1, *[1] * (len(sizes) - 1 - axis))).expand(-1, *sizes))
+    return F.grid_sample(image, torch.stack(axes[::-1], dim=-1), align_corners=False)  # it takes the last axis first
+
+
 def mirror_images(image: torch.Tensor) -> Iterator[torch.Tensor]:
     """Give images (B, C, *spatial) as they are, and mirrored along one or more axes: 4 versions in 2D, 8 in 3D."""
     axes = range(2, image.ndim)

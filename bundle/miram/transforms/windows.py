@@ -140,7 +140,11 @@ def load_masked_windows(
 
 
 def standard_transforms(
-    crop_size: Sequence[int], preprocessing: Mapping[str, Any], random: bool, key: str = "label"
+    crop_size: Sequence[int],
+    preprocessing: Mapping[str, Any],
+    random: bool,
+    crop_area: Sequence[float] | None = None,
+    key: str = "label",
 ) -> Compose:
     """
     A crop's file to the network's window: random in training, central in validation.
@@ -149,6 +153,7 @@ def standard_transforms(
         crop_size: the window in pixels.
         preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
         random: of training.
+        crop_area: see :func:`random_window`.
         key: of the path in a sample, and of the window.
     """
     reader: Any = PILReader(reverse_indexing=False)
@@ -158,12 +163,12 @@ def standard_transforms(
         return Compose([*steps, *center_windows(key, crop_size)])
     turns = [RandRotate90d(key, prob=0.5, max_k=3)] if len(set(crop_size)) == 1 else []
     flips = [RandFlipd(key, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
-    return Compose([*steps, RandSpatialCropd(key, crop_size, random_size=False), *flips, *turns])
+    return Compose([*steps, random_window(key, crop_size, crop_area), *flips, *turns])
 
 
-def is_standard(transform: Compose, crop_size: Sequence[int], preprocessing: Mapping[str, Any], random: bool) -> bool:
-    """Whether transforms are of the kinds of :func:`standard_transforms`, with the same settings."""
-    return _settings(transform) == _settings(standard_transforms(crop_size, preprocessing, random))
+def is_standard(transform: Compose, *settings: Any) -> bool:
+    """Whether transforms are of the kinds of :func:`standard_transforms`, with these settings."""
+    return _settings(transform) == _settings(standard_transforms(*settings))
 
 
 def _settings(value: Any) -> Any:

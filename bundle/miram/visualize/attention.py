@@ -44,7 +44,6 @@ def attention_maps(
         encoder: its encoder.
         image: (B, C, *spatial).
         output: (B, K), the weight of each output, such as +1 for the predicted class and 0 for the others.
-        kind: "relevance" or "attention".
         from_class_token: whether the classifier reads the class token; otherwise it pools all patches.
 
     Returns:

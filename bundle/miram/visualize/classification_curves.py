@@ -29,8 +29,6 @@ def plot_roc(
     Args:
         bands: what :func:`miram.metrics.curves.roc_band` returns, by class; an empty one is shown as undefined, and
             one whose `low` and `high` are NaN has no band.
-        path: the PNG to write.
-        title: written at the top.
         legends: by class, the curve's text in the legend.
         marks: by class, the operating point (false-positive rate, sensitivity).
     """
@@ -56,10 +54,7 @@ def plot_precision_recall(
 
     Args:
         bands: what :func:`miram.metrics.curves.precision_recall_band` returns, by class.
-        path: the PNG to write.
-        title: written at the top.
         prevalences: by class, the share of positives, which is the precision at chance level.
-        legends: by class, the curve's text in the legend.
         marks: by class, the operating point (recall, precision).
     """
     figure, panels = _panels(list(bands), title)
@@ -84,9 +79,6 @@ def plot_reliability(
 
     Args:
         curves: what :func:`miram.metrics.calibration.reliability_curve` returns, by class.
-        path: the PNG to write.
-        title: written at the top.
-        legends: by class, the curve's text in the legend.
         outcome: label of the vertical axis.
     """
     figure, panels = _panels(list(curves), title)
@@ -119,8 +111,6 @@ def plot_confusion(
     Args:
         matrices: by title, counts (rows: labels, columns: predictions).
         names: by the same titles, the names of rows and columns.
-        path: the PNG to write.
-        title: written at the top.
     """
     largest = max(len(matrix) for matrix in matrices.values())
     figure, panels = _panels(list(matrices), title, side=max(3.9, 0.75 * largest + 1.6), unit_axes=False)

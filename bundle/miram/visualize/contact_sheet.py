@@ -19,35 +19,18 @@ from miram.visualize.figures import save_figure
 
 @dataclass(frozen=True)
 class Case:
-    """
-    One image of a sheet.
+    """One image of a sheet."""
 
-    Args:
-        image: (H, W); one slice of a volume.
-        heat: (h, w) on the grid of patches, not negative, or None.
-        title: the most important facts.
-        caption: which image it is.
-    """
-
-    image: np.ndarray
-    heat: np.ndarray | None
-    title: str
-    caption: str = ""
+    image: np.ndarray  # (H, W); one slice of a volume
+    heat: np.ndarray | None  # (h, w) on the grid of patches, not negative, or None
+    title: str  # the most important facts
+    caption: str = ""  # which image it is
 
 
 def plot_contact_sheet(
     cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
-    """
-    Draw cases in rows: each image, and below it the same image with its heat map, if any case has one.
-
-    Args:
-        cases: in reading order, at least one.
-        path: the PNG to write.
-        title: written at the top.
-        note: written at the bottom.
-        columns: cases in a row.
-    """
+    """Draw cases in rows: each image, and below it the same image with its heat map, if any case has one."""
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)
     per_case = 2 if any(case.heat is not None for case in cases) else 1

@@ -1,4 +1,4 @@
-"""Candidates and lesions: drawn on whole views, and as a FROC curve."""
+"""Lesions and what was found of them: candidates on whole views, a FROC curve, predicted masks."""
 
 from __future__ import annotations
 
@@ -12,50 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from miram.transforms.crops import resize_crop
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import save_figure, sheet
 
 
 @dataclass(frozen=True)
 class Panel:
-    """
-    One view of a sheet.
+    """One view of a sheet."""
 
-    Args:
-        image: (H, W), 0..65535.
-        lesions: (M, 4) boxes x0, y0, x1, y1, drawn in green.
-        candidates: (N, 4) boxes, drawn in red with their scores.
-        scores: (N,).
-        title: above the view.
-    """
-
-    image: np.ndarray
-    lesions: np.ndarray
-    candidates: np.ndarray
-    scores: np.ndarray
-    title: str
+    image: np.ndarray  # (H, W), 0..65535
+    lesions: np.ndarray  # (M, 4) boxes x0, y0, x1, y1, drawn in green
+    candidates: np.ndarray  # (N, 4) boxes, drawn in red with their scores
+    scores: np.ndarray  # (N,)
+    title: str  # above the view
 
 
 def plot_views(
     panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
 ) -> None:
-    """
-    Draw views in rows.
-
-    Args:
-        panels: in reading order, at least one.
-        path: the PNG to write.
-        title: written at the top.
-        note: written at the bottom.
-        columns: views in a row.
-    """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.6 * max(columns, 2.5), 4.2 * rows + 0.9), layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize="small")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
+    """Draw views in rows, in reading order, at least one."""
+    figure, axes = sheet(len(panels), columns, (2.6, 4.2), 0.9, title, note)
     for axis, panel in zip(axes, panels, strict=False):
         _draw(axis, panel)
     save_figure(figure, path, dpi=110)
@@ -74,10 +49,7 @@ def plot_froc(
 
     Args:
         false_alarms: per image, ascending.
-        sensitivity: at each.
         points: at some rates of false alarms the sensitivity and the ends of its interval, NaN without one.
-        path: the PNG to write.
-        title: of the figure.
         largest: end of the axis of false alarms.
     """
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
@@ -107,3 +79,25 @@ def _draw(axis: Axes, panel: Panel, largest: int = 700) -> None:
 def _outline(axis: Axes, box: np.ndarray, color: str) -> None:
     x0, y0, x1, y1 = box.tolist()
     axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=0.9))
+
+
+@dataclass(frozen=True)
+class MaskPanel:
+    """One image of a sheet."""
+
+    image: np.ndarray  # (H, W), any range; one slice of a volume
+    mask: np.ndarray  # (H, W) 0 or 1: the lesion, outlined in green
+    predicted: np.ndarray  # (H, W) 0 or 1, outlined in red
+    title: str  # above the image
+
+
+def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str, columns: int = 6) -> None:
+    """Draw images in rows, in reading order, at least one."""
+    figure, axes = sheet(len(panels), columns, (2.5, 2.8), 0.8, title)
+    for axis, panel in zip(axes, panels, strict=False):
+        axis.imshow(panel.image, cmap="gray")
+        for values, color in ((panel.mask, "lime"), (panel.predicted, "red")):
+            if values.min() < values.max():
+                axis.contour(values, [0.5], colors=color, linewidths=0.8)
+        axis.set_title(panel.title, fontsize="x-small")
+    save_figure(figure, path, dpi=110)

@@ -1,24 +1,37 @@
-"""Saving pictures: without a display, and completely or not at all."""
+"""What all pictures share: sheets of panels, and saving without a display, completely or not at all."""
 
 from __future__ import annotations
 
 import os
+import threading
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from miram.files import atomic_write
 
+_DRAWING = threading.Lock()  # matplotlib shares fonts and settings between figures
+
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
-    """
-    Write a figure as PNG, without changing global state of matplotlib.
-
-    Args:
-        figure: the figure.
-        path: the file to create or replace.
-        dpi: dots per inch.
-    """
+    """Write a figure as PNG, without changing global state of matplotlib. Threads draw one after the other."""
     FigureCanvasAgg(figure)
-    with atomic_write(path) as temporary:
+    with _DRAWING, atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def sheet(
+    count: int, columns: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a place without axes for each of `count` panels of that width and height in inches, in rows."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (panel[0] * max(columns, 2.5), panel[1] * rows + margin)  # wide enough for the title
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize="small")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes

@@ -36,11 +36,8 @@ def plot_risk_map(
         image: (H, W), any range.
         probability: (H, W) from 0 to 1, on the same pixels.
         places: rows and columns, numbered in this order.
-        path: the PNG to write.
-        title: written at the top.
         quantity: what the map is the probability of; written next to the scale.
         threshold: outlined in the map.
-        note: written at the bottom.
         largest: pixels along the longest side of each panel; a larger image is downsampled.
     """
     scale = min(1.0, largest / max(image.shape))

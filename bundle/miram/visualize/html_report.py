@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -53,18 +53,11 @@ code { overflow-wrap: anywhere; font-size: .88em; }
 
 @dataclass(frozen=True)
 class Picture:
-    """
-    A picture of the report.
+    """A picture of the report."""
 
-    Args:
-        path: a PNG, which is embedded in the page.
-        caption: what it shows.
-        wide: whether it takes the full width.
-    """
-
-    path: Path
-    caption: str
-    wide: bool = False
+    path: Path  # a PNG, which is embedded in the page
+    caption: str  # what it shows
+    wide: bool = False  # whether it takes the full width
 
 
 def write_report(
@@ -82,10 +75,8 @@ def write_report(
 
     Args:
         path: the HTML file.
-        title: the heading.
         subtitle: below the heading: what was evaluated on which data.
         metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` returns.
-        pictures: in this order.
         facts: by heading, names and values: the data, the model, the versions.
         notes: what the reader must know to judge the numbers.
         banner: a warning at the top, such as that the data are generated.
@@ -175,12 +166,15 @@ def _class_tables(metrics: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
+def interval_note(bootstrap: Mapping[str, Any]) -> str:
+    """What the numbers in brackets are, from the settings of :class:`miram.metrics.bootstrap.Bootstrap`."""
+    count, share = bootstrap["n_resamples"], bootstrap["confidence"]
+    return f"In brackets: {share:.0%} intervals from {count:,} bootstrap resamples of whole patients"
+
+
 def _interval_note(metrics: Mapping[str, Any]) -> str:
-    bootstrap = metrics["bootstrap"]
-    text = (
-        f"In brackets: {bootstrap['confidence']:.0%} intervals from {bootstrap['n_resamples']:,} bootstrap resamples "
-        f"of whole patients; a metric of fewer than {bootstrap['min_patients']} patients of a class has none."
-    )
+    few = metrics["bootstrap"]["min_patients"]
+    text = f"{interval_note(metrics['bootstrap'])}; a metric of fewer than {few} patients of a class has none."
     if metrics["task_type"] != "binary":
         text += " Ranking metrics are means over the classes."
     return f"<p class='reason'>{escape(text)}</p>"
@@ -202,17 +196,12 @@ def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
     return escape(METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"]))
 
 
+@dataclass
 class Reasons:
-    """
-    The cells of a table, and the reasons why some have no value or no interval, each listed once below the table.
+    """The cells of a table, and the reasons why some have no value or no interval, each listed once below the table."""
 
-    Args:
-        too_small: replaces all reasons of that kind, which name classes; if empty, they are listed separately.
-    """
-
-    def __init__(self, too_small: str = "") -> None:
-        self.reasons: list[str] = []
-        self.too_small = too_small
+    too_small: str = ""  # replaces all reasons of that kind, which name classes; if empty, they are listed separately
+    reasons: list[str] = field(default_factory=list)
 
     def cell(self, estimate: Mapping[str, Any]) -> str:
         """A cell with a value and its interval, or a mark that refers to the reason why there is none."""

@@ -22,7 +22,6 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         history: one row per epoch, as in `history.csv`: "epoch", "learning_rate", "train_loss..." and "val_loss..."
             per scale (and kind of target, if there are more than pixels), and the baselines "val_mean..." and
             "val_interpolation...".
-        path: the PNG to write.
     """
     scales = [name.removeprefix("train_loss_") for name in history.columns if name.startswith("train_loss_")]
     panels = len(scales) + 1

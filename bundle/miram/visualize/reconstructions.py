@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import torch
 from matplotlib import colormaps
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from miram.losses.reconstruction import MultiScaleReconstructionLoss, downsample
 from miram.losses.targets import patch_statistics
 from miram.networks.patches import patch_grid, patchify, unpatchify
 from miram.visualize.figures import save_figure
+
+# hidden pixels (NaN) get a colour that no pixel has
+_GRAY = colormaps["gray"].with_extremes(bad="#5b7fa6")
 
 
 def reconstruction_columns(
@@ -30,7 +32,6 @@ def reconstruction_columns(
         loss_function: gives the sizes, and whether predictions are normalised.
         image: (B, C, *spatial) of the encoder's size.
         label: (B, C, *spatial), the image at the largest scale's size.
-        output: of the network.
         encoder_mask: (B, N) bool, True where a patch was hidden from the encoder.
 
     Returns:
@@ -68,8 +69,6 @@ def plot_panel(columns: dict[str, torch.Tensor], path: str | os.PathLike[str], t
     Args:
         columns: (B, C, *spatial) by title; the first channel is shown, of volumes the middle slice. NaN is drawn in
             blue.
-        path: the PNG to write.
-        title: written above.
         note: written below: what the reader must know to judge the pictures.
     """
     rows = len(next(iter(columns.values())))
@@ -83,9 +82,7 @@ def plot_panel(columns: dict[str, torch.Tensor], path: str | os.PathLike[str], t
             low, high = columns["input"][row].min().item(), columns["input"][row].max().item()
             axis = axes[row][column]
             axis.set_axis_off()
-            axis.imshow(
-                _plane(images[row]), cmap=_gray(), vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest"
-            )
+            axis.imshow(_plane(images[row]), cmap=_GRAY, vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
             if row == 0:
                 axis.set_title(f"{name}\n{' x '.join(map(str, images.shape[2:]))}", fontsize="small")
     save_figure(figure, path, dpi=120)
@@ -95,8 +92,3 @@ def _plane(image: torch.Tensor) -> torch.Tensor:
     """The first channel of an image (C, *spatial); the middle slice of a volume."""
     plane = image[0].detach().cpu()
     return plane if plane.ndim == 2 else plane[..., plane.shape[-1] // 2]
-
-
-def _gray() -> Colormap:
-    """Gray levels, with hidden pixels (NaN) in a colour that no pixel has."""
-    return colormaps["gray"].with_extremes(bad="#5b7fa6")

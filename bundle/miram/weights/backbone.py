@@ -14,8 +14,7 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.networks.patches import patch_grid
-from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.patches import POSITIONS, patch_grid, positions_on_grid
 from miram.networks.vit_encoder import ViTEncoder
 
 _KEYS = {"network_def", "state_dict", "cls_token", "preprocessing", "provenance"}
@@ -31,7 +30,6 @@ def backbone_from_encoder(
     Describe a trained encoder in plain values.
 
     Args:
-        encoder: the trained encoder.
         preprocessing: how pixels are turned into the encoder's input (what a user must do to new images).
         provenance: where the weights come from: versions, seed, epochs, data set.
         state_dict: the encoder's gathered state, if it is sharded over several processes.
@@ -81,12 +79,7 @@ def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_kinds(path: str | os.PathLike[str], content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """
-    Check the types of a file's parts.
-
-    Raises:
-        InputError: with the first part that has another type.
-    """
+    """Raise an InputError with the first part of a file's content that has another type."""
     for key, kind in kinds.items():
         if not isinstance(content[key], kind):
             raise InputError(f"{path} is damaged: its {key} is a {type(content[key]).__name__}, not a {kind.__name__}")
@@ -102,10 +95,8 @@ def check_fits(
     Check that a file's weights are those of the network that it describes, without allocating the claimed memory.
 
     Args:
-        path: named in errors.
         make: builds the network; called on torch's meta device.
         network_def: the encoder's arguments.
-        state: the weights.
 
     Raises:
         InputError: if the network cannot be built, its weights have other names or shapes, or the file is too small.
@@ -184,10 +175,9 @@ def resize_backbone(backbone: Mapping[str, Any], img_size: Sequence[int]) -> dic
     Make a backbone for images of another size: only its positions change.
 
     Fixed (sincos) positions are computed for the new grid of patches, so that neighbours stay equally far apart;
-    learned ones are interpolated (:func:`miram.networks.positions.positions_on_grid`).
+    learned ones are interpolated (:func:`miram.networks.patches.positions_on_grid`).
 
     Args:
-        backbone: what :func:`load_backbone` returns; it is not changed.
         img_size: in pixels, one per spatial dimension, each a multiple of its patch size.
 
     Returns:
@@ -212,7 +202,6 @@ def vit_from_backbone(backbone: Mapping[str, Any], num_classes: int | None = Non
     Build a stock MONAI ViT with the trained weights.
 
     Args:
-        backbone: what :func:`load_backbone` returns.
         num_classes: if given, the result is a classifier on the class token: trained encoder and class token, and a
             new linear head.
 

@@ -1,4 +1,4 @@
-"""`model.pt`: the file of a trained classifier."""
+"""`model.pt` and `exam.pt`: the files of trained classifiers, of crops and of examinations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from torch import nn
 from miram.errors import InputError
 from miram.files import atomic_write
 from miram.networks.classifier import ViTClassifier
+from miram.networks.exam_classifier import ExamClassifier
 from miram.networks.segmenter import ViTSegmenter, describes_segmenter
-from miram.weights.backbone import check_fits, check_kinds, load_weights_file
+from miram.weights.backbone import check_fits, check_held, check_kinds, load_weights_file
 
 _KEYS = {"network_def", "state_dict", "task", "preprocessing", "provenance"}
+_EXAM_KEYS = {
+    *("exam_network_def", "exam_state_dict", "encoder_network_def", "encoder_state_dict"),
+    *("tiles", "task", "scaling", "thresholds", "prepared", "provenance"),
+}
 
 
 def classifier_content(
@@ -30,7 +35,6 @@ def classifier_content(
     Describe a trained classifier or segmentation in plain values and tensors, as stored in `model.pt`.
 
     Args:
-        network: the trained network.
         task: "name", "type" and "classes" of what it predicts.
         preprocessing: how pixels are turned into its input.
         provenance: where the weights come from.
@@ -53,7 +57,6 @@ def corrected_state(
     A copy of a classifier's weights on the CPU.
 
     Args:
-        network: a classifier.
         correction: (K,) added to the bias of its head; None adds nothing.
         head: the name of its last layer.
     """
@@ -113,12 +116,12 @@ def _check_kind(path: str | os.PathLike[str], content: Mapping[str, Any], make: 
     segments = describes_segmenter(content["network_def"])
     if segments and make is not ViTSegmenter:
         raise InputError(
-            f"{path} segments lesions and is no classifier: apply it with segment_inference.yaml, evaluate it with "
+            f"{path} segments lesions and is not a classifier: apply it with segment_inference.yaml, evaluate it with "
             "segment_evaluate.yaml, package it with --bundle segmentation"
         )
     if make is ViTSegmenter and not segments:
         raise InputError(
-            f"{path} is a classifier (task {content['task']['name']!r}) and segments nothing: apply it to crops with "
+            f"{path} is a classifier (task {content['task']['name']!r}) and does not segment: apply it to crops with "
             "inference.yaml, to whole mammograms with riskmap.yaml; segment.yaml trains a segmentation"
         )
 
@@ -146,15 +149,64 @@ def load_classifier(
             f"{path} is not a classifier: it lacks {sorted(_KEYS - content.keys())}. "
             "Give the model.pt of a fine-tuning run."
         )
-    parts = ("network_def", "state_dict", "task", "preprocessing", "provenance")
-    check_kinds(path, content, dict.fromkeys(parts, dict))
+    check_kinds(path, content, dict.fromkeys(sorted(_KEYS), dict))
     _check_facts(path, content)
     _check_kind(path, content, make)
     state = content.pop("state_dict")
-    if "label_size" in content["preprocessing"]:  # the earlier name
-        content["preprocessing"]["field_of_view"] = content["preprocessing"].pop("label_size")  # the earlier name
     network_def, encoder = content["network_def"], content["network_def"].get("encoder")
     check_fits(path, lambda: make(**network_def), encoder if isinstance(encoder, dict) else {}, state)
     network = make(**network_def)
     network.load_state_dict(state, strict=True)
     return network.eval(), content
+
+
+def save_exam_model(
+    path: str | os.PathLike[str], network: ExamClassifier, encoder: ViTClassifier, facts: Mapping[str, Any]
+) -> None:
+    """
+    Write a trained classifier of examinations, completely or not at all.
+
+    Args:
+        network: pools the tiles.
+        facts: plain values: "tiles", "task", "scaling", "thresholds", "prepared" and "provenance".
+    """
+    content = {
+        "exam_network_def": network.network_def,
+        "exam_state_dict": corrected_state(network),
+        "encoder_network_def": encoder.network_def,
+        "encoder_state_dict": corrected_state(encoder),
+        **facts,
+    }
+    with atomic_write(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_exam_model(path: str | os.PathLike[str]) -> tuple[ExamClassifier, ViTClassifier, dict[str, Any]]:
+    """
+    Read what :func:`save_exam_model` wrote, on the CPU. Nothing in the file is executed.
+
+    Returns:
+        the classifier, the network with its encoder, and the file's content.
+
+    Raises:
+        InputError: if the file is missing, damaged, or of another kind.
+    """
+    content = load_weights_file(path)
+    if not content.keys() >= _EXAM_KEYS:
+        raise InputError(
+            f"{path} is not a model of examinations: train one with configs/exam.yaml. A model.pt of fine-tuning "
+            "classifies crops of lesions: configs/inference.yaml"
+        )
+    check_kinds(path, content, dict.fromkeys(sorted(_EXAM_KEYS), dict))
+    definition, state = content["encoder_network_def"], content["encoder_state_dict"]
+    check_fits(path, lambda: ViTClassifier(**definition), definition.get("encoder", {}), state)
+    check_held(path, content["exam_state_dict"].values())
+    try:
+        network = ExamClassifier(**content["exam_network_def"])
+        network.load_state_dict(content["exam_state_dict"])
+        encoder = ViTClassifier(**definition)
+        encoder.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from error
+    encoder.freeze_encoder()
+    return network.eval(), encoder.eval(), content

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from miram.errors import InputError
-from miram.networks.positions import POSITIONS
+from miram.networks.patches import POSITIONS
 from miram.weights.backbone import vit_from_backbone
 from miram.weights.public_weights import HUGGING_FACE, TIMM, rename_layers
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.networks.decoders.base import Decoder
-from miram.networks.positions import POSITIONS, resize_position_embeddings
+from miram.networks.patches import POSITIONS, resize_position_embeddings
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.pretrained import (
     Pretrained,
@@ -38,16 +38,11 @@ _COMPARED = (
 
 
 class InitialWeights(NamedTuple):
-    """
-    What a pretraining starts from.
+    """What a pretraining starts from."""
 
-    Args:
-        state_dict: weights under the keys of the whole network; what is missing keeps its random weights.
-        facts: for the provenance: the file, its format, the scales whose decoders start from it, whether the texture
-            head does, and the file's own provenance.
-    """
-
-    state_dict: State
+    state_dict: State  # weights under the keys of the whole network; what is missing keeps its random weights
+    # for the provenance: the file, its format, the scales whose decoders start from it, whether the texture head does,
+    # and the file's own provenance
     facts: dict[str, Any]
 
 
@@ -151,12 +146,7 @@ def _below(state: Mapping[str, torch.Tensor], prefix: str) -> State:
 
 
 def _check_encoder(given: Pretrained, encoder: ViTEncoder) -> None:
-    """
-    Compare the file's encoder with the config's.
-
-    Raises:
-        InputError: naming the options that differ, and their values in the file.
-    """
+    """Raise an InputError that names the options in which the file's encoder differs from the config's."""
     own = {**encoder.network_def, "class_token": encoder.cls_token is not None}
     different = [name for name in _COMPARED if _plain(given.encoder[name]) != _plain(own[name])]
     if different:

@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
 from miram.errors import InputError
 from miram.networks.classifier import Pool, ViTClassifier
-from miram.networks.patches import patch_grid
-from miram.networks.positions import POSITIONS, positions_on_grid
+from miram.networks.patches import POSITIONS, patch_grid, positions_on_grid
 from miram.networks.segmenter import ViTSegmenter
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import load_backbone, load_weights_file
@@ -23,6 +22,7 @@ from miram.weights.public_weights import convert_public_weights
 logger = logging.getLogger(__name__)
 
 Mode = Literal["finetune", "linear_probe", "attentive_probe"]
+Network = TypeVar("Network", ViTClassifier, ViTSegmenter)
 
 # Arguments of a stock ViT that are fixed in our encoder.
 _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
@@ -30,26 +30,15 @@ _STOCK_ONLY = {"proj_type", "classification", "save_attn"}
 
 @dataclass(frozen=True)
 class Pretrained:
-    """
-    Weights to start from, under our encoder's keys.
+    """Weights to start from, under our encoder's keys."""
 
-    Args:
-        source: the file.
-        format: "miram", "timm" or "huggingface"; or "checkpoint", of a run of pretraining.
-        encoder: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights.
-        state_dict: the weights.
-        preprocessing: how pixels are turned into the encoder's input, if the file says so.
-        provenance: where the weights come from, if the file says so.
-        layer_norm_eps: what the layer norms add to the variance.
-    """
-
-    source: str
-    format: str
-    encoder: dict[str, Any]
-    state_dict: dict[str, torch.Tensor]
-    preprocessing: dict[str, Any] | None
-    provenance: dict[str, Any]
-    layer_norm_eps: float = 1e-5
+    source: str  # the file
+    format: str  # "miram", "timm" or "huggingface"; or "checkpoint", of a run of pretraining
+    encoder: dict[str, Any]  # arguments of :class:`miram.networks.vit_encoder.ViTEncoder` that fit the weights
+    state_dict: dict[str, torch.Tensor]  # the weights
+    preprocessing: dict[str, Any] | None  # how pixels are turned into the encoder's input, if the file says so
+    provenance: dict[str, Any]  # where the weights come from, if the file says so
+    layer_norm_eps: float = 1e-5  # what the layer norms add to the variance
 
 
 def read_pretrained(
@@ -93,7 +82,13 @@ def read_weights(path: str | os.PathLike[str], option: str = "pretrained") -> di
             f"there is no pretrained file {path}: run configs/pretrain.yaml first, give another file as --{option}, "
             f"or start from random weights with --{option} none"
         )
-    return _read_safetensors(path) if Path(path).suffix == ".safetensors" else load_weights_file(path)
+    if Path(path).suffix != ".safetensors":
+        return load_weights_file(path)
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f"reading {path} needs the package safetensors: pip install safetensors") from error
+    return load_file(path)
 
 
 def encoder_arguments(
@@ -111,7 +106,6 @@ def encoder_arguments(
         image_size: in pixels; None is the size of pretraining.
         defaults: arguments of :class:`miram.networks.vit_encoder.ViTEncoder` for a start from random weights; if their
             `img_size` is None, it is 224 along each axis.
-        drop_path_rate: stochastic depth of the last block.
         activation_checkpointing: recompute the blocks in the backward pass to save memory.
 
     Returns:
@@ -142,10 +136,6 @@ def pretrained_classifier(
     Build a classifier and load its initial weights.
 
     Args:
-        encoder: what :func:`encoder_arguments` returns.
-        num_classes: logits, K.
-        pretrained: what to start from; None for random weights.
-        pool: see :class:`miram.networks.classifier.ViTClassifier`.
         mode: "finetune" trains everything; "linear_probe" a linear head on the frozen encoder; "attentive_probe"
             attentive pooling (`pool` is ignored) and a head on the frozen encoder.
 
@@ -161,13 +151,7 @@ def pretrained_classifier(
         layer_norm_eps=1e-5 if pretrained is None else pretrained.layer_norm_eps,
         head_std=2e-5 if mode == "finetune" else 0.01,
     )
-    if pretrained is None:
-        logger.info("no pretraining: the encoder starts from random weights")
-    else:
-        load_encoder(network.encoder, pretrained)
-    if mode != "finetune":
-        network.freeze_encoder()
-    return network
+    return _started(network, pretrained, frozen=mode != "finetune")
 
 
 def pretrained_segmenter(
@@ -177,9 +161,6 @@ def pretrained_segmenter(
     Build a segmentation network and load the initial weights of its encoder.
 
     Args:
-        encoder: what :func:`encoder_arguments` returns.
-        pretrained: what to start from; None for random weights.
-        feature_size: see :class:`miram.networks.segmenter.ViTSegmenter`.
         mode: "finetune" trains everything, "frozen" the decoder only.
 
     Raises:
@@ -193,9 +174,15 @@ def pretrained_segmenter(
         )
     except ValueError as error:
         raise InputError(f"the encoder cannot segment: {error}") from error
-    if pretrained is not None:
+    return _started(network, pretrained, frozen=mode == "frozen")
+
+
+def _started(network: Network, pretrained: Pretrained | None, frozen: bool) -> Network:
+    if pretrained is None:
+        logger.info("no pretraining: the encoder starts from random weights")
+    else:
         load_encoder(network.encoder, pretrained)
-    if mode == "frozen":
+    if frozen:
         network.freeze_encoder()
     return network
 
@@ -210,12 +197,10 @@ def fitting_state(encoder: ViTEncoder, pretrained: Pretrained, option: str = "pr
     Pretrained weights of all of an encoder; how many keys fit and which are not used is logged.
 
     Positions are made for the encoder's own grid, where that of pretraining differs
-    (:func:`miram.networks.positions.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
+    (:func:`miram.networks.patches.positions_on_grid`). Fixed ones may be absent: the encoder has computed its own.
 
     Args:
         encoder: it is not changed.
-        pretrained: the weights.
-        option: the config's option with their path, for messages.
 
     Returns:
         the weights that the encoder has, with its shapes.
@@ -284,7 +269,7 @@ def compare_preprocessing(pretrained: Pretrained | None, preprocessing: Mapping[
 def pretrained_field_of_view(pretrained: Pretrained) -> list[int] | None:
     """The pixels of a crop that an image showed in pretraining; None if the weights do not say."""
     facts = pretrained.provenance
-    told = facts.get("field_of_view", facts.get("label_size"))  # the earlier name
+    told = facts.get("field_of_view")
     if told or not facts.get("scales"):
         return list(told) if told else None
     return [round(n * max(1, *facts["scales"], 1)) for n in pretrained.encoder["img_size"]]
@@ -323,14 +308,6 @@ def _from_backbone(path: str | os.PathLike[str]) -> Pretrained:
         backbone["preprocessing"],
         backbone["provenance"],
     )
-
-
-def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise InputError(f"reading {path} needs the package safetensors: pip install safetensors") from error
-    return load_file(path)
 
 
 def _positions_of_grid(encoder: ViTEncoder, pretrained: Pretrained) -> torch.Tensor:

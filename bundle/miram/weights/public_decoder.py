@@ -42,10 +42,6 @@ def convert_public_decoder(source: str, content: Mapping[str, Any]) -> dict[str,
 
     A pixel's prediction is the mean of those of its three colors, since a gray image is the same in all three.
 
-    Args:
-        source: the file, for messages.
-        content: its content.
-
     Returns:
         weights under the keys of :class:`miram.networks.decoders.scale_decoder.ScaleDecoder`; positions (1, N, D)
         without that of the class token. Empty if the file has no decoder.
@@ -58,17 +54,16 @@ def convert_public_decoder(source: str, content: Mapping[str, Any]) -> dict[str,
     weights = {key.removeprefix("decoder.").removeprefix("module."): value for key, value in weights.items()}
     if not {"decoder_embed.weight", "decoder_pred.weight", "mask_token", "decoder_pos_embed"} <= weights.keys():
         return {}
-    state = {key: value.detach().float().clone() for key, value in rename_layers(weights, _names(hugging_face)).items()}
+    state = {
+        key: value.detach().float().clone()
+        for key, value in rename_layers(weights, _HUGGING_FACE if hugging_face else _MAE).items()
+    }
     if hugging_face:
         state = join_query_key_value(source, state)
     state |= {key: _gray(value) for key, value in state.items() if key.startswith("head.")}
     prefix = "cls_token" in weights or "vit.embeddings.cls_token" in weights
     positions = weights["decoder_pos_embed"].detach().float()[:, int(prefix) :].clone()
     return {**state, "mask_token": weights["mask_token"].detach().float().clone(), DECODER_POSITIONS: positions}
-
-
-def _names(hugging_face: bool) -> dict[str, str]:
-    return _HUGGING_FACE if hugging_face else _MAE
 
 
 def _gray(value: torch.Tensor) -> torch.Tensor:

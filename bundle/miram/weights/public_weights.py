@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from miram.errors import InputError
-from miram.networks.positions import POSITIONS
+from miram.networks.patches import POSITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +76,6 @@ def convert_public_weights(source: str, content: Mapping[str, Any], num_heads: i
     class token is added to the token. Layer norms add 1e-6 (timm, MAE) or 1e-12 (Hugging Face) to the variance, whereas
     MONAI's add 1e-5. This matters for tokens that vary little, such as an untrained class token: with MONAI's epsilon,
     features of randomly initialised networks differ by up to 0.6; with the format's own, by less than 1e-5.
-
-    Args:
-        source: the file, for messages.
-        content: its content.
-        num_heads: attention heads, which weights do not show; by default width / 64, as in public ViTs.
 
     Raises:
         InputError: if the file has neither format, lacks a part of the encoder, or has a part that our encoder lacks,
@@ -202,9 +197,6 @@ def arguments_of(
     Arguments of an encoder with these weights.
 
     Args:
-        source: the file, for messages.
-        state: weights under our encoder's keys.
-        grid: patches along each spatial dimension.
         num_heads: attention heads, which weights do not show; by default width / 64.
 
     Returns:

@@ -24,15 +24,7 @@ from miram.networks.vit_encoder import ViTEncoder
 def all_at_1x(
     encoder: ViTEncoder, decoders: Sequence[Mapping[str, Any]], extra_outputs: int = 0, texture_outputs: int = 0
 ) -> MIRAM:
-    """
-    The decoders, each at the encoder's own scale: a second loss without a second scale.
-
-    Args:
-        encoder: the encoder.
-        decoders: for each, the arguments of :func:`miram.networks.decoders.factory.make_decoder` without `encoder`.
-        extra_outputs: numbers that they predict for each patch beside its pixels.
-        texture_outputs: numbers that are predicted of the whole image.
-    """
+    """The decoders, each at the encoder's own scale: a second loss without a second scale."""
     first, *others = [
         make_decoder(encoder, extra_outputs=extra_outputs, **{**decoder, "scale": 1}) for decoder in decoders
     ]

@@ -28,26 +28,15 @@ ENCODERS = {
 
 @dataclass(frozen=True)
 class StepSettings:
-    """
-    What all steps of a benchmark have in common.
+    """What all steps of a benchmark have in common."""
 
-    Args:
-        encoder: a name of :data:`ENCODERS`.
-        precision: "float32" or "bfloat16".
-        batch_size: images of a step.
-        device: where it runs.
-        image_size: the encoder's image, in pixels.
-        patch_size: in pixels.
-        mask_ratio: share of hidden patches.
-    """
-
-    encoder: str
-    precision: str
-    batch_size: int
-    device: torch.device
-    image_size: Sequence[int] = (224, 224)
-    patch_size: Sequence[int] = (16, 16)
-    mask_ratio: float = 0.75
+    encoder: str  # a name of :data:`ENCODERS`
+    precision: str  # "float32" or "bfloat16"
+    batch_size: int  # images of a step
+    device: torch.device  # where it runs
+    image_size: Sequence[int] = (224, 224)  # the encoder's image, in pixels
+    patch_size: Sequence[int] = (16, 16)  # in pixels
+    mask_ratio: float = 0.75  # share of hidden patches
 
     def make_encoder(self) -> ViTEncoder:
         """A new encoder on the CPU."""
@@ -63,7 +52,6 @@ class TrainingCase:
     Args:
         step: computes the loss from the output of `prepare`.
         label_shape: (C, *spatial) of a crop.
-        settings: settings of the benchmark.
         prepare: turns crops into the step's arguments; None passes the crops.
     """
 
@@ -86,10 +74,11 @@ class TrainingCase:
     def __call__(self) -> None:
         """Run one step."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.run(*self._arguments()).backward()
+        self.run(*self.arguments()).backward()
         self.optimizer.step()
 
-    def _arguments(self) -> tuple[torch.Tensor, ...]:
+    def arguments(self) -> tuple[torch.Tensor, ...]:
+        """A batch as the step takes it, with the masks of another epoch each time."""
         if self.prepare is None:
             return (self.label,)
         index = torch.arange(len(self.label))

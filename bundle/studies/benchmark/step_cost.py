@@ -33,17 +33,12 @@ _FUSED_ATTENTION: dict[Any, Callable[..., int]] = {
 
 @dataclass(frozen=True)
 class StepCost:
-    """
-    The cost of an additional image in a batch, without weights and their copies in another precision.
+    """The cost of an additional image in a batch, without weights and their copies in another precision."""
 
-    Args:
-        flops: floating-point operations of the forward and backward pass (a multiplication and an addition are two):
-            matrix products, convolutions and attention, as torch's `FlopCounterMode` counts them.
-        saved_bytes: activations that the forward pass keeps for the backward pass, each storage counted once.
-    """
-
+    # floating-point operations of the forward and backward pass (a multiplication and an addition are two): matrix
+    # products, convolutions and attention, as torch's `FlopCounterMode` counts them
     flops: int
-    saved_bytes: int
+    saved_bytes: int  # activations that the forward pass keeps for the backward pass, each storage counted once
 
 
 class LossOfBatch(nn.Module):
@@ -51,9 +46,7 @@ class LossOfBatch(nn.Module):
     Network and loss in one module, whose output a training step differentiates.
 
     Args:
-        network: the network.
         loss_function: the loss, computed in float32 as the training step does.
-        precision: "float32", "bfloat16" or "float16".
     """
 
     def __init__(

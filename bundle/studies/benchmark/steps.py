@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from miram.errors import InputError
 from miram.files import write_json, write_text
 from miram.progress import progress_bar
+from miram.provenance.versions import installed
 from studies.benchmark.peers import PEERS
 from studies.benchmark.step_cases import StepSettings, TrainingCase, count_cost, make_case
 from studies.benchmark.step_cost import StepCost
@@ -68,7 +68,7 @@ def run_benchmark(names: Sequence[str], settings: Sequence[StepSettings], repeat
     first = settings[0]
     return {
         "machine": machine(first.device),
-        "versions": versions("torch", "monai", "transformers", "lightly", "timm"),
+        "versions": installed(["torch", "monai", "transformers", "lightly", "timm"]),
         "settings": {"encoder": first.encoder, "batch_size": first.batch_size, "repeats": repeats},
         "steps": steps,
         "left_out": left_out,
@@ -82,9 +82,7 @@ def step_rows(
     A row for each step, relative to the first.
 
     Args:
-        costs: of an image, by name.
         seconds: of each round, by name.
-        batch_size: images of a step.
 
     Returns:
         "name", "gflop", "saved_mib" (of an image), "flops_ratio", "saved_ratio", "time_ratio" (median of the rounds,
@@ -114,7 +112,6 @@ def time_in_turn(
     Run all steps in turn, round after round; each round starts with the next step, and the first does not count.
 
     Args:
-        steps: the steps by name.
         device: where they run. On a GPU times are wall time; on a CPU the CPU time of all threads, which other work on
             the machine hardly affects.
         repeats: rounds that count.
@@ -176,9 +173,10 @@ def write_benchmark(result: dict[str, Any], output_dir: Path) -> list[Path]:
     paths = [output_dir / "benchmark.json", output_dir / "benchmark.md"]
     write_json(paths[0], result)
     parts = {"Steps, relative to the first": "steps", "Left out": "left_out", "Growth, counted": "growth"}
+    parts |= {"Kernels of the default's eager step in bf16, counted": "kernels"}
     lines = [*heading("Benchmark", result), "", f"Settings: {result['settings']}"]
     for title, name in parts.items():
-        if result[name]:
+        if result.get(name):
             lines += ["", f"## {title}", "", *table(result[name])]
     write_text(paths[1], "\n".join(lines) + "\n")
     return paths
@@ -209,14 +207,3 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), {threads} thread{'s' * (threads > 1)} of torch"
-
-
-def versions(*names: str) -> dict[str, str]:
-    """The versions of those packages that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -14,7 +14,6 @@ def decoder_size(encoder: ViTEncoder, share: float, depth: float | None = None) 
     Width, depth and heads of a decoder in proportion to its encoder: two thirds give MAE's 512 x 8 for ViT-B.
 
     Args:
-        encoder: the encoder.
         share: share of its width.
         depth: share of its blocks; by default the same as `share`.
     """

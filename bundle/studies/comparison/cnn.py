@@ -27,8 +27,6 @@ class CNNClassifier(PooledClassifier):
 
     Args:
         num_classes: logits, K; 1 for a binary task.
-        in_channels: of the images.
-        spatial_dims: 2 or 3.
         stem_stride: of the first convolution; the original's 2 is for images of 224 pixels, 1 keeps more of small ones.
         architecture: "resnet18" or "resnet50".
         pool: "summary", the mean over places; or "attention".
@@ -79,11 +77,6 @@ def make_cnn(
     Build a CNN and load its initial weights.
 
     Args:
-        num_classes: logits, K.
-        in_channels: of the images.
-        spatial_dims: 2 or 3.
-        stem_stride: of the first convolution.
-        architecture: "resnet18" or "resnet50".
         weights: a file with the state of torchvision's or timm's network of that name, for example of ImageNet; None or
             "none" for random weights.
         mode: of configs/finetune.yaml.
@@ -106,7 +99,6 @@ def load_imagenet_weights(body: nn.Module, path: str | os.PathLike[str]) -> None
 
     Args:
         body: MONAI's ResNet for gray images, changed in place.
-        path: the file.
 
     Raises:
         InputError: if a weight is missing or of another shape.

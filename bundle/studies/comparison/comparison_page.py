@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from miram.data.datalist import DEMONSTRATION, says_generated
-from miram.files import write_json, write_text
+from miram.files import write_json, write_table, write_text
 from miram.visualize.figures import save_figure
 from studies.comparison.settings import FLOORS, Settings
 
@@ -34,7 +34,6 @@ def write_comparison(
 
     Args:
         table: what :func:`studies.comparison.results.comparison_table` returns.
-        settings: settings of the comparison.
         datalist: names the data; figures from generated data are called a demonstration.
         level: the unit that the table counts.
         margin: margin of the verdicts.
@@ -48,7 +47,7 @@ def write_comparison(
     name = "_".join(["comparison", *modes, *([f"{settings.folds}_folds"] if settings.folds else [])])
     paths = [settings.output_dir / f"{name}.{suffix}" for suffix in ("csv", "md", "png", "json")]
     banner = DEMONSTRATION if says_generated(datalist) else ""
-    write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
+    write_table(paths[0], table)
     tested = how_tested(str(datalist.get("name", "unnamed data")), settings)
     write_text(paths[1], markdown(table, tested, banner, level, margin))
     own = table[table["reference"] == ""]
@@ -142,8 +141,6 @@ def plot_comparison(table: pd.DataFrame, path: str | os.PathLike[str], title: st
 
     Args:
         table: the columns task, label_fraction, method, metric, value, low and high; NaN for missing values.
-        path: the PNG to write.
-        title: written at the top.
     """
     metrics, tasks = table["metric"].unique(), table["task"].unique()
     figure = Figure(figsize=(1.5 + 4 * len(tasks), 1 + 3 * len(metrics)), layout="constrained")

@@ -18,7 +18,7 @@ from miram.data.datalist import FILE_NAME, Item, load_split, read_datalist
 from miram.data.labelled import load_labelled
 from miram.data.prediction_table import prediction_table
 from miram.data.tasks import Task, applicable_items, find_task, targets
-from miram.files import write_text
+from miram.files import write_table
 from miram.metrics.classification import roc_auc
 from studies.comparison.handmade import handmade_features
 
@@ -39,10 +39,8 @@ def run_floor(
     Fit on the training split, choose the regularisation on the validation split, and predict the test split.
 
     Args:
-        dataset_dir: a prepared folder of 2D images.
         output_dir: where predictions.csv is written, for the same images as in an evaluation.
         kind: "floor" for :func:`features`, "handmade" for those of :mod:`studies.comparison.handmade`.
-        task: a task of the data list.
         label_fraction: share of the training patients, the same patients as in fine-tuning.
         seed: seed of that share.
         allow_leakage: as in fine-tuning.
@@ -58,7 +56,7 @@ def run_floor(
     best = max(strengths, key=lambda c: _mean_auc(held_out, predicted[c]))
     logger.info("%s: C %g of %s is the best on the validation split", kind, best, list(strengths))
     table = prediction_table(test, _predict(inputs[0], labels, inputs[2], found, best), found, dataset_dir)
-    write_text(Path(output_dir) / "predictions.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_table(Path(output_dir) / "predictions.csv", table)
 
 
 def features(items: Sequence[Item], thumbnail_size: int = 8) -> np.ndarray:

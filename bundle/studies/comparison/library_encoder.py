@@ -33,7 +33,6 @@ class LibraryClassifier(PooledClassifier):
     Args:
         library: "timm" or "hf".
         definition: what the library builds the encoder from: "name" of timm's, or a config of transformers.
-        num_classes: logits, K.
         input_size: side of the encoder's images in pixels.
         mean: of each color's pixels from 0 to 1.
         std: their standard deviation.
@@ -126,7 +125,6 @@ def make_library_encoder(
         library: "timm" or "hf".
         encoder_name: timm's name of a model; or a folder that `save_pretrained` wrote, or a name of the hub that is in
             transformers' cache.
-        num_classes: logits, K.
         weights: a file with the weights of timm's model; None takes those of timm's cache (or downloads them).
         input_size: side of the encoder's images in pixels; by default as it was trained.
         preprocessing: of configs/finetune.yaml: "b_min" and "b_max" are black and white.

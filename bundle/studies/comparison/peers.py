@@ -17,17 +17,11 @@ _FORM = re.compile(rf"({'|'.join(KINDS)}):([^=]+)(?:=(.+))?")
 
 @dataclass(frozen=True)
 class Peer:
-    """
-    A network that is not pretrained by the comparison.
+    """A network that is not pretrained by the comparison."""
 
-    Args:
-        kind: "cnn" (MONAI's ResNet), "timm" or "hf" (Hugging Face).
-        source: the architecture, or the library's name of the model, or a folder.
-        weights: a file with the initial weights; None for random weights (cnn) or those that the library has.
-    """
-
-    kind: str
-    source: str
+    kind: str  # "cnn" (MONAI's ResNet), "timm" or "hf" (Hugging Face)
+    source: str  # the architecture, or the library's name of the model, or a folder
+    # a file with the initial weights; None for random weights (cnn) or those that the library has
     weights: Path | None = None
 
     @property

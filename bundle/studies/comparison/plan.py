@@ -34,32 +34,18 @@ ENCODER: tuple[str, ...] = (*_IMAGES, "hidden_size", "mlp_dim", "num_layers", "n
 
 @dataclass(frozen=True)
 class Step:
-    """
-    One run of one method, with its own output folder.
+    """One run of one method, with its own output folder."""
 
-    Args:
-        stage: "pretrain", "finetune", "evaluate", or the name of a floor.
-        method: the method's name.
-        seed: seed of training.
-        task: what is predicted; None in pretraining.
-        label_fraction: fraction of the training labels; None in pretraining.
-        configs: the config files; later ones take precedence.
-        overrides: config values that replace those of the files; paths are added when the step runs.
-        after: the step whose output it starts from.
-        fold: the name of its fold; empty without cross-validation.
-        mode: how the encoder is judged; in pretraining and of the floors always "finetune".
-    """
-
-    stage: str
-    method: str
+    stage: str  # "pretrain", "finetune", "evaluate", or the name of a floor
+    method: str  # the method's name
     seed: int
-    task: str | None
-    label_fraction: float | None
-    configs: tuple[Path, ...]
-    overrides: Mapping[str, Any]
-    after: Step | None = None
-    fold: str = ""
-    mode: str = "finetune"
+    task: str | None  # what is predicted; None in pretraining
+    label_fraction: float | None  # fraction of the training labels; None in pretraining
+    configs: tuple[Path, ...]  # the config files; later ones take precedence
+    overrides: Mapping[str, Any]  # config values that replace those of the files; paths are added when the step runs
+    after: Step | None = None  # the step whose output it starts from
+    fold: str = ""  # the name of its fold; empty without cross-validation
+    mode: str = "finetune"  # how the encoder is judged; in pretraining and of the floors always "finetune"
 
     @property
     def name(self) -> str:

@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from miram.networks.classifier import AttentivePooling
+from miram.networks.classifier import AttentivePooling, FreezableEncoder
 
 
-class PooledClassifier(nn.Module):
+class PooledClassifier(FreezableEncoder):
     """
     Tokens of an image, pooled to features, and a linear head; a subclass makes the tokens.
 
     Args:
         network_def: the arguments of the subclass, plain values; stored in `model.pt`.
-        width: of a token.
-        num_classes: logits, K.
         pool: "summary", the encoder's own (:meth:`summarize`); or "attention", one learned query.
     """
+
+    encoder_name = "body"
 
     def __init__(self, network_def: dict[str, Any], width: int, num_classes: int, pool: str = "summary") -> None:
         super().__init__()
@@ -27,19 +27,6 @@ class PooledClassifier(nn.Module):
         self.pooling = AttentivePooling(width, max(width // 64, 1)) if pool == "attention" else None
         self.classification_head = nn.Linear(width, num_classes)
         self.body: nn.Module
-        self.frozen = False
-
-    def freeze_encoder(self) -> None:
-        """Train pooling and head only: the encoder gets no gradient and stays in evaluation mode."""
-        self.frozen = True
-        self.body.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> PooledClassifier:
-        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.body.eval()
-        return self
 
     def tokens(self, image: torch.Tensor) -> torch.Tensor:
         """The tokens (B, N, D) of images (B, C, *spatial)."""

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from miram.data.tasks import Task, find_task
-from miram.metrics.aggregate import Level
 from miram.metrics.bootstrap import Bootstrap, Estimate
 from miram.metrics.comparison import Method, average_over_seeds, compare, verdict
+from miram.metrics.predictions import Level
 from miram.metrics.scores import Key
 from studies.comparison.cost import is_of, pretraining_flops, training_seconds
 from studies.comparison.folds import fold_lists
@@ -34,8 +34,6 @@ def comparison_table(
     Every method's metrics, and its differences from the baselines, from no pretraining and from the CNN.
 
     Args:
-        plan: the finished steps.
-        settings: settings of the comparison.
         level: the unit that is counted: "image", "lesion" or "patient".
         margin: the non-inferiority margin, an acceptable loss of AUC.
         bootstrap: bootstrap of the intervals, over patients and seeds.

@@ -38,8 +38,6 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
     and continues from its checkpoint.
 
     Args:
-        plan: the steps in order.
-        settings: settings of the comparison.
         lanes: how many steps run at once.
         runner: runs a step in a lane; :class:`StepProcesses` if None.
 
@@ -70,7 +68,6 @@ def run_side_by_side(
     Run several steps at once: each after the step that it depends on, otherwise in the given order.
 
     Args:
-        steps: the steps to run.
         lanes: how many run at once.
         work: runs a step in a lane, 0 to `lanes` - 1; steps that run at the same time have different lanes.
         stop: ends the running steps; called if one fails, or on an interruption.

@@ -41,41 +41,29 @@ PLANNED = (
 
 @dataclass(frozen=True)
 class Settings:
-    """
-    What is compared.
+    """What is compared."""
 
-    Args:
-        dataset_dir: a prepared folder; with a test split, unless there are folds.
-        output_dir: where a folder per step, and the table, are written.
-        methods: any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights), and
-            floor and handmade (classical features).
-        tasks: tasks of the data list.
-        seeds: every method is trained once per seed; the seed also decides which patients a label fraction keeps.
-        label_fractions: shares of the training patients whose labels are used.
-        variants: overlays of configs/pretrain.yaml; each adds a method with the name of its file.
-        backbones: pretrained weights by the name of a further method, which is not pretrained here.
-        peers: further methods, networks that people would use instead.
-        overlays: config files for all stages, after the stage's own.
-        folds: how many parts of the training and validation patients are tested in turn; 0 tests the test split.
-        modes: how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is. A
-            CNN from random weights has nothing that a probe could judge, and is only fine-tuned.
-        overrides: config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining),
-            "finetune" (all methods), "cnn" and "library" (only the training of CNNs, or of timm's and Hugging Face's
-            networks) and "evaluate".
-    """
-
-    dataset_dir: Path
-    output_dir: Path
+    dataset_dir: Path  # a prepared folder; with a test split, unless there are folds
+    output_dir: Path  # where a folder per step, and the table, are written
+    # any of miram, mae, barlow_twins, scratch (no pretraining), cnn (a ResNet-18 from random weights), and floor and
+    # handmade (classical features)
     methods: Sequence[str] = ("miram", "mae", "scratch")
-    tasks: Sequence[str] = ("pathology",)
+    tasks: Sequence[str] = ("pathology",)  # tasks of the data list
+    # every method is trained once per seed; the seed also decides which patients a label fraction keeps
     seeds: Sequence[int] = (0, 1, 2)
-    label_fractions: Sequence[float] = (0.1, 1.0)
-    variants: Sequence[Path] = ()
-    overlays: Sequence[Path] = ()
+    label_fractions: Sequence[float] = (0.1, 1.0)  # shares of the training patients whose labels are used
+    variants: Sequence[Path] = ()  # overlays of configs/pretrain.yaml; each adds a method with the name of its file
+    overlays: Sequence[Path] = ()  # config files for all stages, after the stage's own
+    # pretrained weights by the name of a further method, which is not pretrained here
     backbones: Mapping[str, Path] = field(default_factory=dict)
-    peers: Sequence[Peer] = ()
-    folds: int = 0
+    peers: Sequence[Peer] = ()  # further methods, networks that people would use instead
+    folds: int = 0  # how many parts of the training and validation patients are tested in turn; 0 tests the test split
+    # how an encoder is judged: "finetune" trains it, "linear_probe" and "attentive_probe" leave it as it is. A CNN from
+    # random weights has nothing that a probe could judge, and is only fine-tuned.
     modes: Sequence[str] = ("finetune",)
+    # config values by stage: "pretrain" (all methods), "mae" and "barlow_twins" (only their pretraining), "finetune"
+    # (all methods), "cnn" and "library" (only the training of CNNs, or of timm's and Hugging Face's networks) and
+    # "evaluate"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

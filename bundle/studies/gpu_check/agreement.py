@@ -57,7 +57,6 @@ def train(
     Args:
         network: see :func:`small_network`; it is changed.
         device: where it is trained.
-        precision: "float32" or "bfloat16".
         watch: make CUDA raise an error if a step after the first waits for the device.
 
     Returns:

@@ -13,7 +13,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from miram.files import write_json, write_text
-from studies.benchmark.steps import heading, machine, table, versions
+from miram.provenance.versions import installed
+from studies.benchmark.steps import heading, machine, table
 from studies.gpu_check.settings import CheckSettings, Record
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def run_check(
     """
     result: dict[str, Any] = {
         "machine": machine(settings.device),
-        "versions": versions("torch", "monai", "pytorch-ignite", "transformers", "lightly"),
+        "versions": installed(["torch", "monai", "pytorch-ignite", "transformers", "lightly"]),
         "settings": {"minutes": settings.minutes, **asdict(settings.sizes)},
         "parts": {name: {"rows": [], "reason": "not run"} for name in parts},
     }

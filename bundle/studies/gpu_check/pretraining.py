@@ -19,14 +19,7 @@ RESERVE = 5  # seconds for the last step and the files
 
 
 def check_pretraining(settings: CheckSettings, record: Record, seconds: float) -> None:
-    """
-    Train until all epochs are done or the time is nearly over, and record ten points of `history.csv`.
-
-    Args:
-        settings: what is trained on, and how much of it.
-        record: is given the points.
-        seconds: for all of it.
-    """
+    """Train until all epochs are done or the time is nearly over, and record ten points of `history.csv`."""
     end = time.monotonic() + seconds
     output = settings.output_dir / "pretraining"
     workflow = ConfigWorkflow(

@@ -16,26 +16,15 @@ from miram.prepare.prepared import write_png16
 
 @dataclass(frozen=True)
 class Sizes:
-    """
-    Sizes of what is measured.
+    """Sizes of what is measured."""
 
-    Args:
-        encoder: a name of :data:`studies.benchmark.step_cases.ENCODERS`.
-        image_size: side of the encoder's image, in pixels; crops are twice as large.
-        batch_sizes: images per step; the first is that of all steps, the others only of the default's.
-        seconds: how long a step is repeated.
-        steps: how many of the planned steps are measured; None is all.
-        backend: of `torch.compile`.
-        overrides: of `configs/pretrain.yaml`, for the pretraining.
-    """
-
-    encoder: str
-    image_size: int
-    batch_sizes: Sequence[int]
-    seconds: float
-    steps: int | None = None
-    backend: str = "inductor"
-    overrides: dict[str, Any] = field(default_factory=dict)
+    encoder: str  # a name of :data:`studies.benchmark.step_cases.ENCODERS`
+    image_size: int  # side of the encoder's image, in pixels; crops are twice as large
+    batch_sizes: Sequence[int]  # images per step; the first is that of all steps, the others only of the default's
+    seconds: float  # how long a step is repeated
+    steps: int | None = None  # how many of the planned steps are measured; None is all
+    backend: str = "inductor"  # of `torch.compile`
+    overrides: dict[str, Any] = field(default_factory=dict)  # of `configs/pretrain.yaml`, for the pretraining
 
 
 FULL = Sizes(
@@ -70,22 +59,13 @@ TOY = Sizes(
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """
-    What the check is run on.
-
-    Args:
-        device: the device.
-        output_dir: where results are written.
-        dataset_dir: a prepared folder of 2D crops; None makes one of smooth noise.
-        minutes: limit of the whole check.
-        sizes: how large it is.
-    """
+    """What the check is run on."""
 
     device: torch.device
-    output_dir: Path
-    dataset_dir: Path | None = None
-    minutes: float = 6.0
-    sizes: Sizes = FULL
+    output_dir: Path  # where results are written
+    dataset_dir: Path | None = None  # a prepared folder of 2D crops; None makes one of smooth noise
+    minutes: float = 6.0  # limit of the whole check
+    sizes: Sizes = FULL  # how large it is
 
 
 Record = Callable[[dict[str, Any]], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ import torch.distributed as dist
 import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.networks.miram import MIRAM
 from miram.networks.vit_encoder import ViTEncoder
 from studies.benchmark.step_cost import StepCost, step_cost, training_step_cost
+from studies.benchmark.step_kernels import CAST, Kernels
 from studies.benchmark.variants import make_variants
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -111,26 +110,23 @@ def test_the_configs_compile_into_one_graph(config):
         torch.testing.assert_close(ours, theirs)
 
 
-class Operations(TorchDispatchMode):
-    """Counts the operations that reach the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def test_every_block_uses_the_fused_attention_and_nothing_is_cast_twice(tiny_encoder):
     """bf16 by autocast: the weights and biases of 33 layers are cast, what 15 norms return, and 11 other tensors."""
     small = {"hidden_size": 16, "num_layers": 2, "num_heads": 2}
     network = MIRAM(tiny_encoder, [{"scale": 1, **small}, {"scale": 2, "kind": "cross_attention", **small}])
     keep = torch.arange(4).expand(2, 4)
-    with Operations() as seen, torch.autocast("cpu", dtype=torch.bfloat16):
+    with Kernels() as seen, torch.autocast("cpu", dtype=torch.bfloat16):
         network(torch.rand(2, 1, 32, 32), keep)
     blocks = len(tiny_encoder.blocks) + 2 + 2
     assert seen.counts["_scaled_dot_product_flash_attention_for_cpu"] == blocks
     assert not any("softmax" in name for name in seen.counts)
-    assert seen.counts["_to_copy"] <= 2 * 33 + 15 + 11
+    assert seen.counts[CAST] <= 2 * 33 + 15 + 11
+
+
+def test_the_gradients_of_queries_keys_and_values_are_put_together_at_once(tiny_encoder):
+    """Indexed one by one, each would have a gradient of all three, mostly zeros, and these would be added."""
+    tokens = tiny_encoder(torch.rand(2, 1, 32, 32))
+    with Kernels() as seen:
+        tokens.sum().backward()
+    assert seen.counts["stack"] == len(tiny_encoder.blocks)
+    assert not seen.counts["select_backward"]

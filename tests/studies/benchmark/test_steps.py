@@ -55,7 +55,7 @@ def test_a_step_trains_with_new_masks():
     settings = StepSettings("tiny", "float32", 2, CPU)
     case = make_case("cross_attention", settings)
     before = [parameter.clone() for parameter in case.step.parameters()]
-    first, second = case._arguments()[2], case._arguments()[2]
+    first, second = case.arguments()[2], case.arguments()[2]
     assert not torch.equal(first, second)
     case()
     moved = [not torch.equal(a, b) for a, b in zip(before, case.step.parameters(), strict=True)]

@@ -1,7 +1,6 @@
 """Self-attention with one interface: exact, and four kinds whose cost grows linearly with the number of tokens."""
 
-from miram.networks.attention.base import SelfAttention
-from miram.networks.attention.exact import ExactAttention
+from miram.networks.attention.base import ExactAttention, SelfAttention
 from miram.networks.attention.factory import make_attention
 from miram.networks.attention.linformer import LinformerAttention
 from miram.networks.attention.nystrom import NystromAttention

@@ -1,9 +1,27 @@
-"""What all approximations of self-attention share: the projections before and after, as in MONAI's `SABlock`."""
+"""Exact self-attention, and what its approximations share: the projections before and after, as in MONAI's layer."""
 
 from __future__ import annotations
 
 import torch
+from monai.networks.blocks import SABlock
 from torch import nn
+
+
+class UnbindHeads(nn.Module):
+    """
+    Queries, keys and values as a tuple: with it `SABlock` computes the same, with less work in the backward pass.
+
+    `SABlock` indexes one tensor three times. Each index then has a gradient of the whole tensor's size, zeros but for
+    its third, and the three are added.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (B, N, 3 D) to three of (B, heads, N, d)."""
+        return x.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class SelfAttention(nn.Module):
@@ -17,7 +35,6 @@ class SelfAttention(nn.Module):
         hidden_size: width D of a token.
         num_heads: number of heads; `hidden_size` is a multiple of it.
         seq_len: number of tokens N.
-        qkv_bias: whether the query, key and value projections have a bias.
 
     Raises:
         ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
@@ -26,23 +43,14 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
         super().__init__()
         check_sizes(hidden_size, num_heads, seq_len)
-        self.num_heads = num_heads
+        self.unbind_heads = UnbindHeads(num_heads)
         self.seq_len = seq_len
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Let every token attend to all tokens.
-
-        Args:
-            x: (B, N, D).
-
-        Returns:
-            (B, N, D).
-        """
-        # (B, N, 3D) -> three of (B, heads, N, d)
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        """Let every token of x (B, N, D) attend to all tokens: (B, N, D)."""
+        query, key, value = self.unbind_heads(self.qkv(x))
         attended = self.attend(query, key, value)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
@@ -52,8 +60,6 @@ class SelfAttention(nn.Module):
 
         Args:
             query: (B, heads, N, d).
-            key: (B, heads, N, d).
-            value: (B, heads, N, d).
 
         Returns:
             (B, heads, N, d), in the dtype of `value`.
@@ -74,12 +80,7 @@ def check_sizes(hidden_size: int, num_heads: int, seq_len: int) -> None:
 
 
 def check_positive(**sizes: int) -> None:
-    """
-    Check that every named size is at least 1.
-
-    Raises:
-        ValueError: if one is not; the message names it.
-    """
+    """Raise a ValueError that names the first size below 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} should be at least 1, got {size}.")
@@ -88,3 +89,22 @@ def check_positive(**sizes: int) -> None:
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """Convert `tensor` to float32 if its dtype is narrower (bf16, fp16); other dtypes (float64) stay."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+class ExactAttention(SABlock):
+    """
+    MONAI's `SABlock` with the fused kernel, and with the arguments of the other kinds.
+
+    The dropout rate stays 0: `SABlock` would also apply it in evaluation.
+
+    Args:
+        seq_len: number of tokens N; only checked, since exact attention works for any number.
+
+    Raises:
+        ValueError: if a size is not positive, or `hidden_size` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, seq_len: int, qkv_bias: bool = True) -> None:
+        check_sizes(hidden_size, num_heads, seq_len)
+        super().__init__(hidden_size, num_heads, qkv_bias=qkv_bias, use_flash_attention=True)
+        self.input_rearrange = UnbindHeads(num_heads)

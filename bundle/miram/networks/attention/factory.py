@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from miram.networks.attention.exact import ExactAttention
+from miram.networks.attention.base import ExactAttention
 from miram.networks.attention.linformer import LinformerAttention
 from miram.networks.attention.nystrom import NystromAttention
 from miram.networks.attention.performer import PerformerAttention
@@ -37,12 +37,7 @@ def make_attention(
 
     Args:
         kind: "exact", "nystromformer", "linformer", "performer" or "windowed".
-        hidden_size: width D of a token.
-        num_heads: number of heads; `hidden_size` is a multiple of it.
-        seq_len: number of tokens N.
-        qkv_bias: whether the query, key and value projections have a bias.
         grid: the grid of the last tokens, for the kinds that need it.
-        attention_kwargs: further arguments of that kind.
 
     Returns:
         a module with weights `qkv` and `out_proj` as in :class:`monai.networks.blocks.SABlock`.

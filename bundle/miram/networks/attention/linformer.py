@@ -20,10 +20,6 @@ class LinformerAttention(SelfAttention):
     positions, so the number of tokens is fixed.
 
     Args:
-        hidden_size: width D of a token.
-        num_heads: number of heads; `hidden_size` is a multiple of it.
-        seq_len: number of tokens N.
-        qkv_bias: whether the query, key and value projections have a bias.
         proj_size: number of mixtures k, at most `seq_len`.
         share_projections: how projections are shared (Section 4, "Parameter sharing between projections"): "none",
             every head has its own E and F; "headwise", all heads share E and F; "kv", they also share E = F.

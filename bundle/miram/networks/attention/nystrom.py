@@ -22,10 +22,6 @@ class NystromAttention(SelfAttention):
     are computed from right to left by the fused kernel, so that no matrix with N columns is kept.
 
     Args:
-        hidden_size: width D of a token.
-        num_heads: number of heads; `hidden_size` is a multiple of it.
-        seq_len: number of tokens N.
-        qkv_bias: whether the query, key and value projections have a bias.
         num_landmarks: number of segments, at most `seq_len`; if N is not a multiple of it, segment lengths differ by
             one (the paper pads instead, so that padding enters the last means).
         pinv_iterations: iterations of the pseudo-inverse; the paper uses 6.
@@ -77,7 +73,6 @@ def segment_means(tokens: torch.Tensor, segments: int) -> torch.Tensor:
     Average consecutive tokens: the landmarks of the Nystromformer.
 
     Args:
-        tokens: (..., N, d).
         segments: number of segments M, of N // M tokens each; the first N % M segments have one more.
 
     Returns:
@@ -108,7 +103,6 @@ def iterative_pinv(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
 
     Args:
         matrix: (..., M, M).
-        iterations: number of iterations.
 
     Returns:
         (..., M, M).

@@ -22,10 +22,6 @@ class PerformerAttention(SelfAttention):
     the weights. The error falls as 1 / sqrt(num_features), and grows steeply with the norms of queries and keys.
 
     Args:
-        hidden_size: width D of a token.
-        num_heads: number of heads; `hidden_size` is a multiple of it.
-        seq_len: number of tokens N; only checked, since the features work for any number.
-        qkv_bias: whether the query, key and value projections have a bias.
         num_features: number of random features; None for int(d log d), d the width of a head (the order of the
             paper's Theorem 4).
         seed: seed of the features; None to draw them like weights, from torch's own generator, so that every layer
@@ -102,7 +98,6 @@ def orthogonal_gaussian(rows: int, columns: int, seed: int | None = None) -> tor
     Each vector alone is standard normal: it has a uniform direction and the length of another Gaussian vector.
 
     Args:
-        rows: number of vectors.
         columns: width of a vector, and number of vectors in a block.
         seed: seed of a separate generator; None for torch's own.
 

@@ -21,10 +21,7 @@ class WindowedAttention(SelfAttention):
     Tokens before those of the grid, such as a class token, join every group; their outputs are averaged over groups.
 
     Args:
-        hidden_size: width D of a token.
         num_heads: number of heads, at least 2; `hidden_size` is a multiple of it.
-        seq_len: number of tokens N, including those before the grid's.
-        qkv_bias: whether the query, key and value projections have a bias.
         grid: tokens along each dimension.
         window_size: tokens of a group along each dimension.
 
@@ -59,7 +56,7 @@ class WindowedAttention(SelfAttention):
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend within the groups; see :meth:`SelfAttention.attend`."""
-        local = self.num_heads // 2
+        local = query.shape[1] // 2
         return torch.cat(
             (
                 self._attend(query[:, :local], key[:, :local], value[:, :local], strided=False),

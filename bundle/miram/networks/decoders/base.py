@@ -12,24 +12,16 @@ from monai.networks.blocks.pos_embed_utils import build_sincos_position_embeddin
 from torch import nn
 
 from miram.masking import hidden_mask
-from miram.networks.initialization import initialize_mae_weights
 from miram.networks.patches import scaled_grid
-from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, run_block
+from miram.networks.vit_encoder import ViTEncoder, check_sincos_width, initialize_mae_weights, run_block
 
 
 class Decoded(NamedTuple):
-    """
-    What a decoder returns for a batch.
+    """What a decoder returns for a batch."""
 
-    Args:
-        prediction: (B, n, P + extra_outputs) predicted patches.
-        mask: (B, n) bool, True where a patch is hidden and therefore counts in the loss.
-        places: (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major
-            order.
-    """
-
-    prediction: torch.Tensor
-    mask: torch.Tensor
+    prediction: torch.Tensor  # (B, n, P + extra_outputs) predicted patches
+    mask: torch.Tensor  # (B, n) bool, True where a patch is hidden and therefore counts in the loss
+    # (B, n) int64, each patch's index on the scale's grid; None for the whole grid (n = N_s) in row-major order
     places: torch.Tensor | None = None
 
 
@@ -112,12 +104,7 @@ class Decoder(nn.Module):
         return scale_mask(hidden_mask(keep, math.prod(self.encoder_grid)), self.encoder_grid, self.grid)
 
     def embed(self, latent: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Project the latent to the decoder's width.
-
-        Returns:
-            (B, 0 or 1, D) the class token, if there is one, and (B, V, D) the visible patches' tokens.
-        """
+        """Project the latent: to the class token (B, 0 or 1, D), if any, and the visible patches' tokens (B, V, D)."""
         prefix, visible = self.embedding(latent).split((self.num_prefix_tokens, keep.shape[1]), dim=1)
         return prefix, visible
 
@@ -149,8 +136,6 @@ def interpolate_tokens(tokens: torch.Tensor, source: Sequence[int], target: Sequ
 
     Args:
         tokens: (B, prod(source), D) in row-major order.
-        source: the current grid.
-        target: the new grid.
 
     Returns:
         (B, prod(target), D)
@@ -168,8 +153,6 @@ def scale_mask(mask: torch.Tensor, source: Sequence[int], target: Sequence[int])
 
     Args:
         mask: (B, prod(source)) bool, True where hidden.
-        source: the current grid.
-        target: the new grid.
 
     Returns:
         (B, prod(target)) bool

@@ -18,14 +18,7 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class CrossAttentionBlockWithMLP(nn.Module):
-    """
-    A pre-norm transformer block whose tokens attend to a context and not to each other.
-
-    Args:
-        hidden_size: width of a token, D.
-        num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layer divided by D.
-    """
+    """A pre-norm transformer block whose tokens attend to a context and not to each other."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
@@ -54,16 +47,8 @@ class CrossAttentionDecoder(Decoder):
     The sample depends only on the visible patches, which follow from (seed, epoch, sample): no generator is used.
 
     Args:
-        encoder: the encoder whose tokens are decoded; only its sizes are read.
-        scale: size of the reconstruction divided by the size of the encoder's image.
-        hidden_size: width of a decoder token.
-        num_layers: transformer blocks.
-        num_heads: attention heads.
-        mlp_ratio: width of the feed-forward layers divided by `hidden_size`.
-        decode_ratio: share of the hidden patches that a training step decodes.
-        activation_checkpointing: recompute the blocks in the backward pass to save memory; by default as the encoder
-            does.
-        extra_outputs: numbers that are predicted for each patch, behind its pixels.
+        decode_ratio: share of the hidden patches that a training step decodes. The other arguments are those of
+            :class:`miram.networks.decoders.scale_decoder.ScaleDecoder`.
 
     Raises:
         ValueError: if the scale does not give a whole grid, the width does not fit heads or positions, or the share is
@@ -116,10 +101,6 @@ class CrossAttentionDecoder(Decoder):
     def sample(self, keep: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """
         The patches that a training step decodes.
-
-        Args:
-            keep: (B, V) the visible patches of the encoder's grid.
-            hidden: (B, N_s) bool, the hidden patches of the scale's grid.
 
         Returns:
             (B, n) int64, indices of hidden patches, the same n in every image. If images differ in their number of

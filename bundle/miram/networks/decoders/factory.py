@@ -8,8 +8,7 @@ from typing import Any
 
 from miram.networks.decoders.base import Decoder
 from miram.networks.decoders.cross_attention_decoder import CrossAttentionDecoder
-from miram.networks.decoders.scale_decoder import ScaleDecoder
-from miram.networks.decoders.sub_pixel_decoder import SubPixelDecoder
+from miram.networks.decoders.scale_decoder import ScaleDecoder, SubPixelDecoder
 from miram.networks.vit_encoder import ViTEncoder
 
 KINDS: dict[str, type[Decoder]] = {
@@ -31,8 +30,6 @@ def make_decoder(
     Make a decoder.
 
     Args:
-        encoder: the encoder whose tokens are decoded.
-        kind: "self_attention", "cross_attention" or "sub_pixel".
         extra_outputs: numbers that are predicted for each patch behind its pixels; 0 is not passed on, so that your own
             kinds of decoders need no such argument.
         arguments: those of that kind: scale, hidden_size, ...

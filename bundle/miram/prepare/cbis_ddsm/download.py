@@ -22,20 +22,12 @@ PARTS = ("all", "full", "lesions")
 
 @dataclass(frozen=True)
 class Series:
-    """
-    One DICOM series of the IDC.
+    """One DICOM series of the IDC."""
 
-    Args:
-        uid: SeriesInstanceUID.
-        files: number of its files.
-        size: of all its files, in bytes.
-        url: where they are, `s3://bucket/folder/*`.
-    """
-
-    uid: str
-    files: int
-    size: int
-    url: str
+    uid: str  # SeriesInstanceUID
+    files: int  # number of its files
+    size: int  # of all its files, in bytes
+    url: str  # where they are, `s3://bucket/folder/*`
 
 
 def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str, Series]:
@@ -77,12 +69,7 @@ def free_space(output_dir: str | Path) -> int:
 
 
 def check_space(wanted: Iterable[Series], output_dir: str | Path) -> None:
-    """
-    Make sure that the disk has room for these series.
-
-    Raises:
-        InputError: if it has not.
-    """
+    """Raise an InputError if the disk has no room for these series."""
     free, need = free_space(output_dir), sum(series.size for series in wanted)
     if need > free:
         raise InputError(
@@ -190,18 +177,11 @@ def _s5cmd() -> str:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """
-    What a download takes.
+    """What a download takes."""
 
-    Args:
-        wanted: the series that the tables name and the IDC has.
-        left: those of them that are not on disk yet.
-        unknown: UIDs that the tables name and the IDC has not.
-    """
-
-    wanted: list[Series]
-    left: list[Series]
-    unknown: list[str]
+    wanted: list[Series]  # the series that the tables name and the IDC has
+    left: list[Series]  # those of them that are not on disk yet
+    unknown: list[str]  # UIDs that the tables name and the IDC has not
 
     def __str__(self) -> str:
         lines = [f"{len(self.wanted)} series, {_gigabytes(self.wanted)} GB, are named by the tables"]

@@ -27,39 +27,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class DicomFile:
-    """
-    One file below the scanned folder.
+    """One file below the scanned folder."""
 
-    Args:
-        path: relative to the scanned folder, with forward slashes.
-        size: in bytes.
-        modified: time of the last change, in nanoseconds; with `size` it says whether a file is still the one scanned.
-        series: its SeriesInstanceUID, "" if it is not a readable DICOM image.
-        rows: height in pixels.
-        columns: width in pixels.
-    """
-
-    path: str
-    size: int
+    path: str  # relative to the scanned folder, with forward slashes
+    size: int  # in bytes
+    # time of the last change, in nanoseconds; with `size` it says whether a file is still the one scanned
     modified: int
-    series: str = ""
-    rows: int = 0
-    columns: int = 0
+    series: str = ""  # its SeriesInstanceUID, "" if it is not a readable DICOM image
+    rows: int = 0  # height in pixels
+    columns: int = 0  # width in pixels
 
 
 @dataclass
 class DicomIndex:
-    """
-    The DICOM files below a folder.
+    """The DICOM files below a folder."""
 
-    Args:
-        series: the files of each series by its UID.
-        unreadable: paths of the `.dcm` files that no header could be read from.
-        unfollowed: links that lead nowhere and folders that may not be read, with the reason.
-    """
-
-    series: dict[str, list[DicomFile]] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
+    series: dict[str, list[DicomFile]] = field(default_factory=dict)  # the files of each series by its UID
+    unreadable: list[str] = field(default_factory=list)  # paths of the `.dcm` files that no header could be read from
+    # links that lead nowhere and folders that may not be read, with the reason
     unfollowed: dict[str, str] = field(default_factory=dict)
 
     def files(self, *uids: str) -> tuple[DicomFile, ...]:
@@ -160,20 +145,12 @@ def _read_cache(path: Path) -> list[DicomFile]:
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """
-    A lesion whose mask is in one of several files (a :class:`miram.prepare.regions.Region`).
+    """A lesion whose mask is in one of several files (a :class:`miram.prepare.regions.Region`)."""
 
-    Args:
-        dicom_dir: the folder that paths are relative to.
-        mammogram: path of the full mammogram.
-        files: of the lesion's series: the mask and the cropped image in unknown order.
-        tolerance: see :func:`fit_mask`.
-    """
-
-    dicom_dir: Path
-    mammogram: str
-    files: tuple[DicomFile, ...]
-    tolerance: float
+    dicom_dir: Path  # the folder that paths are relative to
+    mammogram: str  # path of the full mammogram
+    files: tuple[DicomFile, ...]  # of the lesion's series: the mask and the cropped image in unknown order
+    tolerance: float  # see :func:`fit_mask`
 
     @property
     def key(self) -> list[Any]:

@@ -107,7 +107,6 @@ def prepare_cbis_ddsm(
         csv_dir: the tables, all four or some.
         output_dir: the folder to write: new, or one that this function made with the same settings.
         crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
-        crop_size: side of the crops in pixels.
         context: see :class:`miram.prepare.image_crops.CropSettings`, also for `crops_per_image`.
         mask_tolerance: see :func:`miram.prepare.cbis_ddsm.layout.fit_mask`.
         validation_fraction: share of the patients that are in no test table.

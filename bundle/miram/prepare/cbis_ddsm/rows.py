@@ -22,18 +22,11 @@ _MASK_MISSING = "mask missing"
 
 @dataclass(frozen=True)
 class Refusal:
-    """
-    Why a row has no crop.
+    """Why a row has no crop."""
 
-    Args:
-        status: "skipped" (on purpose) or "error", as in `report.csv`.
-        kind: the reason that many rows share, which the summary counts.
-        reason: the same for this row.
-    """
-
-    status: str
-    kind: str
-    reason: str
+    status: str  # "skipped" (on purpose) or "error", as in `report.csv`
+    kind: str  # the reason that many rows share, which the summary counts
+    reason: str  # the same for this row
 
 
 def plan_rows(
@@ -103,19 +96,12 @@ def _refuse(
 
 @dataclass
 class Outcome:
-    """
-    What became of one row of a table.
+    """What became of one row of a table."""
 
-    Args:
-        report: its row of `report.csv`.
-        kind: for a row without its crop, the reason that many rows share; else "".
-        lesion: the item of its lesion's crop, where there is one.
-        tissue: the items of its mammogram's tissue crops, or of the whole one, which rows of the same mammogram share.
-    """
-
-    report: ReportRow
-    kind: str = ""
-    lesion: Item | None = None
+    report: ReportRow  # its row of `report.csv`
+    kind: str = ""  # for a row without its crop, the reason that many rows share; else ""
+    lesion: Item | None = None  # the item of its lesion's crop, where there is one
+    # the items of its mammogram's tissue crops, or of the whole one, which rows of the same mammogram share
     tissue: list[Item] = field(default_factory=list)
 
 

@@ -76,34 +76,24 @@ _COMMON_COLUMNS = [
 
 @dataclass(frozen=True)
 class LesionView:
-    """
-    One row of a table: one lesion as seen in one mammogram.
+    """One row of a table: one lesion as seen in one mammogram."""
 
-    Args:
-        source: the table's file name and the row's number in it, the first below the header being 1.
-        split: "training" or "test", the official one.
-        number: of the lesion in its breast and of its type (`abnormality id`).
-        density: 1 to 4; None where unknown (also 0 in the table). `subtlety`, 1 to 5, likewise.
-        assessment: BI-RADS, 0 to 5.
-        descriptors: mass_margins, mass_shape, calc_type and calc_distribution as sorted sets of terms, None where
-            unknown or not of this type of lesion.
-        image_series: SeriesInstanceUID of the full mammogram.
-        lesion_series: SeriesInstanceUIDs, one or two, that hold the cropped image and the mask, in whatever order.
-    """
-
-    source: str
-    split: str
+    source: str  # the table's file name and the row's number in it, the first below the header being 1
+    split: str  # "training" or "test", the official one
     patient: str
     laterality: str
     view: str
     abnormality: str
-    number: int
-    density: int | None
-    assessment: int | None
+    number: int  # of the lesion in its breast and of its type (`abnormality id`)
+    density: int | None  # 1 to 4; None where unknown (also 0 in the table). `subtlety`, 1 to 5, likewise.
+    assessment: int | None  # BI-RADS, 0 to 5
     subtlety: int | None
     pathology: str | None
+    # mass_margins, mass_shape, calc_type and calc_distribution as sorted sets of terms, None where unknown or not of
+    # this type of lesion
     descriptors: dict[str, list[str] | None]
-    image_series: str
+    image_series: str  # SeriesInstanceUID of the full mammogram
+    # SeriesInstanceUIDs, one or two, that hold the cropped image and the mask, in whatever order
     lesion_series: tuple[str, ...]
 
     @property
@@ -208,11 +198,13 @@ def _read_table(path: Path, split: str) -> list[LesionView]:
     return [_Cells(path, number, record).lesion_view(split) for number, record in enumerate(records, start=1)]
 
 
+@dataclass(frozen=True)
 class _Cells:
     """The text cells of one row, and what each may hold."""
 
-    def __init__(self, path: Path, number: int, record: dict[Any, str]) -> None:
-        self.path, self.number, self.record = path, number, record
+    path: Path
+    number: int
+    record: dict[Any, str]
 
     def lesion_view(self, split: str) -> LesionView:
         abnormality = self.choice("abnormality_type", LABEL_NAMES["abnormality"], str.lower)

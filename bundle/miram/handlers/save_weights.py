@@ -1,55 +1,49 @@
-"""Writing the classifier of the best epoch, and stopping a run that no longer improves."""
+"""Weights written during a run: the encoder for other projects, and the classifier of the best epoch."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
 from miram.engines.distributed import is_main_process
+from miram.engines.sharding import whole_state
 from miram.errors import InputError
+from miram.networks.vit_encoder import ViTEncoder
+from miram.weights.backbone import backbone_from_encoder, save_backbone
 from miram.weights.classifier import save_classifier
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class BestModelHandler:
     """
     After each validation whose key metric is the best so far, write the network as `model.pt`.
 
     Add this handler to the run's checkpoint, so that a resumed run knows its best epoch.
 
-    Args:
-        path: the file.
-        content: called when the file is written, returns its content; "provenance" gets the epoch and its metrics.
-        evaluator: the validation evaluator.
-        key_metric: name of one of its metrics; higher is better.
-        patience: training stops after this many validations in a row without an improvement; None never stops.
-
     Raises:
         InputError: if the patience is not positive.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        content: Callable[[], dict[str, Any]],
-        evaluator: Engine,
-        key_metric: str = "val_auc",
-        patience: int | None = None,
-    ) -> None:
-        if patience is not None and patience < 1:
-            raise InputError(f"early_stopping_patience must be at least 1, or null for never, got {patience}")
-        self.path = Path(path)
-        self.content = content
-        self.evaluator = evaluator
-        self.key_metric = key_metric
-        self.patience = patience
+    path: Path
+    # called when the file is written, returns its content; "provenance" gets the epoch and its metrics
+    content: Callable[[], dict[str, Any]]
+    evaluator: Engine  # the validation evaluator
+    key_metric: str = "val_auc"  # name of one of its metrics; higher is better
+    # training stops after this many validations in a row without an improvement; None never stops
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"early_stopping_patience must be at least 1, or null for never, got {self.patience}")
+        self.path = Path(self.path)
         self.best = -math.inf
         self.best_epoch = 0
         self.waited = 0
@@ -104,3 +98,39 @@ class BestModelHandler:
         metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
         content["provenance"] = {**content["provenance"], "epoch": self.best_epoch, "validation": metrics}
         save_classifier(self.path, content)
+
+
+@dataclass(eq=False)
+class BackboneHandler:
+    """Write the encoder as `backbone.pt` every few epochs and at the end."""
+
+    path: Path
+    encoder: ViTEncoder  # the encoder that is trained
+    preprocessing: Mapping[str, Any]  # how pixels became the encoder's input
+    provenance: Mapping[str, Any]  # where the weights come from; the epoch is added
+    interval: int = 1  # epochs between two writes
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after the checkpoint handler."""
+        engine.add_event_handler(Events.STARTED, self.remember_start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save_at_the_end)
+
+    def remember_start(self, engine: Engine) -> None:
+        """Remember the epoch at which this start of the run begins."""
+        self.begun_at = engine.state.epoch
+
+    def save_at_the_end(self, engine: Engine) -> None:
+        """Write the backbone, unless the run was already finished: the file records which run made it."""
+        if engine.state.epoch != self.begun_at or not self.path.is_file():
+            self.save(engine)
+
+    def save(self, engine: Engine) -> None:
+        """Write the backbone."""
+        state = whole_state(self.encoder)  # all processes together
+        if is_main_process():
+            facts = {**self.provenance, "epoch": engine.state.epoch}
+            save_backbone(self.path, backbone_from_encoder(self.encoder, self.preprocessing, facts, state))
