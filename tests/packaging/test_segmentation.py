@@ -23,6 +23,21 @@ def bundle(repository, segmentation_checkpoint, tmp_path):
     return package_bundle(repository, "segmentation", segmentation_checkpoint, tmp_path / "dist")
 
 
+@pytest.fixture
+def masked(tmp_path):
+    """A prepared folder of crops with masks."""
+    rng, items = np.random.default_rng(0), []
+    for n in range(8):
+        crop = make_crop(True, (n % 4, 1), rng)
+        item = {"image": f"{n}.png", "mask": f"mask_{n}.png", "patient": f"p{n}", "lesion": f"p{n}/1"}
+        write_png16(tmp_path / "data" / item["image"], crop)
+        write_png16(tmp_path / "data" / item["mask"], np.where(crop == 60_000, 65535, 0).astype(np.uint16))
+        items.append(item)
+    splits = {"training": items[:4], "validation": items[4:6], "test": items[6:]}
+    write_datalist(tmp_path / "data/datalist.json", splits)
+    return tmp_path / "data"
+
+
 def test_monai_label_finds_one_label(bundle):
     assert bundle.name == "breast_lesion_segmentation"
     outputs = json.loads((bundle / "metadata.json").read_text())["network_data_format"]["outputs"]
@@ -52,18 +67,10 @@ def test_it_segments_a_mammogram_from_any_folder(bundle, workflow, tmp_path, mon
     assert 2 * (mask & (image == 60_000)).sum() / (mask.sum() + 64) > 0.7
 
 
-def test_training_goes_on_from_the_bundles_weights_and_replaces_them(bundle, workflow, tmp_path):
-    rng, items = np.random.default_rng(0), []
-    for n in range(8):
-        crop = make_crop(True, (n % 4, 1), rng)
-        item = {"image": f"{n}.png", "mask": f"mask_{n}.png", "patient": f"p{n}", "lesion": f"p{n}/1"}
-        write_png16(tmp_path / item["image"], crop)
-        write_png16(tmp_path / item["mask"], np.where(crop == 60_000, 65535, 0).astype(np.uint16))
-        items.append(item)
-    write_datalist(tmp_path / "datalist.json", {"training": items[:4], "validation": items[4:], "test": []})
+def test_training_goes_on_from_the_bundles_weights_and_replaces_them(bundle, workflow, masked):
     before = read_state(bundle / "models/model.pt")
     small = {"max_epochs": 1, "warmup_epochs": 0, "batch_size": 4, "progress": False, "base_learning_rate": 1e-2}
-    made = workflow(bundle, "train", dataset_dir=str(tmp_path), allow_leakage="images", **small)
+    made = workflow(bundle, "train", dataset_dir=str(masked), allow_leakage="images", **small)
     made.initialize()
     made.run()
     after = read_state(bundle / "models/model.pt")
@@ -72,6 +79,15 @@ def test_training_goes_on_from_the_bundles_weights_and_replaces_them(bundle, wor
     assert 0 < moved < 0.1  # an epoch from where it stood, not from random weights
     facts = json.loads((bundle / "configs/inference.json").read_text())["facts"]
     assert load_packaged(bundle / "models/model.pt", facts).task.scored == ("lesion",)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("evaluate", "infer"), ("train", "train")])
+def test_what_a_monai_user_looks_for_is_where_monai_says(bundle, workflow, masked, tmp_path, name, kind):
+    options = {"dataset_dir": str(masked), "output_dir": str(tmp_path / "out")}
+    options |= {"allow_leakage": "images"} if name == "train" else {}
+    made = workflow(bundle, name, workflow_type=kind, **options)
+    made.initialize()
+    assert made.check_properties() == []
 
 
 @pytest.mark.parametrize(("kind", "words"), [("segmentation", "is a classifier"), ("riskmap", "segments lesions")])
