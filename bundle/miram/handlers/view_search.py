@@ -132,7 +132,7 @@ class HardNegatives(ViewSearch):
         tissue = sum(item.get("crop") == "tissue" for item in kept)
         logger.info(
             "%d hard negatives of %d training views (%d left out) added to %s, beside %d crops of lesions and %d of "
-            "tissue; train again with another --runs_dir",
+            "tissue; train again with another --output_dir",
             len(items),
             len(self.found()),
             len(self.problems),
