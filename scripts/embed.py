@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.field_of_view,
         pool="mean",
         num_heads=options.num_heads,
+        precision=options.precision or best_precision(device),
     )
-    precision = options.precision or best_precision(device)
-    embedding = Embedding(encoder, options.features, options.window, options.intensity, precision)
+    embedding = Embedding(encoder, options.features, options.window, options.intensity)
     facts = provenance(backbone=Path(options.backbone).name)
     problems = embed(sources, embedding, options.output, facts, options.batch_size)
     print(f"{len(sources) - len(problems)} images in {options.output}, {len(problems)} left out")

@@ -77,11 +77,13 @@ def test_segmentations_agree():
 
 
 def test_features_agree_and_the_file_says_in_which_precision_they_were_made(tmp_path):
-    encoder = load_tile_encoder(make_backbone(tmp_path / "backbone.pt"), "cpu", pool="mean")
+    backbone = make_backbone(tmp_path / "backbone.pt")
     windows = [crop.repeat(2, 0).repeat(2, 1) for crop in crops()[:4]]
-    single, half = (Embedding(encoder, precision=name) for name in ("float32", "bfloat16"))
+    encoders = [load_tile_encoder(backbone, "cpu", pool="mean", precision=name) for name in ("float32", "bfloat16")]
+    single, half = map(Embedding, encoders)
     expected, found = (one.describe(windows) for one in (single, half))
     for name in expected:
         error = np.linalg.norm(found[name] - expected[name]) / np.linalg.norm(expected[name])
         assert 0 < error < 0.01
     assert half.settings != single.settings
+    assert encoders[0].key != encoders[1].key  # views' features in the other precision are not taken for these

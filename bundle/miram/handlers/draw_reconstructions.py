@@ -15,6 +15,7 @@ from miram.engines.distributed import is_main_process, unwrap
 from miram.engines.pretraining import PreparePretrainingBatch
 from miram.losses.reconstruction import MultiScaleReconstructionLoss
 from miram.masking import hidden_mask
+from miram.visualize.figures import Painter
 from miram.visualize.reconstructions import plot_panel, reconstruction_columns
 
 
@@ -34,10 +35,12 @@ class ReconstructionHandler:
     def __post_init__(self) -> None:
         self.output_dir = Path(self.output_dir)
         self.num_images = min(self.num_images, len(self.dataset))
+        self.painter = Painter()
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
+        engine.add_event_handler(Events.COMPLETED, self.painter.finish)
 
     @torch.no_grad()
     def draw(self, engine: Engine) -> None:
@@ -59,4 +62,5 @@ class ReconstructionHandler:
                 " Predictions are un-normalised with each TARGET patch's mean and deviation, so they look better than "
                 "they are."
             )
-        plot_panel(columns, self.output_dir / f"reconstructions_{epoch:04d}.png", f"epoch {epoch}", note)
+        path = self.output_dir / f"reconstructions_{epoch:04d}.png"
+        self.painter.draw(plot_panel, columns, path, f"epoch {epoch}", note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.optim import Optimizer
 from miram.engines.distributed import is_main_process, sum_over_processes
 from miram.errors import InputError
 from miram.files import write_table
+from miram.visualize.figures import Painter
 from miram.visualize.loss_curves import plot_history
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ class HistoryHandler:
         self.started = time.perf_counter()
         self.seconds = 0.0
         self.validated_epoch = 0
-        self.painter = ThreadPoolExecutor(max_workers=1)
-        self.drawing: Future[None] | None = None
+        self.painter = Painter()
 
     @property
     def path(self) -> Path:
@@ -66,7 +65,7 @@ class HistoryHandler:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch)
-        engine.add_event_handler(Events.COMPLETED, self.finish_drawing)
+        engine.add_event_handler(Events.COMPLETED, self.painter.finish)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.note_validation, engine)
 
@@ -117,14 +116,8 @@ class HistoryHandler:
             table = _in_order(pd.DataFrame(self.rows))
             write_table(self.path, table)
             if engine.state.epoch in (self.validated_epoch, engine.state.max_epochs):
-                self.finish_drawing()
-                self.drawing = self.painter.submit(plot_history, table, self.output_dir / "loss.png")
+                self.painter.draw(plot_history, table, self.output_dir / "loss.png")
             logger.info(describe_row(row, engine.state.max_epochs))
-
-    def finish_drawing(self) -> None:
-        """Wait until the curves are drawn; an error of drawing them is raised here."""
-        if self.drawing is not None:
-            self.drawing.result()
 
     def state_dict(self) -> dict[str, Any]:
         """The state for the checkpoint: names, sums and counts (2, losses), and seconds of the epoch so far."""

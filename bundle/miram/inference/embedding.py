@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from miram.data.datalist import FILE_NAME, SPLITS, load_split
-from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.files import as_text, atomic_write, write_text
 from miram.inference.feature_files import Part, read_facts, write_features
@@ -61,7 +60,6 @@ class Embedding:
         features: "token" (the class token), "mean" (of the patches) and "grid" (all patches).
         window: "center" of the image, or the "whole" image, downsampled into the window.
         intensity: see :func:`miram.readers.formats.read_image`.
-        precision: in which the encoder computes, see :func:`miram.engines.steps.autocast`; features are float32.
 
     Raises:
         InputError: if a feature or the window is unknown, or the encoder has no class token.
@@ -71,7 +69,6 @@ class Embedding:
     features: Sequence[str] = ("token", "mean")
     window: str = "center"
     intensity: str = "stored"
-    precision: str = "float32"
 
     def __post_init__(self) -> None:
         unknown = set(self.features) - set(FEATURES)
@@ -83,9 +80,10 @@ class Embedding:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the features, as plain values."""
-        facts = {name: self.encoder.settings[name] for name in ("field_of_view", "preprocessing", "weights")}
-        own = {name: getattr(self, name) for name in ("window", "intensity", "precision")}
-        return {**facts, "features": list(self.features), **own}
+        facts = {
+            name: self.encoder.settings[name] for name in ("field_of_view", "preprocessing", "precision", "weights")
+        }
+        return {**facts, "features": list(self.features), "window": self.window, "intensity": self.intensity}
 
     def cut(self, pixels: np.ndarray) -> np.ndarray:
         """The window (h, w) of an image (H, W) that the encoder sees; larger crops are reduced as for inference."""
@@ -101,7 +99,7 @@ class Embedding:
         encoder = self.encoder.encoder
         device = next(encoder.parameters()).device
         batch = torch.from_numpy(np.stack(windows).astype(np.float32))[:, None].to(device)
-        tokens = in_precision(self.encoder.tokens, self.precision)(batch).cpu()
+        tokens = self.encoder.tokens(batch).cpu()
         patches = tokens if encoder.cls_token is None else tokens[:, 1:]
         made = {"token": tokens[:, 0], "mean": patches.mean(dim=1), "grid": patches.unflatten(1, encoder.grid)}
         return {name: made[name].numpy() for name in self.features}

@@ -65,9 +65,11 @@ class ExamModel:
         save_exam_model(path, self.network, self.encoder.network, facts)
 
 
-def load_exam(path: str | os.PathLike[str], device: torch.device | str, batch_size: int = 64) -> ExamModel:
+def load_exam(
+    path: str | os.PathLike[str], device: torch.device | str, batch_size: int = 64, precision: str = "float32"
+) -> ExamModel:
     """
-    Read a model; its encoder goes to the device.
+    Read a model; its encoder goes to the device, and computes in a precision, whatever that of training was.
 
     Raises:
         InputError: if there is no such file, or it is damaged or of another kind.
@@ -75,11 +77,12 @@ def load_exam(path: str | os.PathLike[str], device: torch.device | str, batch_si
     if not Path(path).is_file():
         raise InputError(f"there is no model {path}: train one with configs/exam.yaml, or give --model")
     network, encoder, content = load_exam_model(path)
-    tiles = dict(content["tiles"])
-    known = {name: tiles.pop(name) for name in ("preprocessing", "field_of_view", "overlap", "pool")}
+    tiles = content["tiles"]
+    known = {name: tiles[name] for name in ("preprocessing", "field_of_view", "overlap", "pool")}
+    facts = {name: value for name, value in tiles.items() if name not in (*known, "precision")}
     return ExamModel(
         network,
-        TileEncoder(encoder.to(device), **known, batch_size=batch_size, facts=tiles),
+        TileEncoder(encoder.to(device), **known, batch_size=batch_size, facts=facts, precision=precision),
         Task(**content["task"]),
         {level: tuple(values) for level, values in content["scaling"].items()},
         content["thresholds"],

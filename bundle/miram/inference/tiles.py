@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.mammograms import NO_BREAST, whole_breast
 from miram.inference.risk_map import ToNetworkSize
@@ -95,6 +96,7 @@ class TileEncoder:
         pool: a tile's features: the class "token", the "mean" of the patches, or "both".
         batch_size: tiles at once; memory grows with it.
         facts: what else decides the features: the digest of the weights.
+        precision: in which the encoder computes, see :func:`miram.engines.steps.autocast`; its output is float32.
 
     Raises:
         InputError: if the overlap or the pooling is not possible.
@@ -109,6 +111,7 @@ class TileEncoder:
         pool: TilePool = "both",
         batch_size: int = 64,
         facts: Mapping[str, Any] | None = None,
+        precision: str = "float32",
     ) -> None:
         if not 0 <= overlap < 1:
             raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.5")
@@ -126,6 +129,7 @@ class TileEncoder:
         self.batch_size = batch_size
         self.resize = ToNetworkSize(network.encoder.img_size)
         self.facts = dict(facts or {})
+        self.precision = precision
 
     @property
     def num_features(self) -> int:
@@ -140,6 +144,7 @@ class TileEncoder:
             "overlap": self.overlap,
             "pool": self.pool,
             "preprocessing": self.preprocessing,
+            "precision": self.precision,
             **self.facts,
         }
 
@@ -161,10 +166,11 @@ class TileEncoder:
         )
 
     def tokens(self, windows: torch.Tensor) -> torch.Tensor:
-        """The encoder's tokens (B, [1 +] N, D) of windows (B, 1, h, w), 0..65535."""
+        """The encoder's tokens (B, [1 +] N, D), float32, of windows (B, 1, h, w), 0..65535."""
         limits = self.preprocessing
         scale = (limits["b_max"] - limits["b_min"]) / (limits["a_max"] - limits["a_min"])
-        return self.encoder(self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"]))
+        scaled = self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"])
+        return in_precision(self.encoder, self.precision)(scaled)
 
     def _pooled(self, windows: torch.Tensor) -> torch.Tensor:
         tokens = self.tokens(windows)
@@ -181,6 +187,7 @@ def load_tile_encoder(
     pool: TilePool = "both",
     batch_size: int = 64,
     num_heads: int | None = None,
+    precision: str = "float32",
 ) -> TileEncoder:
     """
     Load a pretrained encoder for tiles.
@@ -193,6 +200,7 @@ def load_tile_encoder(
         pool: see :class:`TileEncoder`.
         batch_size: see :class:`TileEncoder`.
         num_heads: of public weights that do not contain it.
+        precision: see :class:`TileEncoder`.
 
     Raises:
         InputError: if the file is missing, damaged or not one of images, or does not say its field of view.
@@ -209,4 +217,4 @@ def load_tile_encoder(
     network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
     limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
-    return TileEncoder(network.to(device), limits, size, overlap, pool, batch_size, {"weights": digest})
+    return TileEncoder(network.to(device), limits, size, overlap, pool, batch_size, {"weights": digest}, precision)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +22,24 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) ->
     FigureCanvasAgg(figure)
     with _DRAWING, atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+
+
+class Painter:
+    """Draws in a thread of its own while training goes on; an error of drawing is raised by the next call."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=1)
+        self.drawing: Future[None] | None = None
+
+    def draw(self, plot: Callable[..., None], *args: Any) -> None:
+        """Call `plot`, which may read its arguments later than this method returns."""
+        self.finish()
+        self.drawing = self.pool.submit(plot, *args)
+
+    def finish(self) -> None:
+        """Wait until the last picture is written."""
+        if self.drawing is not None:
+            self.drawing.result()
 
 
 def sheet(
