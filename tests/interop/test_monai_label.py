@@ -235,7 +235,9 @@ def test_the_client_is_told_what_is_wrong_with_an_image(served, model, image, wo
     assert words in served[0].refusal(model, image)
 
 
-@pytest.mark.parametrize(("bundle", "image"), [(CLASSIFIER, "crop_png"), (SEGMENTER, "whole_png")])
+@pytest.mark.parametrize(
+    ("bundle", "image"), [(CLASSIFIER, "crop_png"), (MAPPER, "whole_png"), (SEGMENTER, "whole_png")]
+)
 def test_weights_of_another_network_are_refused_not_half_loaded(served, bundle, image):
     client, model, _ = served
     path = model / bundle / "models/model.pt"
