@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from miram.data.datalist import load_split
 from miram.engines.pretraining import PreparePretrainingBatch
@@ -37,6 +38,7 @@ def check_agreement(settings: CheckSettings, record: Record, seconds: float) -> 
             record({"check": f"losses in {precision}", "difference": difference, "passed": difference <= tolerance})
     record({"check": "masks", "passed": _same_masks(device)})
     record({"check": "batches of the packed store", "passed": _same_batches(settings)})
+    record({"check": "attention in bfloat16 by the flash kernel", **_flash(device)})
     if device.type == "cuda":
         record({"check": "a step never waits for the device", **_waits(network, device)})
 
@@ -94,6 +96,17 @@ def train(
 def _waits(network: MIRAM, device: torch.device) -> dict[str, Any]:
     try:
         train(copy.deepcopy(network), device, "bfloat16", watch=True)
+    except RuntimeError as error:
+        return {"passed": False, "reason": str(error).splitlines()[0]}
+    return {"passed": True}
+
+
+def _flash(device: torch.device) -> dict[str, Any]:
+    """Whether torch has a flash kernel for the attention of our blocks, with the heads of 64 that ViTs have."""
+    encoder = ViTEncoder(1, 64, 16, hidden_size=128, mlp_dim=128, num_layers=1, num_heads=2).to(device)
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.autocast(device.type, torch.bfloat16):
+            encoder(torch.randn(2, 1, 64, 64, device=device)).float().sum().backward()
     except RuntimeError as error:
         return {"passed": False, "reason": str(error).splitlines()[0]}
     return {"passed": True}
