@@ -48,7 +48,7 @@ def read_command_line(text: Sequence[str] = TEXT, sizes: Sequence[str] = SIZES) 
     Restore the values as they were typed, where the command-line parser has changed them.
 
     `monai.bundle run` reads values as Python does: `2024_01` becomes a number, `exp#2` ends at the `#` (or the `#`
-    becomes `::`), and None does not arrive at all. Call this early in a config's `initialize`.
+    becomes `::`), None does not arrive at all, and `null`, as config files call it, is a text. Call this early in a config's `initialize`.
 
     Args:
         text: ids whose values are text as it was typed. References, expressions and quoted texts are left alone.
@@ -99,7 +99,7 @@ def _literal(text: str) -> str:
 
 
 def _as_python(typed: str | None, arrived: Any) -> Any:
-    return None if typed == "None" else arrived
+    return None if typed in ("None", "null") else arrived  # Python's word, and the one in config files
 
 
 def _check_size(name: str, value: Any) -> None:
