@@ -127,7 +127,7 @@ def backbone(path):
         (lambda path: path.write_bytes(b"damaged"), "cannot be read as weights"),
         (backbone, r"is not a classifier: it lacks .*'task'"),
         (of_another_architecture, "weights do not fit the network that it describes"),
-        (of_volumes, "classifies volumes"),
+        (of_volumes, "is for volumes"),
     ],
     ids=["none", "damaged", "backbone", "other", "volumes"],
 )
@@ -140,4 +140,4 @@ def test_a_checkpoint_that_does_not_belong_is_refused(repository, tmp_path, make
 
 def test_a_name_that_monai_label_would_take_for_another_task_is_refused():
     with pytest.raises(ValueError, match="MONAI Label would infer detection from 'lesion_detection_classification'"):
-        Kind("lesion_detection_classification", "classification", "", {}, {})
+        Kind("lesion_detection_classification", "classification", "", load_trained, {}, {})
