@@ -48,7 +48,8 @@ def read_command_line(text: Sequence[str] = TEXT, sizes: Sequence[str] = SIZES) 
     Restore the values as they were typed, where the command-line parser has changed them.
 
     `monai.bundle run` reads values as Python does: `2024_01` becomes a number, `exp#2` ends at the `#` (or the `#`
-    becomes `::`), None does not arrive at all, and `null`, as config files call it, is a text. Call this early in a config's `initialize`.
+    becomes `::`), None does not arrive at all, and `null`, as config files call it, is a text. Call this early in a
+    config's `initialize`.
 
     Args:
         text: ids whose values are text as it was typed. References, expressions and quoted texts are left alone.
