@@ -39,8 +39,8 @@ OWN = {
         *("n_resamples", "confidence", "min_patients", "seed", "records", "detection"),
     },
     "hard_negatives": {"boxes_csv", "per_view", "min_probability", "view_progress", "records", "negatives"},
-    "serve_segmentation": {"displayable_configs"},
-    "serve_map": {"displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
+    "serve_segmentation": {"displayable_configs", "smallest_view"},
+    "serve_map": {"smallest_view", "displayable_configs", "served", "pre_transforms", "post_transforms", "answer"},
 }
 
 

@@ -53,6 +53,12 @@ def test_a_number_is_taken_as_it_is():
     assert find_batches(24, 3, 128, "cuda", None) == Batches(24, 3)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_loss_that_compares_the_images_of_a_batch_needs_a_number(device):
+    with pytest.raises(InputError, match="compares the images of a batch"):
+        find_batches("auto", 1, 128, device, None, divisible=False)
+
+
 def test_on_a_cpu_a_step_is_one_batch_and_a_line_says_so(caplog):
     with caplog.at_level("INFO"):
         assert find_batches("auto", 1, 128, "cpu", None) == Batches(128, 1)

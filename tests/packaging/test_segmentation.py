@@ -51,6 +51,18 @@ def test_windows_overlap_as_in_the_config_it_comes_from(bundle, repository):
     assert packaged.get_parsed_content("overlap") == own["overlap"]
 
 
+def test_a_served_crop_is_refused_like_a_crop_of_ones_own(bundle, tmp_path):
+    crop = np.random.default_rng(0).integers(10_000, 30_000, size=(40, 40)).astype(np.uint16)
+    crop[:, 30:] = 0
+    write_png16(tmp_path / "crop.png", crop)
+    packaged = ConfigParser()
+    packaged.read_config(bundle / "configs/inference.json")
+    packaged["bundle_root"] = str(bundle)
+    load = packaged.get_parsed_content("pre_transforms#0#transforms#0")
+    with pytest.raises(InputError, match="looks like a crop"):
+        load({"image": str(tmp_path / "crop.png")})
+
+
 def test_it_segments_a_mammogram_from_any_folder(bundle, workflow, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["segment"])
     image = np.zeros((100, 80), np.uint16)

@@ -109,6 +109,7 @@ def find_batches(
     images_per_step: int,
     device: torch.device | str,
     memory: Any,
+    divisible: bool = True,
 ) -> Batches:
     """
     The batches of a run. All processes call it together.
@@ -120,6 +121,7 @@ def find_batches(
             same size as fit its memory; on a CPU, whose memory is not measured, in one.
         device: where training runs.
         memory: measures a step, see :class:`StepMemory`.
+        divisible: whether the images of a step may come in several batches; not if the loss compares them.
 
     Raises:
         InputError: if the options contradict each other, or the smallest batch does not fit.
@@ -130,6 +132,10 @@ def find_batches(
         raise InputError(
             f"batch_size is {batch_size!r} and accumulation_steps {accumulation_steps}; give batch_size a number, or "
             "auto, which chooses accumulation_steps: set images_per_step then"
+        )
+    if not divisible:
+        raise InputError(
+            "this loss compares the images of a batch, so a batch cannot be divided; give batch_size a number"
         )
     if not is_cuda(device):
         logger.info("batch_size auto measures the memory of GPUs only: here it is images_per_step, %d", images_per_step)
@@ -147,7 +153,7 @@ def find_batches(
 def _largest_that_fits(images_per_step: int, memory: Any) -> int:
     """The largest half, quarter, ... of a step that fits; sizes are doubled until one does not. 0 if none does."""
     sizes = [images_per_step]
-    while sizes[-1] % 2 == 0 and sizes[-1] > 2:  # two views are compared over at least two images
+    while sizes[-1] % 2 == 0 and sizes[-1] > 2:
         sizes.append(sizes[-1] // 2)
     found, available = 0, memory.available
     for size in reversed(sizes):

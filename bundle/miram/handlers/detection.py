@@ -21,7 +21,7 @@ from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.inference.views import View
 from miram.metrics.bootstrap import Bootstrap, estimate_text
-from miram.metrics.detection import CENTER, ImageFindings, evaluate_detection
+from miram.metrics.detection import CENTER, OVERLAPS, RATES, ImageFindings, evaluate_detection
 from miram.visualize.html_report import estimate_table, interval_note, write_page
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ class DetectionHandler(ViewSearch):
     # width and height of a candidate's box in pixels; None is the median box of the training's lesions
     box_size: Sequence[float] | None = None
     bootstrap: Mapping[str, Any] | None = None  # arguments of :class:`miram.metrics.bootstrap.Bootstrap`
-    rates: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)  # false alarms per image at which sensitivities are given
-    overlaps: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5)  # intersections over union at which a candidate hits
+    rates: Sequence[float] = RATES  # false alarms per image at which sensitivities are given
+    overlaps: Sequence[float] = OVERLAPS  # intersections over union at which a candidate hits
     num_pictures: int = 12  # views in each picture
 
     def __post_init__(self) -> None:

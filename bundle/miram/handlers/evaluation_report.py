@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class EvaluationHandler(SplitReport):
 
     calibration: Calibration  # holds the operating points, and is written to a file
     # further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] | None = None
     picture_level: Level = "lesion"  # what a point of the curves is: "image", "lesion" or "patient"
     num_cases: int = 12  # how many of the most wrong cases to draw
     # the map that is overlaid on them, see :func:`miram.visualize.attention.attention_maps`
@@ -81,7 +81,7 @@ class EvaluationHandler(SplitReport):
         table = prediction_table(self.items, predictions, task, self.dataset_dir)
         write_table(self.output_dir / "predictions.csv", table)
         threshold = self.calibration.thresholds or 0.5
-        found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **self.metrics)
+        found = evaluate_predictions(table, task.classes, task.type, threshold=threshold, **(self.metrics or {}))
         facts, notes = self._facts(), self._notes()
         write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
@@ -118,7 +118,7 @@ class EvaluationHandler(SplitReport):
                 **{f"trained: {key}": value for key, value in self.trained.provenance.items()},
             },
             "calibration": calibration,
-            "provenance": provenance(seed=self.metrics.get("seed")),
+            "provenance": provenance(seed=(self.metrics or {}).get("seed")),
             "demonstration": says_generated(datalist),
         }
 

@@ -72,8 +72,9 @@ class RiskMapHandler:
     def write_tables(self, engine: Engine) -> None:
         """Write `findings.csv` and `findings.json`, and log what was done."""
         problems = [{"image": name, "problem": problem} for name, problem in self.inputs.problems.items()]
-        table = pd.DataFrame(self.rows + problems, columns=self.columns).astype({"rank": "Int64", "row": "Int64"})
-        table = table.astype({"column": "Int64"})
+        table = pd.DataFrame(self.rows + problems, columns=self.columns)
+        whole = {"rank", "row", "column", "pixels"} & set(self.columns)
+        table = table.astype(dict.fromkeys(whole, "Int64"))  # also with empty cells
         write_table(self.output_dir / "findings.csv", table)
         content = {
             **result_facts(self.trained, self.calibration),

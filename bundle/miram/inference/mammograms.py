@@ -70,8 +70,8 @@ def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray, smallest_v
         size = " x ".join(map(str, pixels.shape))
         raise InputError(
             f"{path} has {size} pixels, less than smallest_view={smallest_view}: it looks like a crop, but this model "
-            "takes whole views. Classify crops of lesions with inference.yaml; segment_evaluate.yaml segments those of "
-            "a prepared folder. If it is a whole view, lower --smallest_view"
+            "takes whole views. Crops of lesions: inference.yaml classifies them, segment_evaluate.yaml segments those "
+            "of a prepared folder. If it is a whole view, lower --smallest_view"
         )
     source_grid(path, pixels.shape)
 

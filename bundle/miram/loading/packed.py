@@ -13,13 +13,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from miram.cli import shell_path
@@ -35,8 +36,8 @@ FOLDER = "packed"
 INDEX = "packed.json"
 FORMAT_VERSION = 2
 REMEDY = "make it with: python scripts/pack.py --dataset_dir"
-# a disk on which nothing, or nothing more, can be written
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+# a disk on which nothing, or nothing more, can be written, or no file can be locked
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOLCK}
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,24 @@ def pack_folder(
         "sizes": sizes.tolist(),
     }
     target.mkdir(parents=True, exist_ok=True)
-    with FileLock(target / ".lock"):  # a second run that starts meanwhile waits, and then finds the shards
+    with _alone(target):  # a second run that starts meanwhile waits, and then finds the shards
         _write_missing(target, state, folder, length)
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Wait until no other run writes to the folder."""
+    lock = FileLock(target / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("another run is packing into %s: waiting for it", target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:

@@ -17,7 +17,7 @@ from miram.loading.packed import PackedStore
 from miram.loading.sampling import BalancedSampler
 from miram.loading.seeded import SeededDataset, SeededSampler, check_batch_size
 from miram.transforms.augment import RandomFlipRotate90, enlarge_corners
-from miram.transforms.windows import is_standard
+from miram.transforms.windows import exceeds_field_of_view, is_standard
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def packed_or_files(
     if store is None:
         return files
     standard = is_standard(dataset.transform, crop_size, preprocessing, sampler.shuffle, crop_area)
-    standard &= crop_area is None or crop_area[1] <= 1
+    standard &= not exceeds_field_of_view(crop_area)
     if not standard or isinstance(sampler, BalancedSampler):
         what = "sampler" if standard else "transforms"
         logger.info("crops are read from their files: the packed loader does not have the %s of this run", what)

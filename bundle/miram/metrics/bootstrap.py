@@ -61,7 +61,7 @@ class Estimate:
 
 
 def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:
-    """An estimate as a dictionary, in words: "0.812 [0.701, 0.893]", the value alone, or "undefined"."""
+    """The text of an estimate, given as a dictionary: "0.812 [0.701, 0.893]", the value alone, or "undefined"."""
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
     if value is None:
         return "undefined"

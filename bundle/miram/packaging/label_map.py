@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,30 @@ _RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".dicom"
 
 
 class LoadServedMammogramd(LoadMammogramd):
-    """Load whole mammograms; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM (ITK's same grid)."""
+    """
+    Load whole mammograms; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM (ITK's same grid).
+
+    Args:
+        keys: of paths.
+        intensity: see :func:`miram.readers.formats.read_image`.
+        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], intensity: str = "stored", smallest_view: int = 0) -> None:
+        super().__init__(keys, intensity)
+        self.smallest_view = smallest_view
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
         """
         Replace paths with images, see :class:`miram.inference.mammograms.LoadMammogramd`.
 
         Raises:
-            InputError: if an image cannot be read, is a volume, or shows no breast.
+            InputError: if an image cannot be read, is a volume, shows no breast, or is as small as a crop.
         """
         paths = {key: data[key] for key in self.key_iterator(data)}
         result = super().__call__({**data, **{key: dicom_source(path) for key, path in paths.items()}})
         for key, path in paths.items():
-            check_mammogram(path, result[key][0].numpy().astype(np.uint16))
+            check_mammogram(path, result[key][0].numpy().astype(np.uint16), self.smallest_view)
         return result
 
 

@@ -166,6 +166,11 @@ def standard_transforms(
     return Compose([*steps, random_window(key, crop_size, crop_area), *flips, *turns])
 
 
+def exceeds_field_of_view(crop_area: Sequence[float] | None) -> bool:
+    """Whether :func:`random_window` may cut a window that is larger than the field of view, and has to be smoothed."""
+    return crop_area is not None and crop_area[1] > 1
+
+
 def is_standard(transform: Compose, *settings: Any) -> bool:
     """Whether transforms are of the kinds of :func:`standard_transforms`, with these settings."""
     return _settings(transform) == _settings(standard_transforms(*settings))

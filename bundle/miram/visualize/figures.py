@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,32 +13,32 @@ from matplotlib.figure import Figure
 
 from miram.files import atomic_write
 
-_DRAWING = threading.Lock()  # matplotlib shares fonts and settings between figures
+_PAINTING = ThreadPoolExecutor(max_workers=1)  # one for all: matplotlib shares fonts and settings between figures
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) -> None:
-    """Write a figure as PNG, without changing global state of matplotlib. Threads draw one after the other."""
+    """Write a figure as PNG, without changing global state of matplotlib."""
     FigureCanvasAgg(figure)
-    with _DRAWING, atomic_write(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
 
 
 class Painter:
-    """Draws in a thread of its own while training goes on; an error of drawing is raised by the next call."""
+    """Draws in another thread while training goes on. An error is raised by the next call, if there is one."""
 
     def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(max_workers=1)
         self.drawing: Future[None] | None = None
 
     def draw(self, plot: Callable[..., None], *args: Any) -> None:
         """Call `plot`, which may read its arguments later than this method returns."""
         self.finish()
-        self.drawing = self.pool.submit(plot, *args)
+        self.drawing = _PAINTING.submit(plot, *args)
 
     def finish(self) -> None:
         """Wait until the last picture is written."""
-        if self.drawing is not None:
-            self.drawing.result()
+        drawing, self.drawing = self.drawing, None
+        if drawing is not None:
+            drawing.result()
 
 
 def sheet(
