@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+from typing import Any
+
 import nibabel
 import numpy as np
 import pytest
 import torch
 
-from miram.handlers.risk_maps import write_map
+from miram.handlers.risk_maps import SegmentationMapHandler, write_map
+from miram.inference.inputs import Inputs
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -20,3 +24,13 @@ def test_a_map_keeps_values_shape_and_affine(tmp_path, axes):
     if axes == 2:
         expected[2, 3] = 0
     np.testing.assert_allclose(found.affine, expected)
+
+
+def test_areas_keep_all_digits_beside_images_without_a_region(tmp_path, monkeypatch):
+    monkeypatch.setattr("miram.handlers.risk_maps.result_facts", lambda *_: {})
+    unused: Any = SimpleNamespace(roi_size=(8, 8))
+    inputs = Inputs([], [], {"c.png": "damaged"})
+    handler = SegmentationMapHandler(tmp_path, unused, inputs, unused, "lesion", 0.5, unused)
+    handler.rows = [{"image": "a.png", "rank": 1, "row": 3, "column": 4, "pixels": 1_234_567}, {"image": "b.png"}]
+    handler.write_tables(unused)
+    assert "a.png,1,3,4,,1234567" in (tmp_path / "findings.csv").read_text()

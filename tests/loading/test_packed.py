@@ -100,7 +100,7 @@ def test_a_folder_is_packed_once_and_again_when_a_crop_changes(folder, monkeypat
     assert open_packed(folder).crop(1).max() == 0
 
 
-def test_runs_that_start_at_once_pack_one_after_the_other(folder, monkeypatch):
+def test_runs_that_start_at_once_pack_one_after_the_other(folder, monkeypatch, caplog):
     pack_folder(folder, shard_bytes=TWO_CROPS)
     write_png16(folder / "images/0.png", np.zeros((16, 16), np.uint16))  # what is packed is of an earlier state now
     writing, both = [], []
@@ -114,9 +114,10 @@ def test_runs_that_start_at_once_pack_one_after_the_other(folder, monkeypatch):
 
     write_shard = packed._write_shard
     monkeypatch.setattr(packed, "_write_shard", write_slowly)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, caplog.at_level("INFO"):
         list(pool.map(lambda _: pack_folder(folder, shard_bytes=TWO_CROPS), range(2)))
     assert both == [False] * 4
+    assert sum("another run is packing" in record.message for record in caplog.records) == 1
     assert not open_packed(folder).crop(0).any()
 
 
