@@ -5,14 +5,15 @@ from miram.data.tasks import Task
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import (
-    Downsampled,
     FlipInferer,
     Probabilitiesd,
+    crop_to_input,
     items_of_task,
     load_trained,
     run_name,
     run_unless_empty,
 )
+from miram.losses.reconstruction import downsample
 
 from ..classifier_case import make_classifier, make_folder, save_model
 
@@ -70,10 +71,11 @@ def test_probabilities_take_the_calibration_that_is_in_place(trained):
     assert sample["pred"].item() == 2.0
 
 
-def test_crops_are_reduced_by_the_mean_of_what_a_pixel_covers():
-    crop = torch.arange(16.0).reshape(1, 4, 4)
-    reduced = Downsampled("image", (2, 2))({"image": crop})["image"]
-    assert reduced.tolist() == [[[2.5, 4.5], [10.5, 12.5]]]
+def test_crops_are_reduced_as_in_training():
+    crop = torch.arange(64.0).reshape(1, 8, 8) * 1000
+    limits = {"a_min": 0, "a_max": 65535, "b_min": 0.0, "b_max": 65535.0}
+    steps = crop_to_input(lambda sample: sample, {**limits, "field_of_view": [6, 6], "image_size": [3, 3]})
+    torch.testing.assert_close(steps({"image": crop})["image"], downsample(crop[None, :, 1:7, 1:7], (3, 3))[0])
 
 
 def test_the_usual_mode_is_not_named():

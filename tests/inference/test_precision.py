@@ -8,15 +8,15 @@ moves by at most a quarter of its logit's error, and less the surer it is: here 
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, ScaleIntensityRange
 
 from miram.data.tasks import Task
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import FlipInferer
 from miram.inference.embedding import Embedding
-from miram.inference.risk_map import ClassProbability, RiskMapInferer, ToNetworkSize, window_to_input
+from miram.inference.risk_map import ClassProbability, RiskMapInferer
 from miram.inference.segmenting import SegmentationInferer
 from miram.inference.tiles import load_tile_encoder
+from miram.inference.windows import window_to_input
 
 from ..classifier_case import PREPROCESSING, SIZE, as_input, make_classifier, make_crop, make_segmenter
 from ..exam_case import make_backbone
@@ -55,7 +55,7 @@ def test_risk_maps_agree(classifier):
     view[8:-8, :60] = np.random.default_rng(0).integers(10_000, 30_000, size=(80, 60))
     view[40:48, 24:32] = 60_000
     limits = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
-    steps = Compose([ScaleIntensityRange(**limits), ToNetworkSize((16, 16))])
+    steps = window_to_input({**limits, "image_size": (16, 16)})
     answer = ClassProbability(TASK, Calibration(), "MALIGNANT")
     image = torch.from_numpy(view)[None, None]
     single, half = (

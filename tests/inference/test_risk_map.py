@@ -9,7 +9,6 @@ from miram.inference.mammograms import whole_breast
 from miram.inference.risk_map import (
     ClassProbability,
     RiskMapInferer,
-    ToNetworkSize,
     mapped_class,
     operating_point,
     roi_size,
@@ -131,13 +130,6 @@ def test_settings_that_make_no_windows_are_errors(arguments, message):
 def test_a_model_of_volumes_is_refused():
     with pytest.raises(InputError, match="2D"):
         make(roi_size=(8, 8, 8))
-
-
-def test_windows_are_reduced_as_in_training_or_enlarged():
-    values = torch.arange(16.0).reshape(1, 1, 4, 4)
-    torch.testing.assert_close(ToNetworkSize((2, 2))(values), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
-    assert ToNetworkSize((8, 8))(values).shape == (1, 1, 8, 8)
-    torch.testing.assert_close(ToNetworkSize((8, 8))(values).mean(), values.mean())
 
 
 @pytest.mark.parametrize(("zoom", "expected"), [(1.0, (448, 448)), (0.5, (896, 896)), (2, (224, 224))])

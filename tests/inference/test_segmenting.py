@@ -4,8 +4,8 @@ import torch
 
 from miram.errors import InputError
 from miram.inference.classifying import load_trained
-from miram.inference.risk_map import window_to_input
 from miram.inference.segmenting import MaskRegion, SegmentationInferer, load_segmenter, mask_regions
+from miram.inference.windows import window_to_input
 from miram.networks.segmenter import ViTSegmenter
 from miram.weights.classifier import classifier_content, save_classifier
 

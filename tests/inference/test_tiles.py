@@ -6,7 +6,7 @@ import torch
 
 from miram.data.datalist import load_split
 from miram.errors import InputError
-from miram.inference.tile_features import feature_cache
+from miram.inference.tile_features import FeatureCache
 from miram.inference.tiles import Tiles, load_tile_encoder
 from miram.transforms.crops import crop_at
 
@@ -35,7 +35,7 @@ def test_a_tiles_features_are_those_of_its_window(encoder):
     features = encoder.features(view, tiles)
     assert features.shape == (len(tiles.places), 48)
     row, column = tiles.places[4]
-    center = tiles.rows.centers[row] + 0.5, tiles.columns.centers[column] + 0.5
+    center = tiles.grid.rows.centers[row] + 0.5, tiles.grid.columns.centers[column] + 0.5
     window = torch.from_numpy(crop_at(view, center, 32).astype(np.float32))[None, None]
     tokens = encoder.encoder(torch.nn.functional.avg_pool2d(window, 2) / 65535 * 4 - 2)[0]
     expected = torch.cat([tokens[0], tokens[1:].mean(dim=0)])
@@ -45,24 +45,24 @@ def test_a_tiles_features_are_those_of_its_window(encoder):
 def test_features_are_computed_once_for_an_encoder_and_an_image(encoder, tmp_path, monkeypatch):
     folder = make_views(tmp_path / "views", {"training": 2})
     items = load_split(folder, "training")
-    first = feature_cache(folder, encoder).load(items)
+    first = FeatureCache(folder, encoder).load(items)
     computed = []
     original = encoder.features
     monkeypatch.setattr(encoder, "features", lambda *args: computed.append(1) or original(*args))
-    again = feature_cache(folder, encoder).load(items)
+    again = FeatureCache(folder, encoder).load(items)
     assert not computed
     assert all(torch.equal(first[path], again[path]) for path in first)
     Path(items[0]["image"]).touch()  # written again: another time
-    feature_cache(folder, encoder).load(items)
+    FeatureCache(folder, encoder).load(items)
     assert len(computed) == 1
     other = load_tile_encoder(tmp_path / "backbone.pt", "cpu", overlap=0.25)
-    assert feature_cache(folder, other).folder != feature_cache(folder, encoder).folder
+    assert FeatureCache(folder, other).folder != FeatureCache(folder, encoder).folder
 
 
 def test_a_damaged_file_of_features_is_made_again(encoder, tmp_path):
     folder = make_views(tmp_path / "views", {"training": 1})
     items = load_split(folder, "training")
-    cache = feature_cache(folder, encoder)
+    cache = FeatureCache(folder, encoder)
     first = cache.load(items)
     next(cache.folder.rglob("*.npz")).write_bytes(b"PK damaged")
     assert all(torch.equal(first[path], values) for path, values in cache.load(items).items())

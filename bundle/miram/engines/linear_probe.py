@@ -28,7 +28,7 @@ from miram.data.tasks import Task
 from miram.engines.classification import probabilities
 from miram.engines.distributed import broadcast_weights, gather_objects, is_main_process, unwrap
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_table
 from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, mean_over_classes, roc_auc
 from miram.networks.classifier import ViTClassifier
@@ -136,7 +136,7 @@ class LinearProbe:
         metrics = table[table["chosen"] == 1].drop(columns="chosen").iloc[0].to_dict()
         made["provenance"] = {**made["provenance"], "C": metrics.pop("C"), "validation": metrics}
         save_classifier(Path(output_dir) / "model.pt", made)
-        write_text(Path(output_dir) / "history.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_table(Path(output_dir) / "history.csv", table)
         logger.info("the model is %s", Path(output_dir) / "model.pt")
 
     def start(self, checkpoint: str | os.PathLike[str], resume: bool) -> None:

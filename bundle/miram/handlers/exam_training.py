@@ -23,7 +23,7 @@ from miram.handlers.exam_report import ExamEvaluation, write_exam_report
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.exams import ExamModel, breast_table, fit_exam_scaling, view_table
 from miram.inference.risk_map import largest_risks
-from miram.inference.tile_features import feature_cache
+from miram.inference.tile_features import FeatureCache
 from miram.inference.tiles import TileEncoder
 from miram.metrics.evaluation import choose_thresholds
 from miram.provenance.versions import provenance
@@ -65,7 +65,7 @@ def run_exam_training(
     classifier = load_trained(risk_model, task) if risk_model else None
     check_leakage(dataset_dir, allow_leakage)
     items = {split: load_split(dataset_dir, split, required=split == "training") for split in SPLITS}
-    features = feature_cache(dataset_dir, encoder).load([item for own in items.values() for item in own])
+    features = FeatureCache(dataset_dir, encoder).load([item for own in items.values() for item in own])
     breasts = {split: _breasts(own, features, found, split) for split, own in items.items()}
     facts = provenance(
         **{"data": describe(dataset_dir), "seed": training.seed, "training": vars(training)},

@@ -19,7 +19,7 @@ from miram.data.prediction_table import prediction_table
 from miram.data.tasks import Task, targets
 from miram.engines.classification import probabilities
 from miram.errors import InputError
-from miram.files import write_text
+from miram.files import write_json
 from miram.loading.sampling import sample_weights
 from miram.losses.classification import balanced_weights
 from miram.metrics.calibration import Activation, fit_scaling
@@ -128,7 +128,7 @@ class Calibration:
 
 def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
     """Write a calibration as JSON, completely or not at all."""
-    write_text(path, json.dumps(asdict(calibration), indent=1) + "\n")
+    write_json(path, asdict(calibration))
 
 
 def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibration | None:

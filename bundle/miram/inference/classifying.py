@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from monai.engines import Evaluator
 from monai.inferers import Inferer
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, MapTransform, Resized
 from torch import nn
 
 from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
@@ -21,7 +21,6 @@ from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
-from miram.losses.reconstruction import downsample
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
 from miram.transforms.windows import center_windows, load_windows, scale_windows
@@ -186,27 +185,6 @@ class FlipInferer(Inferer):
         return torch.stack(logits).mean(dim=0)
 
 
-class Downsampled(MapTransform):
-    """
-    Downsample a crop to the network's size as training does (:func:`miram.losses.reconstruction.downsample`).
-
-    Args:
-        keys: of images (C, *spatial).
-        spatial_size: pixels along each axis.
-    """
-
-    def __init__(self, keys: Hashable | Sequence[Hashable], spatial_size: Sequence[int]) -> None:
-        super().__init__(keys)
-        self.spatial_size = tuple(spatial_size)
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Downsample the images."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = downsample(result[key][None].float(), self.spatial_size)[0]
-        return result
-
-
 def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) -> Compose:
     """
     The transforms from a crop's file to the network's input, shared by all uses of a trained classifier.
@@ -221,7 +199,7 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
             *load_windows("image", load, field_of_view),
             *scale_windows("image", preprocessing),
             *center_windows("image", field_of_view),
-            Downsampled("image", preprocessing["image_size"]),
+            Resized("image", preprocessing["image_size"], mode="area"),  # as training reduces its crops
         ]
     )
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ import torch
 
 from miram.data.datalist import FILE_NAME, SPLITS, load_split
 from miram.errors import InputError
-from miram.files import as_text, atomic_write, write_text
+from miram.files import as_text, write_json
 from miram.inference.feature_files import Part, read_facts, write_features
 from miram.inference.inputs import check_pixels, reduce_to
 from miram.inference.tiles import TileEncoder
-from miram.prepare.records import hash_patient
+from miram.prepare.records import hash_patient, secret_key
 from miram.progress import progress_bar
 from miram.readers.formats import is_image_file, read_image
 from miram.readers.search import search
@@ -221,12 +220,8 @@ def _begin(folder: Path, settings: dict[str, Any]) -> bytes:
     path = folder / "settings.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise InputError(f"{folder} was begun with other images or settings; delete it, or give another --output")
-    write_text(path, json.dumps(settings))
-    secret = folder / "key"
-    if not secret.is_file():
-        with atomic_write(secret) as temporary:
-            temporary.write_bytes(secrets.token_bytes(32))
-    return secret.read_bytes()
+    write_json(path, settings)
+    return secret_key(folder / "key")
 
 
 def _digest(sources: Sequence[Source]) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.inferers import Inferer
-from monai.transforms import Compose, ScaleIntensityRange
 from monai.utils import convert_to_tensor
 from scipy import ndimage
-from torch.nn import functional
 
 from miram.data.tasks import Task
 from miram.engines.steps import in_precision
@@ -21,14 +19,11 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.inference.mammograms import NO_BREAST, whole_breast
-from miram.inference.windows import Region, WindowAxis, highest_regions
-from miram.losses.reconstruction import downsample
+from miram.inference.windows import Region, WindowFunction, WindowGrid, check_windows, is_number, window_to_input
 from miram.progress import progress_bar
 from miram.readers.formats import read_image
 
 logger = logging.getLogger(__name__)
-
-WindowFunction = Callable[[torch.Tensor], torch.Tensor]
 
 
 class RiskMapInferer(Inferer):
@@ -69,7 +64,7 @@ class RiskMapInferer(Inferer):
             raise InputError(f"the model takes windows with {len(roi_size)} axes; risk maps need a model of 2D images")
         check_windows(overlap, sw_batch_size)
         self.roi_size = tuple(int(length) for length in roi_size)
-        self.stride = tuple(max(1, round(length * (1 - overlap))) for length in self.roi_size)
+        self.overlap = overlap
         self.sw_batch_size = sw_batch_size
         self.preprocessing = preprocessing
         self.postprocessing = postprocessing
@@ -99,85 +94,35 @@ class RiskMapInferer(Inferer):
         return torch.stack([self._map(image, lambda batch: network(batch, *args, **kwargs)) for image in images])
 
     def regions(self, probability: np.ndarray, count: int = 10) -> list[Region]:
-        """The highest regions of a map (H, W) of this inferer, see :func:`miram.inference.windows.highest_regions`."""
-        return highest_regions(probability, *self._axes(probability.shape), count)
+        """The highest regions of a map (H, W) of this inferer, see :meth:`WindowGrid.highest_regions`."""
+        return self._grid(probability.shape).highest_regions(probability, count)
 
-    def _axes(self, shape: Sequence[int]) -> tuple[WindowAxis, WindowAxis]:
-        """The window axes of an image's rows and columns."""
-        rows, columns = (WindowAxis.of(*sizes) for sizes in zip(shape, self.roi_size, self.stride, strict=True))
-        return rows, columns
+    def _grid(self, shape: Sequence[int]) -> WindowGrid:
+        return WindowGrid.of(shape, self.roi_size, self.overlap)
 
     def _map(self, image: torch.Tensor, network: WindowFunction) -> torch.Tensor:
         """(1, H, W) -> (1, H, W)."""
         breast = whole_breast(image[0].cpu().numpy())
         if not breast.any():
             raise InputError(NO_BREAST)
-        rows, columns = self._axes(breast.shape)
-        judged = rows.largest_nearest(columns.largest_nearest(breast.T).T)
+        grid = self._grid(breast.shape)
+        judged = grid.showing(breast)
+        places = np.argwhere(judged)
         values = np.zeros(judged.shape, np.float32)
-        values[judged] = self._judge(image, rows, columns, np.argwhere(judged), network)
+        values[judged] = self._judge(grid.batches(image, places, self.sw_batch_size), len(places), network)
         nearest = ndimage.distance_transform_edt(~judged, return_distances=False, return_indices=True)
-        spread = rows.interpolation() @ values[tuple(nearest)] @ columns.interpolation().T
+        spread = grid.interpolate(values[tuple(nearest)])
         spread *= breast
         return torch.from_numpy(spread.clip(0, 1, out=spread))[None]
 
-    def _judge(
-        self, image: torch.Tensor, rows: WindowAxis, columns: WindowAxis, places: np.ndarray, network: WindowFunction
-    ) -> np.ndarray:
-        """The probabilities (N,) of windows, given as N pairs of indices into the two axes."""
-        padded = functional.pad(image, (*columns.padding, *rows.padding))  # with 0, air
+    def _judge(self, batches: Iterator[torch.Tensor], count: int, network: WindowFunction) -> np.ndarray:
+        """The probabilities of `count` windows, (count,)."""
         found = []
-        with progress_bar(len(places) if self.progress else 0, "risk map", unit="windows") as bar:
-            for start in range(0, len(places), self.sw_batch_size):
-                chunk = places[start : start + self.sw_batch_size]
-                windows = [padded[:, rows.window(row), columns.window(column)] for row, column in chunk]
-                found.append(self.postprocessing(network(self.preprocessing(torch.stack(windows)))).float().cpu())
-                bar.update(len(chunk))
+        with progress_bar(count if self.progress else 0, "risk map", unit="windows") as bar:
+            for windows in batches:
+                found.append(self.postprocessing(network(self.preprocessing(windows))).float().cpu())
+                bar.update(len(windows))
         return torch.cat(found).numpy()
-
-
-def check_windows(overlap: float, sw_batch_size: int) -> None:
-    """
-    Check how windows slide over an image.
-
-    Raises:
-        InputError: if `overlap` is not a share below 1, or `sw_batch_size` is not positive.
-    """
-    if not (_is_number(overlap) and 0 <= overlap < 1):
-        raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.75")
-    if sw_batch_size < 1:
-        raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
-
-
-class ToNetworkSize:
-    """
-    Resize windows to the network's size: downsampled as in training, or enlarged if the source is too coarse.
-
-    Args:
-        image_size: pixels along each axis of the network's input.
-    """
-
-    def __init__(self, image_size: Sequence[int]) -> None:
-        self.image_size = tuple(image_size)
-
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """(B, 1, *spatial) -> (B, 1, *image_size)."""
-        windows = convert_to_tensor(windows, track_meta=False)
-        if all(length >= size for length, size in zip(windows.shape[2:], self.image_size, strict=True)):
-            return downsample(windows, self.image_size)
-        mode = "bilinear" if windows.ndim == 4 else "trilinear"
-        return functional.interpolate(windows, size=self.image_size, mode=mode, align_corners=False)
-
-
-def window_to_input(preprocessing: Mapping[str, Any]) -> Compose:
-    """
-    The transforms from windows (B, 1, *spatial), 0..65535, to the network's input (B, 1, *image_size).
-
-    Args:
-        preprocessing: of the trained network: "a_min" and "a_max", stored values, become "b_min" and "b_max".
-    """
-    limits = {name: preprocessing[name] for name in ("a_min", "a_max", "b_min", "b_max")}
-    return Compose([ScaleIntensityRange(**limits), ToNetworkSize(preprocessing["image_size"])])
 
 
 class ClassProbability:
@@ -241,7 +186,7 @@ def roi_size(field_of_view: Sequence[int], zoom: float = 1.0, crops: str | None 
     Raises:
         InputError: if `zoom` is not positive.
     """
-    if not (_is_number(zoom) and math.isfinite(zoom) and zoom > 0):
+    if not (is_number(zoom) and math.isfinite(zoom) and zoom > 0):
         raise InputError(f"zoom is {zoom}; give a positive number: 0.5 for a source twice as fine as training's")
     if crops == "whole":
         logger.warning(
@@ -274,11 +219,6 @@ def operating_point(calibration: Calibration, name: str, threshold: float | None
         InputError: if it is not above 0 and at most 1.
     """
     point = calibration.thresholds_at("image", [name])[name] if threshold is None else threshold
-    if not (_is_number(point) and 0 < point <= 1):
+    if not (is_number(point) and 0 < point <= 1):
         raise InputError(f"the threshold is {point}; give --threshold a probability above 0 and at most 1")
     return float(point)
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value is a number: other values on the command line arrive as text."""
-    return isinstance(value, int | float)

@@ -18,8 +18,7 @@ from torch.nn import functional
 from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.classifying import TrainedClassifier, load_trained
-from miram.inference.risk_map import WindowFunction, check_windows
-from miram.inference.windows import Region
+from miram.inference.windows import Region, WindowFunction, check_windows
 from miram.networks.segmenter import ViTSegmenter
 
 

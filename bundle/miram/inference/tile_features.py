@@ -34,13 +34,18 @@ class FeatureCache:
         encoder: computes what is missing.
     """
 
-    dataset_dir: Path
+    dataset_dir: str | os.PathLike[str]
     encoder: TileEncoder
+
+    @property
+    def root(self) -> Path:
+        """The prepared folder, an absolute path as those of its images."""
+        return Path(self.dataset_dir).resolve()
 
     @property
     def folder(self) -> Path:
         """Where this encoder's features are."""
-        return self.dataset_dir / FOLDER / self.encoder.key
+        return self.root / FOLDER / self.encoder.key
 
     def load(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         """
@@ -69,7 +74,7 @@ class FeatureCache:
             if path not in found:
                 logger.warning("%s: no breast was found; the view is left out", path)
         if not found:
-            raise InputError(f"none of the {len(paths)} views of {self.dataset_dir} shows a breast")
+            raise InputError(f"none of the {len(paths)} views of {self.root} shows a breast")
         tiles = sum(map(len, found.values()))
         logger.info("%d tiles, %.0f MB", tiles, sum(values.nbytes for values in found.values()) / 1e6)
         return {path: torch.from_numpy(values) for path, values in found.items()}
@@ -93,12 +98,7 @@ class FeatureCache:
             return None
 
     def _file(self, path: str) -> Path:
-        return self.folder / f"{Path(path).relative_to(self.dataset_dir).with_suffix('').as_posix()}.npz"
-
-
-def feature_cache(dataset_dir: str | os.PathLike[str], encoder: TileEncoder) -> FeatureCache:
-    """The cache of a prepared folder."""
-    return FeatureCache(Path(dataset_dir).resolve(), encoder)
+        return self.folder / f"{Path(path).relative_to(self.root).with_suffix('').as_posix()}.npz"
 
 
 def _state(path: str) -> list[int]:

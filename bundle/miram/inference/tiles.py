@@ -6,20 +6,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.mammograms import NO_BREAST, whole_breast
-from miram.inference.risk_map import ToNetworkSize
-from miram.inference.windows import WindowAxis
+from miram.inference.windows import WindowGrid, check_windows, window_to_input
 from miram.networks.classifier import ViTClassifier
 from miram.weights.pretrained import (
     encoder_arguments,
@@ -39,13 +37,11 @@ class Tiles:
     Windows of a view that show the breast.
 
     Args:
-        rows: the windows along the rows' axis.
-        columns: the windows along the columns' axis.
-        places: (N, 2) indices into both axes.
+        grid: all windows of the view.
+        places: (N, 2) the tiles' indices along both axes of the grid.
     """
 
-    rows: WindowAxis
-    columns: WindowAxis
+    grid: WindowGrid
     places: np.ndarray
 
     @classmethod
@@ -64,24 +60,14 @@ class Tiles:
         breast = whole_breast(pixels)
         if not breast.any():
             raise InputError(NO_BREAST)
-        strides = [max(1, round(length * (1 - overlap))) for length in size]
-        rows, columns = (WindowAxis.of(*sizes) for sizes in zip(breast.shape, size, strides, strict=True))
-        return cls(rows, columns, np.argwhere(rows.largest_nearest(columns.largest_nearest(breast.T).T)))
-
-    def batches(self, pixels: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
-        """The windows (B, 1, h, w) of a view (H, W) in float32, at most `batch_size` at once."""
-        image = functional.pad(
-            torch.from_numpy(pixels.astype(np.float32))[None], (*self.columns.padding, *self.rows.padding)
-        )
-        for start in range(0, len(self.places), batch_size):
-            chosen = self.places[start : start + batch_size]
-            yield torch.stack([image[:, self.rows.window(row), self.columns.window(column)] for row, column in chosen])
+        grid = WindowGrid.of(breast.shape, size, overlap)
+        return cls(grid, np.argwhere(grid.showing(breast)))
 
     def map(self, values: np.ndarray) -> np.ndarray:
-        """Values (N,) at the windows' centres, linearly interpolated to every pixel: (H, W); 0 where no window is."""
-        grid = np.zeros((len(self.rows.starts), len(self.columns.starts)), np.float32)
-        grid[tuple(self.places.T)] = values
-        return np.asarray(self.rows.interpolation() @ grid @ self.columns.interpolation().T)
+        """Values (N,) at the tiles' centres, linearly interpolated to every pixel: (H, W); 0 where no tile is."""
+        all_values = np.zeros((len(self.grid.rows.starts), len(self.grid.columns.starts)), np.float32)
+        all_values[tuple(self.places.T)] = values
+        return self.grid.interpolate(all_values)
 
 
 class TileEncoder:
@@ -113,8 +99,7 @@ class TileEncoder:
         facts: Mapping[str, Any] | None = None,
         precision: str = "float32",
     ) -> None:
-        if not 0 <= overlap < 1:
-            raise InputError(f"overlap is {overlap}; give a share from 0 to below 1, such as 0.5")
+        check_windows(overlap, batch_size)
         if pool not in get_args(TilePool) or (pool != "mean" and network.encoder.cls_token is None):
             raise InputError(
                 f"pool is {pool!r}; use one of {', '.join(get_args(TilePool))}, or only mean for an encoder without a "
@@ -127,7 +112,7 @@ class TileEncoder:
         self.overlap = overlap
         self.pool = pool
         self.batch_size = batch_size
-        self.resize = ToNetworkSize(network.encoder.img_size)
+        self.to_input = window_to_input({**self.preprocessing, "image_size": network.encoder.img_size})
         self.facts = dict(facts or {})
         self.precision = precision
 
@@ -161,16 +146,13 @@ class TileEncoder:
     def features(self, pixels: np.ndarray, tiles: Tiles) -> np.ndarray:
         """The features (N, F) of a view's tiles, float16."""
         device = next(self.encoder.parameters()).device
-        return np.concatenate(
-            [self._pooled(batch.to(device)).half().cpu().numpy() for batch in tiles.batches(pixels, self.batch_size)]
-        )
+        image = torch.from_numpy(pixels.astype(np.float32))[None]
+        batches = tiles.grid.batches(image, tiles.places, self.batch_size)
+        return np.concatenate([self._pooled(batch.to(device)).half().cpu().numpy() for batch in batches])
 
     def tokens(self, windows: torch.Tensor) -> torch.Tensor:
         """The encoder's tokens (B, [1 +] N, D), float32, of windows (B, 1, h, w), 0..65535."""
-        limits = self.preprocessing
-        scale = (limits["b_max"] - limits["b_min"]) / (limits["a_max"] - limits["a_min"])
-        scaled = self.resize(windows).sub(limits["a_min"]).mul(scale).add(limits["b_min"])
-        return in_precision(self.encoder, self.precision)(scaled)
+        return in_precision(self.encoder, self.precision)(self.to_input(windows))
 
     def _pooled(self, windows: torch.Tensor) -> torch.Tensor:
         tokens = self.tokens(windows)

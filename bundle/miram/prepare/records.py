@@ -132,11 +132,7 @@ class Records:
 
     def key(self) -> bytes:
         """The folder's random key, which :meth:`begin` makes; without it the folder is of another origin."""
-        path = self.folder / self.key_name
-        if not path.is_file():
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(secrets.token_bytes(32))
-        return path.read_bytes()
+        return secret_key(self.folder / self.key_name)
 
     def _path(self, source: str) -> Path:
         return self.folder / "sources" / f"{source_digest(source)}.json"
@@ -189,6 +185,14 @@ def _outputs(path: Path) -> tuple[str, ...]:
 def source_digest(source: str) -> str:
     """Sixteen hexadecimal digits for a relative path: the same on every machine."""
     return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def secret_key(path: Path) -> bytes:
+    """The random key in a file, which is made if it is missing."""
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()
 
 
 def hash_patient(patient: str, key: bytes) -> str:
