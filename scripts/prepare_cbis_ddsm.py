@@ -6,6 +6,7 @@ import argparse
 
 from miram.cli import main_guard
 from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.prepare.image_crops import CropSettings
 
 EXPLANATION = """\
 --dicom_dir: the DICOM files in any layout: The Cancer Imaging Archive's (folders named by UIDs or descriptions), the
@@ -67,7 +68,10 @@ def main() -> None:
     )
     parser.add_argument("--strict", action="store_true", help="stop if a row's files are missing or unsuitable")
     parser.add_argument("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
-    print(prepare_cbis_ddsm(**vars(parser.parse_args())))
+    options = vars(parser.parse_args())
+    of_crops = ("crops", "crop_size", "crops_per_image", "context", "seed")
+    settings = CropSettings(**{name: options.pop(name) for name in of_crops})
+    print(prepare_cbis_ddsm(settings=settings, **options))
 
 
 if __name__ == "__main__":

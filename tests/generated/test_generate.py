@@ -86,7 +86,7 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
 
 def test_prepare_reads_it_as_it_reads_the_real_data(generated, tmp_path):
     _, data = generated
-    prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path, crop_size=64, workers=0)
+    prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path, CropSettings("lesion", 64), workers=0)
     datalist = json.loads((tmp_path / "datalist.json").read_text())
     items = [item for split in ("training", "validation", "test") for item in datalist[split]]
     report = (tmp_path / "report.csv").read_text().splitlines()[1:]
@@ -98,7 +98,7 @@ def test_prepare_reads_it_as_it_reads_the_real_data(generated, tmp_path):
 
 def test_prepared_it_says_that_it_was_generated(generated, tmp_path):
     _, data = generated
-    prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path / "crops", crop_size=64, workers=0)
+    prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path / "crops", CropSettings("lesion", 64), workers=0)
     prepare_folder(data.dicom_dir, tmp_path / "folder", CropSettings(crop_size=64, crops_per_image=1), workers=0)
     crops, folder = (read_datalist(tmp_path / name / "datalist.json") for name in ("crops", "folder"))
     assert (crops["name"], crops["licence"]) == ("miniature CBIS-DDSM (generated)", "CC0-1.0")

@@ -1,8 +1,13 @@
+import json
+
 import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from miram.packaging.configs import make_config, run_in_one_section
+from miram.inference.classifying import load_trained
+from miram.packaging.configs import make_config, make_metadata, run_in_one_section
+
+from ..classifier_case import make_classifier, save_model
 
 
 @pytest.fixture
@@ -35,3 +40,39 @@ def test_no_packaged_config_imports_our_package_early(packaged, name):
     config = ConfigParser.load_config_file(packaged / f"configs/{name}.json")
     assert "initialize" not in config
     assert not [line for line in config.get("imports", []) if "miram" in line]
+
+
+@pytest.fixture
+def metadata(packaged):
+    return json.loads((packaged / "configs/metadata.json").read_text())
+
+
+def test_versions_and_changelog_are_those_of_the_repository(metadata, repository):
+    base = json.loads((repository / "metadata.json").read_text())
+    same = ["schema", "version", "changelog", "monai_version", "pytorch_version", "required_packages_version"]
+    assert {key: metadata[key] for key in same} == {key: base[key] for key in same}
+    assert "not a medical device" in metadata["intended_use"]
+
+
+def test_the_networks_own_sizes_and_classes_are_described(metadata):
+    described = metadata["network_data_format"]
+    assert described["inputs"]["image"]["spatial_shape"] == [16, 16]
+    for stage in ("outputs", "post_processed_outputs"):
+        assert described[stage]["pred"]["num_channels"] == 1
+        assert described[stage]["pred"]["channel_def"] == {"0": "MALIGNANT"}
+    assert metadata["pred_classes"] == "pathology (binary): probability of MALIGNANT"
+
+
+def test_several_classes_and_what_the_weights_come_from(repository, tmp_path):
+    trained = load_trained(
+        save_model(tmp_path / "model.pt", make_classifier(3), "density", "multiclass", ["a", "b", "c"])
+    )
+    trained.provenance.update(
+        training_images=120, validation={"val_auc": 0.81239}, pretrained_provenance={"dataset": {"source": "somewhere"}}
+    )
+    made = make_metadata(repository / "configs/metadata.json", {"name": "other", "pred_classes": "own"}, trained)
+    assert made["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "a", "1": "b", "2": "c"}
+    assert made["data_source"].startswith("fine-tuned on 120 labelled images")
+    assert made["data_source"].endswith("pretraining data: somewhere")
+    assert made["eval_metrics"] == {"val_auc of the best epoch": 0.8124}
+    assert (made["name"], made["pred_classes"]) == ("other", "own")

@@ -20,6 +20,7 @@ from miram.generated.mammogram import FilmSettings, Mammogram, draw_mammogram
 from miram.generated.patients import CaseSettings, draw_cases
 from miram.jobs import run_jobs
 from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import GENERATED_MARKER
 
 FORMAT_VERSION = 2  # raised when the same arguments generate different files
@@ -164,8 +165,6 @@ def prepare_demo(
         source / "dicom",
         source / "csv",
         output_dir,
-        crops=crops,
-        crop_size=crop_size,
-        seed=seed,
+        CropSettings(crops, crop_size, crops_per_image=4, seed=seed),
         workers=workers,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, describe, load_split, read_datalist, split_by_patient
+from miram.data.datalist import SPLITS, Item, describe, load_split, read_prepared, split_by_patient
 from miram.data.examinations import Breast, check_views, group_breasts
 from miram.data.leakage import check_leakage
 from miram.data.tasks import Task
@@ -67,12 +67,9 @@ def run_exam_training(
     items = {split: load_split(dataset_dir, split, required=split == "training") for split in SPLITS}
     features = FeatureCache(dataset_dir, encoder).load([item for own in items.values() for item in own])
     breasts = {split: _breasts(own, features, found, split) for split, own in items.items()}
-    facts = provenance(
-        **{"data": describe(dataset_dir), "seed": training.seed, "training": vars(training)},
-    )
-    prepared = read_datalist(Path(dataset_dir) / FILE_NAME).get("prepared", {})
+    facts = provenance(data=describe(dataset_dir), seed=training.seed, training=vars(training))
     model, history = fit_exam(breasts["training"], breasts["validation"], features, training, encoder, found)
-    replace(model, prepared=prepared, provenance=facts).save(output / "exam.pt")
+    replace(model, prepared=read_prepared(dataset_dir), provenance=facts).save(output / "exam.pt")
     write_table(output / "history.csv", pd.DataFrame(history))
     logger.info("the model is %s", output / "exam.pt")
     split = "test" if breasts["test"] else "validation"

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose
 from scipy.stats import entropy
 
-from miram.data.datalist import FILE_NAME, load_split, read_datalist
-from miram.data.tasks import find_task, targets
+from miram.data.datalist import load_split
+from miram.data.tasks import read_task, targets
 from miram.engines.distributed import gather_objects, is_main_process
 from miram.loading.seeded import SeededDataset, make_loader
 from miram.losses.reconstruction import downsample
@@ -42,7 +41,7 @@ class NeighborProbe:
     num_workers: int = 0  # loader processes; 0 loads in this process
 
     def __post_init__(self) -> None:
-        task = find_task(read_datalist(Path(self.dataset_dir) / FILE_NAME), self.task)
+        task = read_task(self.dataset_dir, self.task)
         items = load_split(self.dataset_dir, "training")
         table = targets(items, task)
         known = ~np.isnan(table).any(axis=1)

@@ -152,9 +152,9 @@ class LoadMammogramd(MapTransform):
         return result
 
 
-class BreastOnlyd(MapTransform):
+class _OfMaps(MapTransform):
     """
-    Set maps to 0 outside the breast.
+    A transform of maps that needs the image that they belong to.
 
     Args:
         keys: of maps (1, H, W).
@@ -164,6 +164,10 @@ class BreastOnlyd(MapTransform):
     def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
         super().__init__(keys)
         self.image = image
+
+
+class BreastOnlyd(_OfMaps):
+    """Set maps to 0 outside the breast."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the maps."""
@@ -174,18 +178,8 @@ class BreastOnlyd(MapTransform):
         return result
 
 
-class ToSourceGridd(MapTransform):
-    """
-    Convert maps from rows first to the axes of the file that :class:`LoadMammogramd` read.
-
-    Args:
-        keys: of maps (1, H, W).
-        image: key of the loaded image.
-    """
-
-    def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
-        super().__init__(keys)
-        self.image = image
+class ToSourceGridd(_OfMaps):
+    """Convert maps from rows first to the axes of the file that :class:`LoadMammogramd` read."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return maps (W, H) for a file with two axes, and (1, W, H, 1) for three, as MONAI Label expects."""

@@ -20,26 +20,18 @@ class MixupDataset(SeededDataset):
     Args:
         data: items, dictionaries with "image" and "label".
         transform: MONAI transforms.
-        seed: another seed gives other augmentations and mixtures.
-        cache_rate: share of the items kept in memory, from 0 to 1.
         alpha: parameter of the beta distribution of the share; 0 does not mix.
+        options: of :class:`miram.loading.seeded.SeededDataset`.
 
     Raises:
         ValueError: if `alpha` is negative.
     """
 
-    def __init__(
-        self,
-        data: Sequence[dict[str, Any]],
-        transform: Compose,
-        seed: int = 0,
-        cache_rate: float = 0.0,
-        alpha: float = 0.0,
-    ) -> None:
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, alpha: float = 0.0, **options: Any) -> None:
         if alpha < 0:
             raise ValueError(f"mixup alpha must be 0 (no mixing) or more, got {alpha}.")
         self.alpha = alpha
-        super().__init__(data, transform, seed=seed, cache_rate=cache_rate)
+        super().__init__(data, transform, **options)
 
     def __getitem__(self, key: Any) -> Any:
         """Load, transform and mix a sample; `key` is that of :class:`miram.loading.seeded.SeededDataset`."""

@@ -155,7 +155,6 @@ class LoadLabelledCropd(MapTransform):
         crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
         largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
-        label_file: key of the label map's path, which is removed.
         intensity: see :func:`miram.readers.formats.read_image`; applies to images that were not prepared.
     """
 
@@ -165,7 +164,6 @@ class LoadLabelledCropd(MapTransform):
         crop_size: Sequence[int],
         largest_crop: int,
         context: float = 1.5,
-        label_file: Hashable = "label_file",
         intensity: str = "stored",
     ) -> None:
         super().__init__(keys)
@@ -173,7 +171,6 @@ class LoadLabelledCropd(MapTransform):
         self.largest_crop = largest_crop
         self.intensity = intensity
         self.context = context
-        self.label_file = label_file
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -183,7 +180,7 @@ class LoadLabelledCropd(MapTransform):
             InputError: if an image cannot be read or is not suitable for training, or its label has another size.
         """
         result = dict(data)
-        label = result.pop(self.label_file, None)
+        label = result.pop("label_file", None)
         for key in self.key_iterator(result):
             intensity = "stored" if label is None else self.intensity
             pixels = read_image(dicom_source(result[key]), intensity=intensity).pixels

@@ -13,10 +13,9 @@ from miram.errors import InputError
 from miram.inference.calibrated import Calibration, load_calibration
 from miram.inference.classifying import TrainedClassifier
 from miram.packaging.archive import check_replaceable, files_of, replace_folder, write_zip
-from miram.packaging.configs import make_config, to_json
+from miram.packaging.configs import make_config, make_metadata, to_json
 from miram.packaging.exports import check_formats, export
 from miram.packaging.kinds import KINDS, Kind
-from miram.packaging.metadata import make_metadata
 from miram.packaging.weights import classifier_facts, network_definition, packaged_state, saved_bytes
 
 

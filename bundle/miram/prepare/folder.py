@@ -170,9 +170,5 @@ def _describe(root: Path, output: Path, settings: CropSettings, spatial_dims: in
         "source": "a folder of images",
         "licence": "unknown",
         "generated": is_generated(root),
-        "prepared": {
-            "crops": settings.crops,
-            "crop_size": settings.size(spatial_dims),
-            "intensity": settings.intensity,
-        },
+        "prepared": settings.facts(spatial_dims),
     }

@@ -79,6 +79,10 @@ class CropSettings:
         """Pixels along each axis of a crop."""
         return self.crop_size or {2: 512, 3: 96}[spatial_dims]
 
+    def facts(self, spatial_dims: int) -> dict[str, Any]:
+        """What the data list says of the crops, and a model keeps."""
+        return {"crops": self.crops, "crop_size": self.size(spatial_dims), "intensity": self.intensity}
+
 
 @dataclass(frozen=True)
 class Window:

@@ -127,7 +127,8 @@ def find_padding(
         (H, W) bool, None if there is no padding; and remarks about what was ignored in the header.
     """
     first, last = numbers(header, "PixelPaddingValue")[:1], numbers(header, "PixelPaddingRangeLimit")[:1]
-    remarks = [LEFT_OUT.format(name) for name, value in _named(first, last) if value and not isfinite(value[0])]
+    given = {"PixelPaddingValue": first, "PixelPaddingRangeLimit": last}
+    remarks = [LEFT_OUT.format(name) for name, value in given.items() if value and not isfinite(value[0])]
     if not first or not isfinite(first[0]):
         return None, remarks
     ends = [value for value in (*first, *last) if isfinite(value)]
@@ -141,10 +142,6 @@ def find_padding(
     if padding.all():
         return None, [*remarks, "all pixels would be padding by the header's PixelPaddingValue, which is ignored"]
     return (padding if padding.any() else None), remarks
-
-
-def _named(first: list[float], last: list[float]) -> tuple[tuple[str, list[float]], ...]:
-    return ("PixelPaddingValue", first), ("PixelPaddingRangeLimit", last)
 
 
 def _as_stored(value: int, dtype: np.dtype) -> int:

@@ -213,7 +213,7 @@ def notices(header: Mapping[str, str]) -> list[str]:
     applies = {
         "for_processing": header.get("presentation_intent_type") == "FOR PROCESSING",
         "other_views": view not in ("", "CC", "MLO"),
-        "implants": header.get("breast_implant_present") == "YES" or "implant displaced" in view,
+        "implants": header.get("breast_implant_present") == "YES" or IMPLANT_DISPLACED in view,
         "inverse_lut": inverse and header.get("photometric_interpretation") == "MONOCHROME2",
         "beyond_bits_stored": bool(header.get("beyond_bits_stored")),
     }

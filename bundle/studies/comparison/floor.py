@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from miram.data.datalist import FILE_NAME, Item, load_split, read_datalist
+from miram.data.datalist import Item, load_split
 from miram.data.labelled import load_labelled
 from miram.data.prediction_table import prediction_table
-from miram.data.tasks import Task, applicable_items, find_task, targets
+from miram.data.tasks import Task, applicable_items, read_task, targets
 from miram.files import write_table
 from miram.metrics.classification import roc_auc
 from studies.comparison.handmade import handmade_features
@@ -46,7 +46,7 @@ def run_floor(
         allow_leakage: as in fine-tuning.
         strengths: inverse regularisations (scikit-learn's C) to choose from.
     """
-    found = find_task(read_datalist(Path(dataset_dir) / FILE_NAME), task)
+    found = read_task(dataset_dir, task)
     training = load_labelled(dataset_dir, "training", found, label_fraction, seed, allow_leakage)
     validation = load_labelled(dataset_dir, "validation", found)
     test = applicable_items(load_split(dataset_dir, "test"), found)

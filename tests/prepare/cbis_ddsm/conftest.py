@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pydicom
 import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from miram.prepare.image_crops import CropSettings
 
 SHAPE = (96, 80)
 MASS, CALC = ("mass shape", "mass margins"), ("calc type", "calc distribution")
@@ -126,8 +129,11 @@ class Miniature:
         from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
 
         self.write_tables()
-        arguments = {"crop_size": 32, "workers": 0} | arguments
-        return prepare_cbis_ddsm(self.dicom_dir, self.csv_dir, self.output_dir, **arguments)
+        names = {field.name for field in fields(CropSettings)}
+        crops = {name: value for name, value in arguments.items() if name in names}
+        others = {name: value for name, value in arguments.items() if name not in names}
+        settings = CropSettings(**{"crops": "lesion", "crop_size": 32, "crops_per_image": 4} | crops)
+        return prepare_cbis_ddsm(self.dicom_dir, self.csv_dir, self.output_dir, settings, **{"workers": 0} | others)
 
     def _path(self, layout: str, stem: str, series: str, number: int) -> Path:
         if layout == "classic":

@@ -507,7 +507,7 @@ def test_repeated_row_is_skipped(miniature: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"crops": "half"}, "^--crops is 'half'; give lesion, tissue, both or whole"),
+        ({"crops": "half"}, "^crops 'half' is not one of"),
         ({"crop_size": 8}, "^--crop_size is 8; give 16"),
         ({"mask_tolerance": -0.1}, "^--mask_tolerance is -0.1; give 0"),
         ({"context": 0.5}, "^context is 0.5"),
@@ -545,8 +545,8 @@ def test_rows_of_the_published_tables(real_tables: Path, miniature: Any, dicom_w
         crop, masks = row.lesion_series[0], row.lesion_series[-1]
         dicom_writer(miniature.dicom_dir / f"{number}" / "0.dcm", image[10:20, 20:40].copy(), crop)
         dicom_writer(miniature.dicom_dir / f"{number}" / "1.dcm", mask, masks)
-    arguments: dict[str, Any] = {"crop_size": 32, "workers": 0}
-    summary = prepare_cbis_ddsm(miniature.dicom_dir, real_tables, miniature.output_dir, **arguments)
+    settings = CropSettings("lesion", 32)
+    summary = prepare_cbis_ddsm(miniature.dicom_dir, real_tables, miniature.output_dir, settings, workers=0)
     leaking = sum(row.split == "training" and row.patient in both for row in present)
     assert summary.rows == 3568
     assert summary.statuses["crop"] == len(present) - leaking - sum(

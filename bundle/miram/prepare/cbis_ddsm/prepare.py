@@ -24,7 +24,7 @@ from miram.prepare.cbis_ddsm.tables import (
     patients_in_test,
     read_tables,
 )
-from miram.prepare.image_crops import CROPS, CropSettings
+from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
 from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records
@@ -82,13 +82,9 @@ def prepare_cbis_ddsm(
     dicom_dir: str | Path,
     csv_dir: str | Path,
     output_dir: str | Path,
-    crops: str = "lesion",
-    crop_size: int = 512,
-    context: float = 1.5,
-    crops_per_image: int = 4,
+    settings: CropSettings,
     mask_tolerance: float = 0.05,
     validation_fraction: float = 0.2,
-    seed: int = 0,
     workers: int | None = None,
     strict: bool = False,
     time_limit: float = 300.0,
@@ -106,11 +102,9 @@ def prepare_cbis_ddsm(
         dicom_dir: the downloaded DICOM files, in any folder layout.
         csv_dir: the tables, all four or some.
         output_dir: the folder to write: new, or one that this function made with the same settings.
-        crops: "lesion", "tissue" (random breast tissue, unlabelled), "both", or "whole" (each mammogram, downsampled).
-        context: see :class:`miram.prepare.image_crops.CropSettings`, also for `crops_per_image`.
+        settings: of the crops; its seed is also that of the validation draw.
         mask_tolerance: see :func:`miram.prepare.cbis_ddsm.layout.fit_mask`.
         validation_fraction: share of the patients that are in no test table.
-        seed: of the validation draw and of the tissue crops' places.
         workers: see :func:`miram.jobs.run_jobs`; also for `time_limit`, the seconds for a mammogram and its masks.
         strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
             data list), instead of only listing them in `report.csv`.
@@ -121,9 +115,9 @@ def prepare_cbis_ddsm(
     """
     start = time.monotonic()
     output, dicom_dir = Path(output_dir), Path(dicom_dir)
-    settings = _settings(crops, crop_size, context, crops_per_image, mask_tolerance, seed)
+    _check_sizes(settings, mask_tolerance)
     rows = read_tables(csv_dir)
-    held_out = draw_validation(rows, validation_fraction, seed)
+    held_out = draw_validation(rows, validation_fraction, settings.seed)
     for name in absent_test_tables(csv_dir):
         logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
     records = Records(output, "cbis_ddsm.key", shared=False)
@@ -137,21 +131,15 @@ def prepare_cbis_ddsm(
     outcomes = _explain(rows, plan, results)
     _report(output, outcomes, strict)
     description = GENERATED if is_generated(dicom_dir, csv_dir) else PUBLISHED
-    prepared = {"crops": crops, "crop_size": crop_size, "intensity": "stored"}
-    datalist = {"prepared": prepared, **description, **_splits(rows, outcomes, held_out)}
+    datalist = {"prepared": settings.facts(spatial_dims=2), **description, **_splits(rows, outcomes, held_out)}
     write_datalist(output / FILE_NAME, datalist)
     return _summary(output, outcomes, datalist, time.monotonic() - start)
 
 
-def _settings(
-    crops: str, crop_size: int, context: float, crops_per_image: int, mask_tolerance: float, seed: int
-) -> CropSettings:
-    if crops not in CROPS:
-        raise InputError(f"--crops is {crops!r}; give lesion, tissue, both or whole")
-    for name, value, least in (("crop_size", crop_size, 16), ("mask_tolerance", mask_tolerance, 0)):
+def _check_sizes(settings: CropSettings, mask_tolerance: float) -> None:
+    for name, value, least in (("crop_size", settings.size(2), 16), ("mask_tolerance", mask_tolerance, 0)):
         if value < least:
             raise InputError(f"--{name} is {value}; give {least} or more")
-    return CropSettings(crops, crop_size, crops_per_image, context=context, seed=seed)
 
 
 def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed: int) -> set[str]:
