@@ -194,7 +194,7 @@ def test_a_box_in_the_air_is_to_be_looked_at_and_a_crop_of_air_is_an_error(folde
     row = report(summary.output_dir)["boxes.csv, line 6"]
     assert row["status"] == "crop"
     assert "one value there" in row["reason"]
-    assert any(remark.startswith("1 boxes are to be looked at") for remark in summary.remarks)
+    assert any(remark.startswith("1 boxes should be checked") for remark in summary.remarks)
     pixels = np.zeros((160, 120), np.uint8)
     pixels[:, :60] = np.arange(160, dtype=np.uint8)[:, None]
     Image.fromarray(pixels).save(folder / "d.png")

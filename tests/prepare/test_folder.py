@@ -30,7 +30,7 @@ SMALL = CropSettings(crop_size=32, crops_per_image=3)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three patients of DICOM (two images of the first), a PNG, and what is no image or unreadable."""
+    """Three patients of DICOM (two images of the first), a PNG, and files that are not images or cannot be read."""
     root = tmp_path / "in"
     (root / "deep/er").mkdir(parents=True)
     write_dicom(root / "1.dcm", picture(seed=1), PatientID="SECRET-1", ImageLaterality="L", ViewPosition="CC")
@@ -74,7 +74,7 @@ def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
     assert (summary.files, summary.images, summary.crops, summary.reused) == (8, 4, 12, 0)
     assert summary.reasons == {
         HIDDEN: 1,
-        "no image file": 1,
+        "not an image file": 1,
         "constant: every pixel has one value": 1,
         "could not be read": 1,
     }

@@ -45,7 +45,7 @@ def test_splits_are_named_in_the_data_lists_words(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("image\n1.png\n", r"line 2: '1\.png' may be a/1\.png or b/1\.png"),
-        ("image\n3.png\n3.png\n", r"line 3: 3\.png is there twice"),
+        ("image\n3.png\n3.png\n", r"line 3: 3\.png occurs twice"),
         ("image,split\n3.png,dev\n", "line 2: split is 'dev'; give training, validation or test"),
         ("image,grade\nx/y.png,1\nz.png,2\n", r"none of its 2 rows names an image \('x/y\.png'\), the first image is"),
         ("image,grade\n", "none of its 0 rows"),

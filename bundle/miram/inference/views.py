@@ -75,7 +75,7 @@ class View:
 
 class ViewRecords:
     """
-    What was found in each view, one small file a view, so that a run continues where an earlier one stopped.
+    What was found in each view, one small file per view, so that a run continues where an earlier one stopped.
 
     Args:
         folder: of the records.

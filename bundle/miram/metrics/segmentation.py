@@ -19,8 +19,8 @@ def evaluate_segmentation(table: pd.DataFrame, bootstrap: Bootstrap) -> dict[str
     The mean of each score over images and over lesions, and how often there is a prediction where there is no lesion.
 
     Args:
-        table: a row an image: "patient", "lesion" (a name, or missing: the image counts as a lesion of its own), "dice"
-            (NaN without a lesion), "hd95" (NaN also without a prediction) and "predicted", the share of pixels.
+        table: a row per image: "patient", "lesion" (a name, or missing: the image counts as a lesion of its own),
+            "dice" (NaN without a lesion), "hd95" (NaN also without a prediction) and "predicted", the share of pixels.
 
     Returns:
         ready for JSON: {"levels": {"image" or "lesion": {score: E}}, "false_alarms": E, "counts", "bootstrap"}, where E

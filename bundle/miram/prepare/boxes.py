@@ -1,4 +1,4 @@
-"""A table of boxes, several an image: from a CSV, or a COCO file."""
+"""A table of boxes, any number per image: from a CSV, or a COCO file."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def read_boxes(path: str | os.PathLike[str], sources: Sequence[str], separator: 
         separator: between the classes of a cell.
 
     Raises:
-        InputError: as for a table of labels, or if rows of one image disagree in patient or split, or no box has its
-            place in pixels.
+        InputError: as for a table of labels, or if rows of one image disagree in patient or split, or the boxes are
+            not in pixels.
     """
     table = read_coco(path) if Path(path).suffix.lower() == ".json" else read_table(path, BOX_NAMES)
     found, missing = match_rows(table, sources)

@@ -49,9 +49,9 @@ def prepare_folder(
         validation_fraction: share of the training patients held out for validation, unless the table names some.
         test_fraction: share of the patients held out for the test; see :func:`miram.prepare.patients.draw_splits`.
         workers: see :func:`miram.jobs.run_jobs`.
-        strict: an image that cannot be read stops the run after the report is written; there is no data list then, also
-            where an earlier run had left one. Crops are kept.
-        overwrite: forget what was prepared before.
+        strict: if an image cannot be read, stop after the report is written, without a data list; that of an earlier
+            run is removed. Crops are kept.
+        overwrite: discard what was prepared before.
         time_limit: seconds for a file, with `workers` other than 0; one that takes longer is an error in the report.
         boxes_csv: a table of lesions, in place of `labels_csv`; see :func:`miram.prepare.boxes.read_boxes`.
         class_separator: between the classes of a cell.
@@ -129,7 +129,7 @@ def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:
     others = [ReportRow(name, "error", reason) for name, reason in found.problems.items()]
     others += [ReportRow(name, "skipped", reason) for name, reason in (found.repeated | found.ignored).items()]
     sources = [name for name in found.files if is_image_file(root / name)]
-    others += [ReportRow(name, "skipped", "no image file") for name in sorted(set(found.files) - set(sources))]
+    others += [ReportRow(name, "skipped", "not an image file") for name in sorted(set(found.files) - set(sources))]
     if not sources:
         first = next((f"; {name}: {reason}" for name, reason in found.problems.items()), "")
         raise InputError(f"{root} holds no image (of {len(others)} files{first}); give {format_names(' or ')}")

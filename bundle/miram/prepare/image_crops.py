@@ -1,4 +1,4 @@
-"""The crops of one image: what decides them, where they are cut, and what to say of them."""
+"""The crops of one image: what decides them, where they are cut, and remarks on them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Remark:
-    """What to know of a region, and whether it cannot be used."""
+    """What to know about a region, and whether it cannot be used."""
 
     text: str
     faulty: bool = False

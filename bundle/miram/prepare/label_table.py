@@ -16,7 +16,7 @@ from miram.errors import InputError
 SPLIT_NAMES = {name: name for name in SPLITS} | {"train": "training", "val": "validation"}
 NAMES = ("image", "patient", "lesion", "split")  # columns that are not labels
 BOX = ("x", "y", "width", "height")
-BOX_NAMES = (*NAMES, *BOX, "laterality", "view")  # likewise, of a table of boxes
+BOX_NAMES = (*NAMES, *BOX, "laterality", "view")  # the same for a table of boxes
 WRITTEN = ("mask", "source", "spacing", "hash", "crop", "zoom")
 
 # What may stand around one of `NAMES` in a heading that means it all the same: "Patient ID", "image_path"
@@ -60,8 +60,8 @@ def read_table(path: str | os.PathLike[str], names: Sequence[str] = NAMES) -> La
         names: the columns that are not labels: `NAMES`, or `BOX_NAMES` of a table of boxes.
 
     Raises:
-        InputError: if it cannot be read, a row has more cells than the heading, a heading is there twice, a column that
-            is needed is missing, or a heading nearly is one of `names`: its column would be taken for a label.
+        InputError: if it cannot be read, a row has more cells than the heading, a heading occurs twice, a column that
+            is needed is missing, or a heading resembles one of `names`: its column would be taken for a label.
     """
     lines = _read_lines(path)
     if not lines:
@@ -160,7 +160,7 @@ def _check_needed(path: str | os.PathLike[str], headings: Sequence[str], names: 
 
 
 def _nearly(heading: str, names: Sequence[str]) -> str | None:
-    """Which of `names` a heading nearly is: in capitals, with spaces, or with "id" behind it."""
+    """Which of `names` a heading resembles: in capitals, with spaces, or followed by "id"."""
     return next((name for name in names if re.fullmatch(rf"{_AROUND}*{name}s?{_AROUND}*", _plain(heading))), None)
 
 

@@ -51,7 +51,7 @@ class Labels:
     missing: list[ReportRow] = field(default_factory=list)  # a report row for each row without an image
     remarks: list[str] = field(default_factory=list)  # what was left out of the table, and why
     lesions: dict[str, list[LesionRow]] = field(default_factory=dict)  # of a table of boxes: those of each source
-    repeated: list[ReportRow] = field(default_factory=list)  # likewise for each row that says the same as another one
+    repeated: list[ReportRow] = field(default_factory=list)  # a report row for each row that repeats another
 
     @property
     def rows(self) -> int:
@@ -76,7 +76,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[str], separator:
         path: a CSV with the column `image` (a path, or a file name that occurs once; see
             :class:`miram.prepare.labels.RowImages`), optionally `patient`, `lesion` (images of one are views of it)
             and `split` (training, validation or test), and any other columns as labels. Only an empty cell is unknown.
-            A column with `;` in a cell holds several classes a cell, in any order; `;` alone is none of them.
+            A column with `;` in a cell holds several classes per cell, in any order; `;` alone is none of them.
         sources: relative paths of the images.
         separator: in place of `;`.
 
@@ -90,7 +90,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[str], separator:
     images: dict[str, ImageRow] = {}
     for number, source, cells in found:
         if source in images:
-            raise InputError(f"{table.place(number)}: {source} is there twice; keep one row an image")
+            raise InputError(f"{table.place(number)}: {source} occurs twice; keep one row per image")
         images[source] = read(number, cells)
     return Labels(images, table.columns, missing, table.remarks)
 
@@ -130,7 +130,7 @@ def match_rows(
 def row_reader(table: LabelTable, separator: str = SEPARATOR) -> Callable[[int, Mapping[str, str]], ImageRow]:
     """A function that reads a row of a table from its number and its cells."""
     if not separator.strip():
-        raise InputError("the separator between classes is empty; give a sign, such as ;")
+        raise InputError("the separator between classes is empty; give a character, such as ;")
     several = {name for name in table.columns if any(separator in cells[name] for _, cells in table.rows)}
 
     def read(number: int, cells: Mapping[str, str]) -> ImageRow:

@@ -24,7 +24,7 @@ class Crop:
 
     image: str  # its file, relative to the prepared folder
     kind: str  # "tissue", "whole" or "lesion"
-    mask: str | None = None  # the file of its mask, likewise, where it has one
+    mask: str | None = None  # the file of its mask, also relative to that folder, if it has one
     zoom: float = 1.0  # pixels of the crop per pixel of the source: 1 at native resolution, less if reduced
     region: int | None = None  # which of the image's regions it is cut around, by number
 
@@ -67,14 +67,14 @@ class Record:
 @dataclass(eq=False)
 class Records:
     """
-    The records of a prepared folder, one small file a source in its `.prepare` folder.
+    The records of a prepared folder, one small file per source in its `.prepare` folder.
 
     The folder also holds the settings that decided the crops, and a random key for hashing patient ids. It may be
     deleted once no more images will be added; the key is lost with it.
     """
 
     output_dir: Path
-    key_name: str = "key"  # of the key's file, which tells what sort of data the folder was prepared from
+    key_name: str = "key"  # of the key's file, which shows from what sort of data the folder was prepared
     shared: bool = True  # whether there may be other files in the folder before it is prepared
 
     @property
@@ -138,7 +138,7 @@ class Records:
         return self.folder / "sources" / f"{source_digest(source)}.json"
 
     def _check_origin(self) -> None:
-        """Refuse a folder with what a prepare step writes, unless the key tells that it was this one, and links."""
+        """Refuse links, and a folder with the output of a prepare step, unless the key shows that it was this step."""
         for path in (self.output_dir / name for name in ("images", "masks", ".prepare")):
             if path.is_symlink():
                 raise InputError(f"{path} is a link, and crops would be written where it leads; remove it")

@@ -1,4 +1,4 @@
-"""What a run of `prepare_folder` did, in figures, and what should be looked at in its table."""
+"""What a run of `prepare_folder` did, in figures, and what should be checked in its table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Summary:
     rows: int  # of the table of labels or boxes
     rows_without_image: int  # those of them that name no image
     labels: dict[str, LabelColumn]  # what each column of labels holds
-    remarks: list[str]  # what should be looked at in the table
+    remarks: list[str]  # what should be checked in the table
     dark: int  # images whose brightest pixel is below a quarter of the range
     spatial_dims: int  # of the crops: 2, or 3 for volumes
     notices: dict[str, int]  # images with each of :data:`miram.readers.dicom_facts.NOTICES`
@@ -114,7 +114,7 @@ def remarks_on_labels(columns: Mapping[str, LabelColumn]) -> list[str]:
     remarks = []
     for name, column in columns.items():
         if column.is_identifier:
-            remarks.append(f"column {name} has a value of its own in most images: no task is proposed of it")
+            remarks.append(f"column {name} has a value of its own in most images: no task is proposed for it")
             continue
         remarks += [
             f"classes of {name} differ only in spelling: {_listed(group)}; spell them alike if they are one class"
@@ -132,7 +132,7 @@ def remarks_on_labels(columns: Mapping[str, LabelColumn]) -> list[str]:
 def remarks_on_boxes(rows: Sequence[ReportRow]) -> list[str]:
     """A line on the boxes that are errors, and one on those that were cut and have a remark."""
     remarks = []
-    for status, what in (("error", "are errors"), ("crop", "are to be looked at")):
+    for status, what in (("error", "are errors"), ("crop", "should be checked")):
         found = [row for row in rows if row.status == status and row.reason]
         if found:
             remarks.append(f"{len(found)} boxes {what}, the first: {found[0].source}: {found[0].reason}")

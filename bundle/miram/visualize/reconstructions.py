@@ -64,7 +64,7 @@ def hide(
 
 def plot_panel(columns: dict[str, torch.Tensor], path: str | os.PathLike[str], title: str, note: str = "") -> None:
     """
-    Draw a row an image and a column a title; all columns of a row share the gray scale of the input.
+    Draw a row per image and a column per title; all columns of a row share the gray scale of the input.
 
     Args:
         columns: (B, C, *spatial) by title; the first channel is shown, of volumes the middle slice. NaN is drawn in

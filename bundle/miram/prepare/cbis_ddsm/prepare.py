@@ -108,7 +108,7 @@ def prepare_cbis_ddsm(
         workers: see :func:`miram.jobs.run_jobs`; also for `time_limit`, the seconds for a mammogram and its masks.
         strict: stop at rows whose files are missing (before anything is written) or unfit (after the report, with no
             data list), instead of only listing them in `report.csv`.
-        overwrite: forget what was prepared before.
+        overwrite: discard what was prepared before.
 
     Raises:
         InputError: if the tables or the folders are wrong, no crop can be made at all, or `strict` and any row fails.

@@ -85,9 +85,9 @@ class LesionView:
     view: str
     abnormality: str
     number: int  # of the lesion in its breast and of its type (`abnormality id`)
-    density: int | None  # 1 to 4; None where unknown (also 0 in the table). `subtlety`, 1 to 5, likewise.
+    density: int | None  # 1 to 4; None if unknown, which is also what 0 in the table means
     assessment: int | None  # BI-RADS, 0 to 5
-    subtlety: int | None
+    subtlety: int | None  # 1 to 5; None as for density
     pathology: str | None
     # mass_margins, mass_shape, calc_type and calc_distribution as sorted sets of terms, None where unknown or not of
     # this type of lesion
