@@ -50,9 +50,8 @@ def test_of_several_processes_a_repeat_within_seconds_is_the_same_request(reques
 def test_handlers_are_given_back_and_none_is_set_outside_the_main_thread():
     before = signal.getsignal(signal.SIGTERM)
     watching = StopRequest()
-    thread = threading.Thread(target=watching.watch)
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watching.watch).result()
     assert signal.getsignal(signal.SIGTERM) == before
     watching.watch()
     assert signal.getsignal(signal.SIGTERM) != before
