@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from miram.cli import main_guard, shell_path
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CROPS, CropSettings
 from miram.prepare.labels import SEPARATOR
 from miram.prepare.listing import LabelColumn
@@ -190,9 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parse(arguments))
     options["crops"] = options["crops"] or ("lesion" if options["boxes_csv"] else "tissue")
     options["leave_out"] = tuple(sorted(options["leave_out"]))
-    settings = CropSettings(**{field.name: options.pop(field.name) for field in fields(CropSettings)})
-    summary = prepare_folder(settings=settings, **options)
-    print(describe(summary, settings.crops))
+    crops = CropSettings(**{field.name: options.pop(field.name) for field in fields(CropSettings)})
+    folders = options.pop("input_dir"), options.pop("output_dir")
+    summary = prepare_folder(*folders, FolderSettings(crops, **options))
+    print(describe(summary, crops.crops))
     return 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from miram.data.datalist import load_split, read_datalist
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16, write_png16
 
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     names = ["image", "patient", "split", "lesion", "x", "y", "width", "height"]
     pd.DataFrame(rows, columns=names).to_csv(path / "boxes.csv", index=False)
     settings = CropSettings(crops="both", crop_size=CROP, crops_per_image=2)
-    prepare_folder(path / "views", path / "data", settings, boxes_csv=path / "boxes.csv", workers=0)
+    prepare_folder(path / "views", path / "data", FolderSettings(settings, boxes_csv=path / "boxes.csv", workers=0))
     return path
 
 

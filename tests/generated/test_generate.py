@@ -9,7 +9,7 @@ from miram.generated import generate
 from miram.generated.generate import generate_cbis_ddsm
 from miram.generated.patients import CaseSettings
 from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 
 SMALL = CaseSettings(height=(240, 280), large_fraction=0.0)
@@ -99,7 +99,8 @@ def test_prepare_reads_it_as_it_reads_the_real_data(generated, tmp_path):
 def test_prepared_it_says_that_it_was_generated(generated, tmp_path):
     _, data = generated
     prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path / "crops", CropSettings("lesion", 64), workers=0)
-    prepare_folder(data.dicom_dir, tmp_path / "folder", CropSettings(crop_size=64, crops_per_image=1), workers=0)
+    settings = FolderSettings(CropSettings(crop_size=64, crops_per_image=1), workers=0)
+    prepare_folder(data.dicom_dir, tmp_path / "folder", settings)
     crops, folder = (read_datalist(tmp_path / name / "datalist.json") for name in ("crops", "folder"))
     assert (crops["name"], crops["licence"]) == ("miniature CBIS-DDSM (generated)", "CC0-1.0")
     assert "doi" not in crops["source"]

@@ -15,7 +15,7 @@ from miram.data.datalist import SPLITS, Item, read_datalist
 from miram.data.tasks import applicable_items, find_task
 from miram.errors import InputError
 from miram.prepare.boxes import read_boxes
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
@@ -44,7 +44,9 @@ def folder(tmp_path: Path) -> Path:
 def prepare(folder: Path, rows: str = ROWS, settings: CropSettings = BOTH, **options: Any) -> Summary:
     table = folder.parent / "boxes.csv"
     table.write_text(HEADING + rows)
-    return prepare_folder(folder, folder.parent / "out", settings, workers=0, boxes_csv=table, **options)
+    return prepare_folder(
+        folder, folder.parent / "out", FolderSettings(settings, workers=0, boxes_csv=table, **options)
+    )
 
 
 def all_items(output: Path) -> list[Item]:
@@ -206,7 +208,7 @@ def test_a_box_in_the_air_is_to_be_looked_at_and_a_crop_of_air_is_an_error(folde
 def test_splits_are_those_of_the_table(folder: Path) -> None:
     table = folder.parent / "split.csv"
     table.write_text("image,x,y,width,height,split,patient\na.png,20,100,10,6,test,p0\nb.png,3,40,12,12,train,p1\n")
-    output = prepare_folder(folder, folder.parent / "out", BOTH, workers=0, boxes_csv=table).output_dir
+    output = prepare_folder(folder, folder.parent / "out", FolderSettings(BOTH, workers=0, boxes_csv=table)).output_dir
     assert {item["patient"] for item in read_datalist(output / "datalist.json")["test"]} == {"p0"}
 
 
@@ -246,7 +248,7 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, message: str) -> No
 
 def test_lesions_need_a_table_and_one_table_is_enough(folder: Path) -> None:
     with pytest.raises(InputError, match="give --boxes_csv"):
-        prepare_folder(folder, folder.parent / "out", BOTH, workers=0)
+        prepare_folder(folder, folder.parent / "out", FolderSettings(BOTH, workers=0))
     with pytest.raises(InputError, match="both given"):
         prepare(folder, labels_csv="labels.csv")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from miram.data.datalist import load_split, read_datalist
 from miram.errors import InputError
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.prepare.summary import Summary
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def prepare(root: Path, name: str = "out", settings: CropSettings = SMALL, **options: Any) -> Summary:
-    return prepare_folder(root, root.parent / name, settings, workers=0, **options)
+    return prepare_folder(root, root.parent / name, FolderSettings(settings, workers=0, **options))
 
 
 def report(output: Path) -> dict[str, dict[str, str]]:
@@ -149,7 +149,7 @@ def test_an_interrupted_run_continues(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_workers_do_not_change_the_crops(folder: Path) -> None:
     one = prepare(folder)
-    two = prepare_folder(folder, folder.parent / "two", SMALL, workers=2)
+    two = prepare_folder(folder, folder.parent / "two", FolderSettings(SMALL, workers=2))
     assert files(one.output_dir) == files(two.output_dir)
 
 

@@ -23,7 +23,7 @@ import tifffile
 
 from miram.errors import InputError
 from miram.jobs import run_jobs
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import read_png16
 from miram.readers.formats import read_image
@@ -77,7 +77,7 @@ def test_a_folder_of_damaged_files_is_prepared_and_every_file_explained(tmp_path
         (tmp_path / "in" / f"good{number}.png").write_bytes(seed_files()["gray16.png"])
     before = sorted(tmp_path.rglob("*"))
     settings = CropSettings(crop_size=16, crops_per_image=2, spatial_dims=2, max_pixels=LIMIT)
-    prepare_folder(tmp_path / "in", tmp_path / "out", settings, workers=1, time_limit=60)
+    prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(settings, workers=1, time_limit=60))
     with open(tmp_path / "out/report.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert sorted(row["source"] for row in rows) == sorted(path.name for path in (tmp_path / "in").iterdir())
@@ -238,21 +238,21 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=f"{name} is a link"):
-        prepare_folder(tmp_path / "in", tmp_path / "out", workers=0)
+        prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(workers=0))
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_record_cannot_make_overwrite_remove_a_file_outside(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.png").write_bytes(seed_files()["gray16.png"])
-    prepare_folder(tmp_path / "in", tmp_path / "out", workers=0)
+    prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(workers=0))
     (record,) = (tmp_path / "out/.prepare/sources").iterdir()
     content = json.loads(record.read_text())
     content["crops"][0]["image"] = "../keep.txt"
     record.write_text(json.dumps(content))
     (tmp_path / "keep.txt").write_text("mine")
     with pytest.raises(InputError, match="leaves its folder"):
-        prepare_folder(tmp_path / "in", tmp_path / "out", workers=0, overwrite=True)
+        prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(workers=0, overwrite=True))
     assert (tmp_path / "keep.txt").read_text() == "mine"
 
 

@@ -22,7 +22,7 @@ from miram.errors import InputError
 from miram.inference.calibrated import load_calibration
 from miram.prepare.boxes import read_boxes
 from miram.prepare.cbis_ddsm.tables import TABLES, label_names, lesion_labels, read_tables
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.labels import read_labels
 from miram.prepare.patients import assign_patients
@@ -202,14 +202,14 @@ def test_damaged_notes_of_a_prepared_folder_are_made_again_or_refused(request: p
         (root / "in").mkdir()
         for number in range(2):
             Image.fromarray(picture(8, (40, 40), number)).save(root / f"in/{number}.png")
-        arguments: dict[str, Any] = {"settings": CropSettings(crop_size=32, crops_per_image=1), "workers": 0}
-        prepare_folder(root / "in", root / "out", **arguments)
+        settings = FolderSettings(CropSettings(crop_size=32, crops_per_image=1), workers=0)
+        prepare_folder(root / "in", root / "out", settings)
         notes = [path for path in sorted((root / "out/.prepare").rglob("*.json")) if path.is_file()]
         whole = {path: path.read_bytes() for path in notes}
         for case in range(request.config.getoption("--fuzz_cases", default=2000) // 50):
             path = notes[case % len(notes)]
             path.write_bytes(mutate(whole[path], path.name, np.random.default_rng(case)))
-            message = problem(lambda out: prepare_folder(root / "in", out, **arguments), root / "out")
+            message = problem(lambda out: prepare_folder(root / "in", out, settings), root / "out")
             assert str(root / "out") in message, f"case {case}"
             for path, content in whole.items():
                 path.write_bytes(content)

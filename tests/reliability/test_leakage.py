@@ -16,7 +16,7 @@ from miram.data.labelled import load_labelled
 from miram.data.leakage import CACHE, check_leakage, perceptual_hash
 from miram.data.tasks import Task
 from miram.errors import InputError
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import write_png16
 
@@ -110,7 +110,7 @@ def test_a_copy_under_another_name_is_found_although_its_crops_differ(tmp_path: 
         Image.fromarray(pixels).save(tmp_path / "in" / name)
     Image.fromarray(source).save(tmp_path / "in/copy.jpg", quality=60)
     settings = CropSettings(crop_size=64, crops_per_image=2)
-    prepare_folder(tmp_path / "in", tmp_path / "out", settings, validation_fraction=0.67, workers=0)
+    prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(settings, validation_fraction=0.67, workers=0))
     datalist = read_datalist(tmp_path / "out/datalist.json")
     held_out = {item["source"] for item in datalist["validation"]}
     assert held_out not in ({"a.png", "copy.jpg"}, {"b.png"}), "the draw parts the copies"

@@ -175,13 +175,13 @@ def test_prepare_folder_leaves_no_identifier(prepared: tuple[Path, str]) -> None
 
 
 def test_in_this_process_too_logs_and_messages_are_clean(tmp_path: Path, capfd: Any, caplog: Any) -> None:
-    from miram.prepare.folder import prepare_folder
+    from miram.prepare.folder import FolderSettings, prepare_folder
 
     write_images(tmp_path / "in")
     caplog.set_level(logging.DEBUG)
     caplog.clear()
     capfd.readouterr()
-    prepare_folder(tmp_path / "in", tmp_path / "out", workers=0)
+    prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(workers=0))
     assert leaks_in("log", "".join((*capfd.readouterr(), caplog.text)).encode()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,49 @@ from miram.readers.formats import format_names, is_image_file
 from miram.readers.search import search
 
 
+@dataclass(frozen=True)
+class FolderSettings:
+    """What is prepared of a folder, and how: the options of `scripts/prepare_folder.py`."""
+
+    crops: CropSettings = field(default_factory=CropSettings)
+    labels_csv: str | os.PathLike[str] | None = None  # see :func:`miram.prepare.labels.read_labels`
+    # a table of lesions, in place of `labels_csv`; see :func:`miram.prepare.boxes.read_boxes`
+    boxes_csv: str | os.PathLike[str] | None = None
+    class_separator: str = SEPARATOR  # between the classes of a cell
+    patient_pattern: str | None = None  # see :func:`miram.prepare.patients.assign_patients`
+    # share of the training patients held out for validation, unless the table names some
+    validation_fraction: float = 0.2
+    test_fraction: float = 0.0  # share of the patients held out for the test; see `patients.draw_splits`
+    workers: int | None = None  # see :func:`miram.jobs.run_jobs`
+    time_limit: float = 300.0  # seconds for a file, with `workers` other than 0; a slower one is an error in the report
+    # if an image cannot be read, stop after the report is written, without a data list; crops are kept
+    strict: bool = False
+    overwrite: bool = False  # discard what was prepared before
+
+    def __post_init__(self) -> None:
+        check_fraction("validation_fraction", self.validation_fraction)
+        check_fraction("test_fraction", self.test_fraction)
+        if self.labels_csv is not None and self.boxes_csv is not None:
+            raise InputError("--labels_csv and --boxes_csv are both given; put the labels into the table of boxes")
+        if self.crops.lesions and self.boxes_csv is None:
+            raise InputError(f"--crops {self.crops.crops} cuts lesions; give --boxes_csv, which says where they are")
+
+    def read_table(self, sources: Sequence[str]) -> Labels:
+        """What the table says of these images; nothing without one."""
+        labels = Labels()
+        if self.labels_csv is not None:
+            labels = read_labels(self.labels_csv, sources, self.class_separator)
+        elif self.boxes_csv is not None:
+            labels = read_boxes(self.boxes_csv, sources, self.class_separator)
+        if self.test_fraction and any(row.split == "test" for row in labels.images.values()):
+            raise InputError(
+                "the table's column split says who is for the test; leave out --test_fraction, or the column"
+            )
+        return labels
+
+
 def prepare_folder(
-    input_dir: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
-    settings: CropSettings | None = None,
-    labels_csv: str | os.PathLike[str] | None = None,
-    patient_pattern: str | None = None,
-    validation_fraction: float = 0.2,
-    test_fraction: float = 0.0,
-    workers: int | None = None,
-    strict: bool = False,
-    overwrite: bool = False,
-    time_limit: float = 300.0,
-    boxes_csv: str | os.PathLike[str] | None = None,
-    class_separator: str = SEPARATOR,
+    input_dir: str | os.PathLike[str], output_dir: str | os.PathLike[str], settings: FolderSettings
 ) -> Summary:
     """
     Prepare every image under a folder; a second call does only what is missing.
@@ -44,32 +74,16 @@ def prepare_folder(
     Args:
         input_dir: searched with its subfolders.
         output_dir: gets `datalist.json`, `report.csv`, `images/` and the records for continuing.
-        labels_csv: see :func:`miram.prepare.labels.read_labels`.
-        patient_pattern: see :func:`miram.prepare.patients.assign_patients`.
-        validation_fraction: share of the training patients held out for validation, unless the table names some.
-        test_fraction: share of the patients held out for the test; see :func:`miram.prepare.patients.draw_splits`.
-        workers: see :func:`miram.jobs.run_jobs`.
-        strict: if an image cannot be read, stop after the report is written, without a data list; that of an earlier
-            run is removed. Crops are kept.
-        overwrite: discard what was prepared before.
-        time_limit: seconds for a file, with `workers` other than 0; one that takes longer is an error in the report.
-        boxes_csv: a table of lesions, in place of `labels_csv`; see :func:`miram.prepare.boxes.read_boxes`.
-        class_separator: between the classes of a cell.
 
     Raises:
-        InputError: if there is nothing to read, images and volumes are mixed, or an argument is wrong.
+        InputError: if there is nothing to read, images and volumes are mixed, or a table is wrong.
     """
-    settings = settings or CropSettings()
-    check_fraction("validation_fraction", validation_fraction)  # before the work, not after it
-    check_fraction("test_fraction", test_fraction)
     root, output = Path(input_dir), Path(output_dir)
     sources, image_rows = find_images(root, output)
-    labels = _labels(labels_csv, boxes_csv, sources, settings, test_fraction, class_separator)
-    regions = labels.regions()
-    jobs = [numbered_job(source, settings, regions.get(source, ())) for source in sources]
-    results, reused = prepare_images(jobs, root, Records(output), settings, workers, overwrite, time_limit)
+    labels = settings.read_table(sources)
+    results, reused = _cut(sources, labels, root, output, settings)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
-    patients, origins = assign_patients(records, labels, patient_pattern)
+    patients, origins = assign_patients(records, labels, settings.patient_pattern)
     named = named_splits(patients, labels)
     image_rows += [image_row(source, result, patients.get(source, "")) for source, result in results.items()]
     box_rows = [
@@ -77,38 +91,26 @@ def prepare_folder(
         for source, lesions in labels.lesions.items()
         for row in report_lesions(lesions, results[source], patients.get(source, ""))
     ]
-    _report(output, image_rows, [*labels.missing, *labels.repeated, *box_rows], records, strict)
+    _report(output, image_rows, [*labels.missing, *labels.repeated, *box_rows], records, settings.strict)
     items = list_items(records, patients, labels)
     columns = label_columns(items, labels)
     task = next((name for name, column in columns.items() if column.is_task), None)
-    splits = draw_splits(items, named, test_fraction, validation_fraction, settings.seed, stratify_key=task)
+    splits = draw_splits(
+        items, named, settings.test_fraction, settings.validation_fraction, settings.crops.seed, stratify_key=task
+    )
     names = {"label_names": {name: list(column.classes) for name, column in columns.items()}}
-    head = _describe(root, output, settings, records[0].spatial_dims)
+    head = _describe(root, output, settings.crops, records[0].spatial_dims)
     write_datalist(output / FILE_NAME, head | names | splits)
     return summarise(output, records, reused, origins, image_rows, box_rows, splits, labels, columns)
 
 
-def _labels(
-    labels_csv: str | os.PathLike[str] | None,
-    boxes_csv: str | os.PathLike[str] | None,
-    sources: Sequence[str],
-    settings: CropSettings,
-    test_fraction: float,
-    separator: str,
-) -> Labels:
-    """What the table says, nothing without one."""
-    if labels_csv is not None and boxes_csv is not None:
-        raise InputError("--labels_csv and --boxes_csv are both given; put the labels into the table of boxes")
-    if settings.lesions and boxes_csv is None:
-        raise InputError(f"--crops {settings.crops} cuts lesions; give --boxes_csv, which says where they are")
-    labels = Labels()
-    if labels_csv is not None:
-        labels = read_labels(labels_csv, sources, separator)
-    elif boxes_csv is not None:
-        labels = read_boxes(boxes_csv, sources, separator)
-    if test_fraction and any(row.split == "test" for row in labels.images.values()):
-        raise InputError("the table's column split says who is for the test; leave out --test_fraction, or the column")
-    return labels
+def _cut(
+    sources: Sequence[str], labels: Labels, root: Path, output: Path, settings: FolderSettings
+) -> tuple[dict[str, Record | InputError], int]:
+    """The record or error of each image, and how many an earlier run had left."""
+    regions, crops = labels.regions(), settings.crops
+    jobs = [numbered_job(source, crops, regions.get(source, ())) for source in sources]
+    return prepare_images(jobs, root, Records(output), crops, settings.workers, settings.overwrite, settings.time_limit)
 
 
 def find_images(root: Path, output: Path) -> tuple[list[str], list[ReportRow]]:

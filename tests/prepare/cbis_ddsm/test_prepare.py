@@ -18,7 +18,7 @@ from miram.errors import InputError
 from miram.prepare.cbis_ddsm.prepare import _account, prepare_cbis_ddsm
 from miram.prepare.cbis_ddsm.rows import Outcome
 from miram.prepare.cbis_ddsm.tables import LABEL_NAMES, patients_in_test, read_tables
-from miram.prepare.folder import prepare_folder
+from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import ReportRow, read_png16
 from miram.prepare.records import Crop, Record
@@ -310,7 +310,7 @@ def test_preparing_another_folder_into_it_leaves_it_whole(miniature: Any, overwr
     miniature.prepare()
     before = {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=r"of another origin, .*; give another --output_dir$"):
-        prepare_folder(miniature.dicom_dir, miniature.output_dir, workers=0, overwrite=overwrite)
+        prepare_folder(miniature.dicom_dir, miniature.output_dir, FolderSettings(workers=0, overwrite=overwrite))
     assert {path: path.read_bytes() for path in miniature.output_dir.rglob("*") if path.is_file()} == before
 
 
@@ -325,7 +325,8 @@ def test_foreign_folder_is_not_written_to(miniature: Any) -> None:
 
 def test_a_folder_of_the_other_script_is_not_written_to(miniature: Any) -> None:
     miniature.add()
-    prepare_folder(miniature.dicom_dir, miniature.output_dir, CropSettings(crop_size=32), workers=0)
+    settings = FolderSettings(CropSettings(crop_size=32), workers=0)
+    prepare_folder(miniature.dicom_dir, miniature.output_dir, settings)
     before = written(miniature)
     with pytest.raises(InputError, match=r"of another origin, .* holds no cbis_ddsm.key"):
         miniature.prepare(crops="tissue", crops_per_image=32)
