@@ -166,8 +166,9 @@ class WindowGrid:
             place = self._nearest_positive(probability, row, column)
             if place is not None:
                 places[row, column], values[row, column] = place, probability[place]
+        # half a window to each side, but at least the next window
         around = [2 * max(1, round(axis.width / 2 / axis.stride)) + 1 for axis in (self.rows, self.columns)]
-        peaks = (values > 0) & (values == ndimage.maximum_filter(values, size=around))  # at least above the next ones
+        peaks = (values > 0) & (values == ndimage.maximum_filter(values, size=around))
         labels, number = ndimage.label(peaks, np.ones((3, 3)))
         found = []
         for index in range(1, number + 1):  # neighbouring windows with the same value are one region
