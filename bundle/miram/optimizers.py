@@ -129,22 +129,14 @@ class InfiniteRate:
     A linear warm-up; a cool-down, half a cosine, to a constant rate, at which a run can go on as long as there are new
     images; and an exponential annealing, only when a model is wanted. A longer run has the same rates up to the
     annealing, so it can go on from there, and is not warmed up again, which costs what was learnt before.
-
-    Args:
-        warmup_end: step at which the full rate is reached.
-        cooldown_end: step at which the constant rate is reached.
-        annealing_start: step from which the rate falls.
-        total: the last step.
-        constant_share: the constant rate, as a share of the full one.
-        final_share: the rate at the last step.
     """
 
-    warmup_end: int
-    cooldown_end: int
-    annealing_start: int
-    total: int
-    constant_share: float
-    final_share: float
+    warmup_end: int  # step at which the full rate is reached
+    cooldown_end: int  # step at which the constant rate is reached
+    annealing_start: int  # step from which the rate falls
+    total: int  # the last step
+    constant_share: float  # the constant rate, as a share of the full one
+    final_share: float  # the rate at the last step
 
     def __call__(self, step: int) -> float:
         """The share at a step."""

@@ -19,20 +19,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Breast:
-    """
-    The views of one breast in one examination.
+    """The views of one breast in one examination."""
 
-    Args:
-        name: of the breast: patient, examination if there are several, and side.
-        patient: whose breast it is.
-        views: their items.
-        view_labels: (V,) 1, 0 or NaN: whether a lesion of the positive class is in the view.
-    """
-
-    name: str
-    patient: str
-    views: tuple[Item, ...]
-    view_labels: np.ndarray
+    name: str  # of the breast: patient, examination if there are several, and side
+    patient: str  # whose breast it is
+    views: tuple[Item, ...]  # their items
+    view_labels: np.ndarray  # (V,) 1, 0 or NaN: whether a lesion of the positive class is in the view
 
     @property
     def label(self) -> float:

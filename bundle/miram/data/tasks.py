@@ -26,18 +26,11 @@ _SYNONYMS = {"BENIGN_WITHOUT_CALLBACK": "BENIGN"}
 
 @dataclass(frozen=True)
 class Task:
-    """
-    What is predicted for an image.
+    """What is predicted for an image."""
 
-    Args:
-        name: the name that users give: "pathology", or any key of the data list's `label_names`.
-        type: "binary" (one of two classes), "multiclass" (one of several) or "multilabel" (any number of them).
-        classes: their names; (negative, positive) for a binary task.
-    """
-
-    name: str
-    type: TaskType
-    classes: tuple[str, ...]
+    name: str  # the name that users give: "pathology", or any key of the data list's `label_names`
+    type: TaskType  # "binary" (one of two classes), "multiclass" (one of several) or "multilabel" (any number of them)
+    classes: tuple[str, ...]  # their names; (negative, positive) for a binary task
 
     def __post_init__(self) -> None:
         """Convert a list of classes, as stored in files, to a tuple."""

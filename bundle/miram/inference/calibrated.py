@@ -32,26 +32,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Calibration:
-    """
-    How logits become probabilities, and probabilities become predicted classes ("called" classes).
+    """How logits become probabilities, and probabilities become predicted classes ("called" classes)."""
 
-    Args:
-        scale: factor for the logit of each class; a single number is used for all classes. Empty if nothing was
-            fitted, which means 1.
-        bias: added to the scaled logits; empty means 0.
-        note: where both come from.
-        thresholds: {level: {class: probability}} at or above which a class is called. Empty for multi-class tasks,
-            which call the most probable class, and if none were chosen, which means 0.5.
-        threshold_note: where the thresholds come from.
-        model_sha256: of the model.pt that it belongs to.
-    """
-
+    # factor for the logit of each class; a single number is used for all classes. Empty if nothing was fitted, which
+    # means 1.
     scale: list[float] = field(default_factory=list)
-    bias: list[float] = field(default_factory=list)
-    note: str = "not fitted"
+    bias: list[float] = field(default_factory=list)  # added to the scaled logits; empty means 0
+    note: str = "not fitted"  # where both come from
+    # {level: {class: probability}} at or above which a class is called. Empty for multi-class tasks, which call the
+    # most probable class, and if none were chosen, which means 0.5.
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
-    threshold_note: str = "0.5, not chosen"
-    model_sha256: str | None = None
+    threshold_note: str = "0.5, not chosen"  # where the thresholds come from
+    model_sha256: str | None = None  # of the model.pt that it belongs to
 
     def fit(
         self,

@@ -31,26 +31,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """
-    The content of a `model.pt`.
+    """The content of a `model.pt`."""
 
-    Args:
-        path: the file.
-        sha256: of the file.
-        network: with the trained weights, in evaluation mode.
-        task: what it predicts.
-        preprocessing: how pixels become its input.
-        calibration: the calibration stored in the file.
-        provenance: where the weights come from.
-    """
-
-    path: Path
-    sha256: str
-    network: ViTClassifier
-    task: Task
-    preprocessing: dict[str, Any]
-    calibration: Calibration
-    provenance: dict[str, Any]
+    path: Path  # the file
+    sha256: str  # of the file
+    network: ViTClassifier  # with the trained weights, in evaluation mode
+    task: Task  # what it predicts
+    preprocessing: dict[str, Any]  # how pixels become its input
+    calibration: Calibration  # the calibration stored in the file
+    provenance: dict[str, Any]  # where the weights come from
 
 
 def load_trained(

@@ -35,18 +35,11 @@ WINDOWS = ("center", "whole")
 
 @dataclass(frozen=True)
 class Source:
-    """
-    An image to describe.
+    """An image to describe."""
 
-    Args:
-        name: as the output names it: relative to the folder.
-        path: of the file.
-        patient: as the data list says; None for a folder, whose DICOM headers are asked.
-    """
-
-    name: str
-    path: Path
-    patient: str | None = None
+    name: str  # as the output names it: relative to the folder
+    path: Path  # of the file
+    patient: str | None = None  # as the data list says; None for a folder, whose DICOM headers are asked
 
 
 @dataclass(frozen=True)
@@ -54,20 +47,15 @@ class Embedding:
     """
     What is computed of an image.
 
-    Args:
-        encoder: the backbone, and the size of the window that it sees.
-        features: "token" (the class token), "mean" (of the patches) and "grid" (all patches).
-        window: "center" of the image, or the "whole" image, downsampled into the window.
-        intensity: see :func:`miram.readers.formats.read_image`.
-
     Raises:
         InputError: if a feature or the window is unknown, or the encoder has no class token.
     """
 
-    encoder: TileEncoder
+    encoder: TileEncoder  # the backbone, and the size of the window that it sees
+    # "token" (the class token), "mean" (of the patches) and "grid" (all patches)
     features: Sequence[str] = ("token", "mean")
-    window: str = "center"
-    intensity: str = "stored"
+    window: str = "center"  # "center" of the image, or the "whole" image, downsampled into the window
+    intensity: str = "stored"  # see :func:`miram.readers.formats.read_image`
 
     def __post_init__(self) -> None:
         unknown = set(self.features) - set(FEATURES)

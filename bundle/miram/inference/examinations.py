@@ -27,26 +27,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExamView:
-    """
-    A view of a user.
+    """A view of a user."""
 
-    Args:
-        path: of its file.
-        patient: a number, or what its file name says; nothing of a DICOM header.
-        study: a number, None if unknown.
-        laterality: "LEFT", "RIGHT" or None.
-        view: "CC", "MLO" or another, or None.
-        features: (N, F) of its tiles, float16.
-        tiles: where they are.
-    """
-
-    path: str
-    patient: str
-    study: str | None
-    laterality: str | None
-    view: str | None
-    features: torch.Tensor
-    tiles: Tiles
+    path: str  # of its file
+    patient: str  # a number, or what its file name says; nothing of a DICOM header
+    study: str | None  # a number, None if unknown
+    laterality: str | None  # "LEFT", "RIGHT" or None
+    view: str | None  # "CC", "MLO" or another, or None
+    features: torch.Tensor  # (N, F) of its tiles, float16
+    tiles: Tiles  # where they are
 
 
 def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[ExamView]:

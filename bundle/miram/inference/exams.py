@@ -29,28 +29,17 @@ Scaling = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class ExamModel:
-    """
-    What is needed to judge an examination.
+    """What is needed to judge an examination."""
 
-    Args:
-        network: pools tiles and views.
-        encoder: describes tiles.
-        task: what is predicted, binary.
-        scaling: for "view" and "breast", factor and summand of the logits.
-        thresholds: for "view", "breast" and "patient", the probability at or above which the class is called.
-        prepared: how the training views were prepared.
-        provenance: where it comes from.
-        sha256: of its file, if it has been read from one.
-    """
-
-    network: ExamClassifier
-    encoder: TileEncoder
-    task: Task
-    scaling: Scaling
+    network: ExamClassifier  # pools tiles and views
+    encoder: TileEncoder  # describes tiles
+    task: Task  # what is predicted, binary
+    scaling: Scaling  # for "view" and "breast", factor and summand of the logits
+    # for "view", "breast" and "patient", the probability at or above which the class is called
     thresholds: Mapping[str, float]
-    prepared: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    sha256: str | None = None
+    prepared: Mapping[str, Any]  # how the training views were prepared
+    provenance: Mapping[str, Any]  # where it comes from
+    sha256: str | None = None  # of its file, if it has been read from one
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, completely or not at all."""

@@ -20,20 +20,12 @@ SUFFIXES = (".npz", ".parquet")
 
 @dataclass(frozen=True)
 class Part:
-    """
-    The features of some images.
+    """The features of some images."""
 
-    Args:
-        files: their names.
-        patients: theirs; "" is unknown, and "#..." a hash, which becomes a number.
-        problems: by name, why an image was left out.
-        arrays: by feature, (N, ...).
-    """
-
-    files: list[str]
-    patients: list[str]
-    problems: dict[str, str]
-    arrays: dict[str, np.ndarray]
+    files: list[str]  # their names
+    patients: list[str]  # theirs; "" is unknown, and "#..." a hash, which becomes a number
+    problems: dict[str, str]  # by name, why an image was left out
+    arrays: dict[str, np.ndarray]  # by feature, (N, ...)
 
     def write(self, path: Path) -> None:
         """Write the part, completely or not at all."""

@@ -30,18 +30,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """
-    The images that were found.
+    """The images that were found."""
 
-    Args:
-        items: {"image": path} for each image that can be read.
-        names: for each item, its path relative to the given folder.
-        problems: by name, why a file was skipped.
-    """
-
-    items: list[dict[str, str]]
-    names: list[str]
-    problems: dict[str, str]
+    items: list[dict[str, str]]  # {"image": path} for each image that can be read
+    names: list[str]  # for each item, its path relative to the given folder
+    problems: dict[str, str]  # by name, why a file was skipped
 
     @property
     def samples(self) -> list[dict[str, Any]]:

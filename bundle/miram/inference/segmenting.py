@@ -118,14 +118,9 @@ def smallest_view(roi_size: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class MaskRegion(Region):
-    """
-    A connected region of a mask; its probability, row and column are those of its highest point.
+    """A connected region of a mask; its probability, row and column are those of its highest point."""
 
-    Args:
-        pixels: its area.
-    """
-
-    pixels: int
+    pixels: int  # its area
 
 
 def mask_regions(mask: np.ndarray, probability: np.ndarray) -> list[MaskRegion]:

@@ -26,16 +26,10 @@ FOLDER = ".features"
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """
-    One file of features per view, in a folder that is named by the encoder and the tiling.
+    """One file of features per view, in a folder that is named by the encoder and the tiling."""
 
-    Args:
-        dataset_dir: the prepared folder.
-        encoder: computes what is missing.
-    """
-
-    dataset_dir: str | os.PathLike[str]
-    encoder: TileEncoder
+    dataset_dir: str | os.PathLike[str]  # the prepared folder
+    encoder: TileEncoder  # computes what is missing
 
     @property
     def root(self) -> Path:

@@ -33,16 +33,10 @@ TilePool = Literal["token", "mean", "both"]
 
 @dataclass(frozen=True)
 class Tiles:
-    """
-    Windows of a view that show the breast.
+    """Windows of a view that show the breast."""
 
-    Args:
-        grid: all windows of the view.
-        places: (N, 2) the tiles' indices along both axes of the grid.
-    """
-
-    grid: WindowGrid
-    places: np.ndarray
+    grid: WindowGrid  # all windows of the view
+    places: np.ndarray  # (N, 2) the tiles' indices along both axes of the grid
 
     @classmethod
     def of(cls, pixels: np.ndarray, size: Sequence[int], overlap: float) -> Tiles:

@@ -30,24 +30,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class View:
-    """
-    A view.
+    """A view."""
 
-    Args:
-        source: its path relative to the input folder, as the data list has it.
-        path: of the file.
-        item: a crop of it in the data list: patient, side, view, hash.
-        boxes: of its lesions, in pixels of the file.
-        lesions: the name of each, the same in both views of a breast.
-        has_tissue: whether the data list has a crop of its tissue: then it can be read and shows a breast.
-    """
-
-    source: str
-    path: Path
-    item: Item
-    boxes: tuple[Box, ...] = ()
-    lesions: tuple[str, ...] = ()
-    has_tissue: bool = False
+    source: str  # its path relative to the input folder, as the data list has it
+    path: Path  # of the file
+    item: Item  # a crop of it in the data list: patient, side, view, hash
+    boxes: tuple[Box, ...] = ()  # of its lesions, in pixels of the file
+    lesions: tuple[str, ...] = ()  # the name of each, the same in both views of a breast
+    has_tissue: bool = False  # whether the data list has a crop of its tissue: then it can be read and shows a breast
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -122,20 +112,12 @@ class ViewRecords:
 
 @dataclass(frozen=True)
 class Views:
-    """
-    The views of a split.
+    """The views of a split."""
 
-    Args:
-        todo: those that are still to be searched and can be read.
-        done: those with a record of an earlier run.
-        problems: by source, why a view cannot be used.
-        box_size: width and height of the median box of the training patients' lesions, in pixels.
-    """
-
-    todo: list[View]
-    done: list[View]
-    problems: dict[str, str]
-    box_size: tuple[float, float]
+    todo: list[View]  # those that are still to be searched and can be read
+    done: list[View]  # those with a record of an earlier run
+    problems: dict[str, str]  # by source, why a view cannot be used
+    box_size: tuple[float, float]  # width and height of the median box of the training patients' lesions, in pixels
 
     @property
     def samples(self) -> list[dict[str, Any]]:

@@ -22,22 +22,13 @@ WindowFunction = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class WindowAxis:
-    """
-    The positions of windows along one axis of an image.
+    """The positions of windows along one axis of an image."""
 
-    Args:
-        length: of the image, in pixels.
-        width: of a window, in pixels.
-        stride: largest distance between the centres of two windows, in pixels.
-        starts: first pixel of each window in the padded image, ascending.
-        padding: pixels of air before and after an image that is smaller than a window.
-    """
-
-    length: int
-    width: int
-    stride: int
-    starts: np.ndarray
-    padding: tuple[int, int]
+    length: int  # of the image, in pixels
+    width: int  # of a window, in pixels
+    stride: int  # largest distance between the centres of two windows, in pixels
+    starts: np.ndarray  # first pixel of each window in the padded image, ascending
+    padding: tuple[int, int]  # pixels of air before and after an image that is smaller than a window
 
     @classmethod
     def of(cls, length: int, width: int, stride: int) -> WindowAxis:
@@ -80,32 +71,19 @@ class WindowAxis:
 
 @dataclass(frozen=True)
 class Region:
-    """
-    A local maximum of a map.
+    """A local maximum of a map."""
 
-    Args:
-        probability: the map's value there.
-        row: in pixels of the source, from 0 at the top.
-        column: from 0 at the left.
-    """
-
-    probability: float
-    row: int
-    column: int
+    probability: float  # the map's value there
+    row: int  # in pixels of the source, from 0 at the top
+    column: int  # from 0 at the left
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """
-    The windows of an image.
+    """The windows of an image."""
 
-    Args:
-        rows: their positions along the rows' axis.
-        columns: the same along the columns' axis.
-    """
-
-    rows: WindowAxis
-    columns: WindowAxis
+    rows: WindowAxis  # their positions along the rows' axis
+    columns: WindowAxis  # the same along the columns' axis
 
     @classmethod
     def of(cls, shape: Sequence[int], size: Sequence[int], overlap: float) -> WindowGrid:

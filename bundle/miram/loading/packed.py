@@ -42,20 +42,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 @dataclass(frozen=True)
 class PackedStore:
-    """
-    Crops in memory-mapped shards, numbered in the order of packing.
+    """Crops in memory-mapped shards, numbered in the order of packing."""
 
-    Args:
-        shards: (n, H, W) uint16 each, in order.
-        sizes: (N, 2) height and width of each crop, which starts at the first row and column of its entry.
-        numbers: each crop's number by its path relative to the prepared folder.
-        folder: the prepared folder.
-    """
-
-    shards: Sequence[np.ndarray]
-    sizes: np.ndarray
-    numbers: dict[str, int]
-    folder: Path
+    shards: Sequence[np.ndarray]  # (n, H, W) uint16 each, in order
+    sizes: np.ndarray  # (N, 2) height and width of each crop, which starts at the first row and column of its entry
+    numbers: dict[str, int]  # each crop's number by its path relative to the prepared folder
+    folder: Path  # the prepared folder
 
     @property
     def shard_length(self) -> int:

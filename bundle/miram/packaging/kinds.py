@@ -20,25 +20,19 @@ class Kind:
     """
     A kind of bundle.
 
-    Args:
-        folder: its name, from which MONAI Label infers its task.
-        label_task: the task that MONAI Label must infer.
-        readme: its README, in `docs/`.
-        load: loads the `model.pt` of a run.
-        configs: {name in the bundle: files in `configs/` from which it is made, the workflow first}.
-        without: {name in the bundle: top-level ids of these files that a package does not need}.
-        metadata: values, by id, that differ from the repository's metadata and from the network's.
-
     Raises:
         ValueError: if MONAI Label would infer another task from the name.
     """
 
-    folder: str
-    label_task: str
-    readme: str
-    load: Callable[[str | os.PathLike[str]], TrainedClassifier]
+    folder: str  # its name, from which MONAI Label infers its task
+    label_task: str  # the task that MONAI Label must infer
+    readme: str  # its README, in `docs/`
+    load: Callable[[str | os.PathLike[str]], TrainedClassifier]  # loads the `model.pt` of a run
+    # {name in the bundle: files in `configs/` from which it is made, the workflow first}
     configs: Mapping[str, tuple[str, ...]]
+    # {name in the bundle: top-level ids of these files that a package does not need}
     without: Mapping[str, tuple[str, ...]]
+    # values, by id, that differ from the repository's metadata and from the network's
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

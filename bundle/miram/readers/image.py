@@ -21,31 +21,21 @@ INTENSITIES = ("stored", "percentiles")
 
 @dataclass(frozen=True)
 class Image:
-    """
-    One image, of any format.
+    """One image, of any format."""
 
-    Args:
-        pixels: uint16, (H, W), or (H, W, D) for a volume, whose axes are the patient's left to right, back to front and
-            feet to head (RAS); 0..65535, high = bright.
-        spacing: mm per pixel along each axis of `pixels`, if the header has it.
-        laterality: "LEFT" or "RIGHT", from a DICOM header.
-        view: "CC", "MLO" or another DICOM view position.
-        scaling: how the stored values became 0..65535.
-        patient: the DICOM PatientID. It only keeps a patient's images together and is never written anywhere.
-        study: the DICOM StudyInstanceUID, used the same way.
-        header: facts in a DICOM header that may mislead training, see :data:`miram.readers.dicom_facts.NOTICES`.
-        remarks: what in the header could not be used and was ignored.
-    """
-
+    # uint16, (H, W), or (H, W, D) for a volume, whose axes are the patient's left to right, back to front and feet to
+    # head (RAS); 0..65535, high = bright
     pixels: np.ndarray
-    spacing: tuple[float, ...] | None = None
-    laterality: str | None = None
-    view: str | None = None
-    scaling: str = ""
+    spacing: tuple[float, ...] | None = None  # mm per pixel along each axis of `pixels`, if the header has it
+    laterality: str | None = None  # "LEFT" or "RIGHT", from a DICOM header
+    view: str | None = None  # "CC", "MLO" or another DICOM view position
+    scaling: str = ""  # how the stored values became 0..65535
+    # the DICOM PatientID. It only keeps a patient's images together and is never written anywhere.
     patient: str | None = field(default=None, repr=False)
-    study: str | None = field(default=None, repr=False)
+    study: str | None = field(default=None, repr=False)  # the DICOM StudyInstanceUID, used the same way
+    # facts in a DICOM header that may mislead training, see :data:`miram.readers.dicom_facts.NOTICES`
     header: Mapping[str, str] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what in the header could not be used and was ignored
 
 
 def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:

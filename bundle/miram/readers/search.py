@@ -14,19 +14,14 @@ HIDDEN = "hidden, or in a hidden folder"
 
 @dataclass
 class Found:
-    """
-    The content of a folder. Names are relative to it, with forward slashes, sorted by their parts.
+    """The content of a folder. Names are relative to it, with forward slashes, sorted by their parts."""
 
-    Args:
-        files: the files that were found.
-        ignored: entries that are normally not wanted, with the reason: hidden files, pipes and sockets.
-        repeated: links to a file or folder that is found under another name, with the reason.
-        problems: broken links and folders without read permission, with the reason and the remedy.
-    """
-
-    files: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)  # the files that were found
+    # entries that are normally not wanted, with the reason: hidden files, pipes and sockets
     ignored: dict[str, str] = field(default_factory=dict)
+    # links to a file or folder that is found under another name, with the reason
     repeated: dict[str, str] = field(default_factory=dict)
+    # broken links and folders without read permission, with the reason and the remedy
     problems: dict[str, str] = field(default_factory=dict)
 
 
