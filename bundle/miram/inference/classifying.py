@@ -151,18 +151,12 @@ def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | 
     return calibration
 
 
+@dataclass(eq=False)
 class FlipInferer(Inferer):
-    """
-    Average the logits of an image and its mirror images, along each spatial axis alone and all of them together.
+    """Average the logits of an image and its mirror images, along each spatial axis alone and all of them together."""
 
-    Args:
-        flips: False uses the plain network.
-        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; logits are float32.
-    """
-
-    def __init__(self, flips: bool = True, precision: str = "float32") -> None:
-        self.flips = flips
-        self.precision = precision
+    flips: bool = True  # False uses the plain network
+    precision: str = "float32"  # in which the network computes, see `engines.steps.autocast`; logits are float32
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +87,12 @@ def join_views(views: Sequence[ExamView], task: Task) -> list[Breast]:
     return group_breasts(items, task)
 
 
+@dataclass(eq=False)
 class Numbers:
-    """
-    Names that reveal nothing of what they stand for: numbers in the order of first use.
+    """Names that reveal nothing of what they stand for: numbers in the order of first use."""
 
-    Args:
-        kind: the first part of a name.
-    """
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.given: dict[str, str] = {}
+    kind: str  # the first part of a name
+    given: dict[str, str] = field(default_factory=dict)  # the names so far, by identity
 
     def of(self, identity: str | None) -> str | None:
         """The name of an identity; None for None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from miram.readers.formats import read_image
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class RiskMapInferer(Inferer):
     """
     Map whole images with a network that returns one answer per window.
@@ -37,39 +39,23 @@ class RiskMapInferer(Inferer):
     MONAI's `PatchInferer` and `SlidingWindowInferer` paste the network's output over the window. One value per window
     would fill the whole window and spread a lesion over twice its size, and `PatchInferer` fails if no window is left.
 
-    Args:
-        roi_size: size of a window, in pixels of the image, two numbers.
-        overlap: smallest share of a window that the next one also covers.
-        sw_batch_size: windows that are classified at once; memory grows with it.
-        preprocessing: turns windows (B, 1, h, w) into the network's input.
-        postprocessing: turns the network's output into probabilities (B,).
-        progress: whether to show a bar over the windows.
-        precision: in which the network computes, see :func:`miram.engines.steps.autocast`; its output is float32.
-
     Raises:
         InputError: if `roi_size`, `overlap` or `sw_batch_size` is out of range.
     """
 
-    def __init__(
-        self,
-        roi_size: Sequence[int],
-        overlap: float,
-        sw_batch_size: int,
-        preprocessing: WindowFunction,
-        postprocessing: WindowFunction,
-        progress: bool = True,
-        precision: str = "float32",
-    ) -> None:
-        if len(roi_size) != 2:
-            raise InputError(f"the model takes windows with {len(roi_size)} axes; risk maps need a model of 2D images")
-        check_windows(overlap, sw_batch_size)
-        self.roi_size = tuple(int(length) for length in roi_size)
-        self.overlap = overlap
-        self.sw_batch_size = sw_batch_size
-        self.preprocessing = preprocessing
-        self.postprocessing = postprocessing
-        self.progress = progress
-        self.precision = precision
+    roi_size: Sequence[int]  # size of a window, in pixels of the image, two numbers
+    overlap: float  # smallest share of a window that the next one also covers
+    sw_batch_size: int  # windows that are classified at once; memory grows with it
+    preprocessing: WindowFunction  # turns windows (B, 1, h, w) into the network's input
+    postprocessing: WindowFunction  # turns the network's output into probabilities (B,)
+    progress: bool = True  # whether to show a bar over the windows
+    precision: str = "float32"  # in which the network computes, see `engines.steps.autocast`; its output is float32
+
+    def __post_init__(self) -> None:
+        if len(self.roi_size) != 2:
+            axes = len(self.roi_size)
+            raise InputError(f"the model takes windows with {axes} axes; risk maps need a model of 2D images")
+        check_windows(self.overlap, self.sw_batch_size)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -125,24 +111,17 @@ class RiskMapInferer(Inferer):
         return torch.cat(found).numpy()
 
 
+@dataclass(eq=False)
 class ClassProbability:
-    """
-    The probability of one class.
+    """The probability of one class."""
 
-    Args:
-        task: of the logits.
-        calibration: turns them into probabilities.
-        name: the class.
-    """
-
-    def __init__(self, task: Task, calibration: Calibration, name: str) -> None:
-        self.task = task
-        self.calibration = calibration
-        self.column = task.scored.index(name)
+    task: Task  # of the logits
+    calibration: Calibration  # turns them into probabilities
+    name: str  # the class
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """(B, K) -> (B,)."""
-        return self.calibration.probabilities(logits, self.task)[:, self.column]
+        return self.calibration.probabilities(logits, self.task)[:, self.task.scored.index(self.name)]
 
 
 def largest_risks(

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -64,51 +64,35 @@ class Tiles:
         return self.grid.interpolate(all_values)
 
 
+@dataclass(eq=False)
 class TileEncoder:
     """
     A frozen encoder that describes each tile of a view.
-
-    Args:
-        network: holds the encoder; its head is not used.
-        preprocessing: "a_min" and "a_max", stored values, become "b_min" and "b_max".
-        field_of_view: size of a tile, in pixels of the view.
-        overlap: smallest share of a tile that the next one also covers.
-        pool: a tile's features: the class "token", the "mean" of the patches, or "both".
-        batch_size: tiles at once; memory grows with it.
-        facts: what else decides the features: the digest of the weights.
-        precision: in which the encoder computes, see :func:`miram.engines.steps.autocast`; its output is float32.
 
     Raises:
         InputError: if the overlap or the pooling is not possible.
     """
 
-    def __init__(
-        self,
-        network: ViTClassifier,
-        preprocessing: Mapping[str, Any],
-        field_of_view: Sequence[int],
-        overlap: float = 0.5,
-        pool: TilePool = "both",
-        batch_size: int = 64,
-        facts: Mapping[str, Any] | None = None,
-        precision: str = "float32",
-    ) -> None:
-        check_windows(overlap, batch_size)
-        if pool not in get_args(TilePool) or (pool != "mean" and network.encoder.cls_token is None):
+    network: ViTClassifier  # holds the encoder; its head is not used
+    preprocessing: Mapping[str, Any]  # "a_min" and "a_max", stored values, become "b_min" and "b_max"
+    field_of_view: Sequence[int]  # size of a tile, in pixels of the view
+    overlap: float = 0.5  # smallest share of a tile that the next one also covers
+    pool: TilePool = "both"  # a tile's features: the class "token", the "mean" of the patches, or "both"
+    batch_size: int = 64  # tiles at once; memory grows with it
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else decides the features: the digest of the weights
+    precision: str = "float32"  # in which the encoder computes, see `engines.steps.autocast`; its output is float32
+
+    def __post_init__(self) -> None:
+        check_windows(self.overlap, self.batch_size)
+        self.encoder = self.network.eval().encoder
+        if self.pool not in get_args(TilePool) or (self.pool != "mean" and self.encoder.cls_token is None):
             raise InputError(
-                f"pool is {pool!r}; use one of {', '.join(get_args(TilePool))}, or only mean for an encoder without a "
-                "class token"
+                f"pool is {self.pool!r}; use one of {', '.join(get_args(TilePool))}, or only mean for an encoder "
+                "without a class token"
             )
-        self.network = network.eval()
-        self.encoder = network.encoder
-        self.preprocessing = {name: float(preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
-        self.field_of_view = [int(length) for length in field_of_view]
-        self.overlap = overlap
-        self.pool = pool
-        self.batch_size = batch_size
-        self.to_input = window_to_input({**self.preprocessing, "image_size": network.encoder.img_size})
-        self.facts = dict(facts or {})
-        self.precision = precision
+        self.preprocessing = {name: float(self.preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
+        self.field_of_view = [int(length) for length in self.field_of_view]
+        self.to_input = window_to_input({**self.preprocessing, "image_size": self.encoder.img_size})
 
     @property
     def num_features(self) -> int:

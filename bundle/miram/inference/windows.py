@@ -182,16 +182,11 @@ def check_windows(overlap: float, sw_batch_size: int) -> None:
         raise InputError(f"sw_batch_size is {sw_batch_size}; give 1 or more windows")
 
 
+@dataclass(eq=False)
 class ToNetworkSize:
-    """
-    Resize windows to the network's size: downsampled as in training, or enlarged if the source is too coarse.
+    """Resize windows to the network's size: downsampled as in training, or enlarged if the source is too coarse."""
 
-    Args:
-        image_size: pixels along each axis of the network's input.
-    """
-
-    def __init__(self, image_size: Sequence[int]) -> None:
-        self.image_size = tuple(image_size)
+    image_size: Sequence[int]  # pixels along each axis of the network's input
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
         """(B, 1, *spatial) -> (B, 1, *image_size)."""
@@ -199,7 +194,7 @@ class ToNetworkSize:
         if all(length >= size for length, size in zip(windows.shape[2:], self.image_size, strict=True)):
             return downsample(windows, self.image_size)
         mode = "bilinear" if windows.ndim == 4 else "trilinear"
-        return functional.interpolate(windows, size=self.image_size, mode=mode, align_corners=False)
+        return functional.interpolate(windows, size=tuple(self.image_size), mode=mode, align_corners=False)
 
 
 def window_to_input(preprocessing: Mapping[str, Any]) -> Compose:

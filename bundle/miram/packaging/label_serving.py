@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,16 @@ def told_to_the_client() -> Iterator[None]:
         raise HTTPException(status_code=400, detail=str(error)) from error
 
 
+@dataclass(eq=False)
 class ServedClassifier:
-    """
-    The bundle's current classifier: training may replace it while the server runs.
+    """The bundle's current classifier: training may replace it while the server runs."""
 
-    Args:
-        path: the bundle's `model.pt`.
-        facts: see :func:`miram.packaging.weights.classifier_facts`.
-        calibration_file: calibration from an evaluation; used if it belongs to the weights.
-    """
+    path: str | os.PathLike[str]  # the bundle's `model.pt`
+    facts: Mapping[str, Any]  # see :func:`miram.packaging.weights.classifier_facts`
+    # calibration from an evaluation; used if it belongs to the weights
+    calibration_file: str | os.PathLike[str] | None = None
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        facts: Mapping[str, Any],
-        calibration_file: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.facts = facts
-        self.calibration_file = calibration_file
+    def __post_init__(self) -> None:
         self._read: tuple[int, Probabilitiesd] | None = None
 
     def probabilities(self) -> Probabilitiesd:
@@ -66,26 +58,21 @@ class ServedClassifier:
             InputError: if the file is missing or damaged, or contains another network's weights. The server itself
                 would load the weights that fit and leave the rest random.
         """
-        changed = self.path.stat().st_mtime_ns if self.path.is_file() else 0
+        path = Path(self.path)
+        changed = path.stat().st_mtime_ns if path.is_file() else 0
         if self._read is None or self._read[0] != changed:
-            trained: TrainedClassifier = load_packaged(self.path, self.facts)
+            trained: TrainedClassifier = load_packaged(path, self.facts)
             calibration = find_calibration(trained, self.calibration_file)
             self._read = changed, Probabilitiesd("pred", trained.task, calibration)
         return self._read[1]
 
 
+@dataclass(eq=False)
 class CheckServedd(Transform):
-    """
-    Check that the bundle's weights fit its network, and run transforms; the client sees their `InputError`.
+    """Check that the bundle's weights fit its network, and run transforms; the client sees their `InputError`."""
 
-    Args:
-        transforms: the transforms that prepare an image.
-        classifier: the served classifier.
-    """
-
-    def __init__(self, transforms: Sequence[Callable[[Data], Data]], classifier: ServedClassifier) -> None:
-        self.transforms = transforms
-        self.classifier = classifier
+    transforms: Sequence[Callable[[Data], Data]]  # those that prepare an image
+    classifier: ServedClassifier
 
     def __call__(self, data: Data) -> Data:
         """Prepare the image."""
@@ -136,16 +123,13 @@ class LoadCropd(MapTransform):
         return result
 
 
+@dataclass(eq=False)
 class AnswerClassd(Transform):
     """
     Turn logits into the answer of a MONAI Label classification: probabilities, as a 1-D `MetaTensor` under "pred".
-
-    Args:
-        classifier: the served classifier.
     """
 
-    def __init__(self, classifier: ServedClassifier) -> None:
-        self.classifier = classifier
+    classifier: ServedClassifier
 
     def __call__(self, data: Data) -> Data:
         """Make the answer; the image is left out, since MONAI Label would resize the answer to its size."""

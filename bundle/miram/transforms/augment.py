@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from miram.counter_random import Stream, random_uniform
 
 
+@dataclass(eq=False)
 class RandomFlipRotate90:
     """
     Flip each image along each axis and rotate it by quarter turns, at random.
@@ -18,17 +20,11 @@ class RandomFlipRotate90:
     Images whose sides differ are flipped only: a quarter turn would swap the sides. The distribution is that of MONAI's
     `RandFlip` along both axes followed by `RandRotate90`. The draws depend only on (seed, epoch, index). They are made
     on the CPU, so that nothing waits for the device.
-
-    Args:
-        seed: another seed gives other draws.
-        flip_prob: probability of a flip along each axis.
-        rotate_prob: probability of a turn by 90, 180 or 270 degrees, which are equally likely.
     """
 
-    def __init__(self, seed: int = 0, flip_prob: float = 0.5, rotate_prob: float = 0.5) -> None:
-        self.seed = seed
-        self.flip_prob = flip_prob
-        self.rotate_prob = rotate_prob
+    seed: int = 0  # another seed gives other draws
+    flip_prob: float = 0.5  # probability of a flip along each axis
+    rotate_prob: float = 0.5  # probability of a turn by 90, 180 or 270 degrees, which are equally likely
 
     def __call__(self, image: torch.Tensor, epoch: int, index: torch.Tensor) -> torch.Tensor:
         """
@@ -90,40 +86,28 @@ def mirror_images(image: torch.Tensor) -> Iterator[torch.Tensor]:
             yield image.flip(axis)
 
 
+@dataclass(eq=False)
 class RandomView:
     """
     A random part of each image, mirrored and enlarged to the full size, with changed contrast, brightness and noise.
 
     A sample's view depends only on (seed, epoch, index).
 
-    Args:
-        seed: another seed gives other views.
-        min_side: smallest side of the part, as a share of the image's; the largest is 1.
-        contrast_range: pixels are multiplied by 1 plus or minus up to this.
-        brightness_range: up to this is added to or subtracted from pixels, in the image's units.
-        noise_std: largest standard deviation of Gaussian noise, in the image's units.
-
     Raises:
         ValueError: if `min_side` is not above 0 and at most 1, or another range is negative.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        min_side: float = 0.5,
-        contrast_range: float = 0.4,
-        brightness_range: float = 0.4,
-        noise_std: float = 0.1,
-    ) -> None:
-        if not 0 < min_side <= 1:
-            raise ValueError(f"min_side must be above 0 and at most 1, got {min_side}.")
-        if min(contrast_range, brightness_range, noise_std) < 0:
+    seed: int = 0  # another seed gives other views
+    min_side: float = 0.5  # smallest side of the part, as a share of the image's; the largest is 1
+    contrast_range: float = 0.4  # pixels are multiplied by 1 plus or minus up to this
+    brightness_range: float = 0.4  # up to this is added to or subtracted from pixels, in the image's units
+    noise_std: float = 0.1  # largest standard deviation of Gaussian noise, in the image's units
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_side <= 1:
+            raise ValueError(f"min_side must be above 0 and at most 1, got {self.min_side}.")
+        if min(self.contrast_range, self.brightness_range, self.noise_std) < 0:
             raise ValueError("contrast_range, brightness_range and noise_std must not be negative.")
-        self.seed = seed
-        self.min_side = min_side
-        self.contrast_range = contrast_range
-        self.brightness_range = brightness_range
-        self.noise_std = noise_std
 
     def __call__(self, image: torch.Tensor, epoch: int, index: torch.Tensor) -> torch.Tensor:
         """
