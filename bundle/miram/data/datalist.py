@@ -152,7 +152,6 @@ def split_by_patient(
     Args:
         items: each with "patient"; the result depends on their order and `seed`, not on the spelling of the ids.
         fraction: share of the patients, 0 (none) or more and below 1.
-        seed: for the shuffling.
         stratify_key: a key of the items; a patient's stratum is the set of values of the patient's items.
 
     Returns:

@@ -31,7 +31,6 @@ def load_labelled(
     Args:
         split: "training" or "validation".
         label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
-        seed: for that share.
         allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
 
     Raises:
@@ -100,7 +99,6 @@ def take_fraction(items: Sequence[Item], task: Task, fraction: float, seed: int 
         items: of the training split, with known labels.
         task: its classes define the strata.
         fraction: share of the patients, above 0 and at most 1; their number is rounded, but at least one.
-        seed: for the order.
 
     Returns:
         the items of the chosen patients, in the given order.
@@ -174,7 +172,6 @@ def load_masked(
     Args:
         split: "training", "validation" or "test".
         label_fraction: share of the patients to keep, see :func:`miram.data.labelled.take_fraction`.
-        seed: for that share.
         allow_leakage: what :func:`miram.data.leakage.check_leakage` accepts for a training split.
 
     Raises:

@@ -63,11 +63,9 @@ class Calibration:
         Args:
             items: of the validation split.
             logits: (N, K), one row per item.
-            task: what is predicted.
-            dataset_dir: the prepared folder.
             scaling: whether to fit scale and bias.
-            rule: for the operating points, see :func:`miram.metrics.classification.choose_threshold`.
-            target: of the rule.
+            rule: for the operating points; see :func:`miram.metrics.classification.choose_threshold`, also for
+                `target`.
         """
         if scaling:
             self._fit_scaling(logits, targets(items, task), task)

@@ -105,8 +105,6 @@ def items_of_task(
     The items of a split to which a model's task applies, after a check that the classes are the same.
 
     Args:
-        trained: the model.
-        dataset_dir: a prepared folder.
         split: "training", "validation" or "test".
         required: whether it is an error if none has a known label.
 
@@ -192,7 +190,6 @@ class Probabilitiesd(MapTransform):
     Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call.
 
     Args:
-        keys: of the logits.
         task: of the logits.
         calibration: turns them into probabilities.
     """

@@ -128,8 +128,6 @@ def embed(
     Write the features of images to one file, NPZ or Parquet; an interrupted run goes on where it stopped.
 
     Args:
-        sources: the images.
-        embedding: what is computed of them.
         output: ends in `.npz` or `.parquet`; while it is made, its parts are in a folder beside it.
         facts: the provenance, stored in the file.
         batch_size: images at once; memory grows with it.

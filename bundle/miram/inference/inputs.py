@@ -79,12 +79,9 @@ def find_inputs(
     Links are followed (:func:`miram.readers.search.search`); hidden files and folders are ignored.
 
     Args:
-        source: the file or folder.
         spatial_dims: number of axes that the network takes.
         largest_crop: pixels along the longest side above which an image is taken for a whole mammogram.
-        intensity: see :func:`miram.readers.formats.read_image`.
-        workers: see :func:`find_images`.
-        time_limit: see :func:`find_images`.
+        intensity: see :func:`find_images`, also for `workers` and `time_limit`.
 
     Raises:
         InputError: if nothing was given or found, or no image can be used.
@@ -107,7 +104,6 @@ def find_images(
     file. A single file is read in this process, since it cannot affect others.
 
     Args:
-        source: the file or folder.
         check: called with each path and its pixels; raises `InputError` for images to skip. A function that a new
             process can import, or a `functools.partial` of one.
         intensity: see :func:`miram.readers.formats.read_image`.

@@ -42,10 +42,7 @@ def find_mammograms(
     An image in a folder that cannot be mapped is skipped and reported; a single file that cannot be mapped is an error.
 
     Args:
-        source: the file or folder.
-        intensity: see :func:`miram.readers.formats.read_image`.
-        workers: see :func:`miram.inference.inputs.find_images`.
-        time_limit: see :func:`miram.inference.inputs.find_images`.
+        intensity: see :func:`miram.inference.inputs.find_images`, also for `workers` and `time_limit`.
         smallest_view: pixels along the longest side below which an image is taken for a crop.
 
     Raises:
@@ -114,7 +111,6 @@ class LoadMammogramd(MapTransform):
     own readers, and one of them may return something else.
 
     Args:
-        keys: of paths.
         intensity: see :func:`miram.readers.formats.read_image`.
     """
 
@@ -199,7 +195,6 @@ def source_grid(path: str | os.PathLike[str], shape: Sequence[int]) -> tuple[tup
     built on it use; PNG, JPEG and TIFF have two axes and no spacing in millimetres.
 
     Args:
-        path: the file.
         shape: of the image that was read from it, (H, W).
 
     Returns:

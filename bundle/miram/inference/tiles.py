@@ -45,7 +45,6 @@ class Tiles:
 
         Args:
             pixels: (H, W), high = bright.
-            size: of a window, in pixels.
             overlap: smallest share of a window that the next one also covers.
 
         Raises:
@@ -154,13 +153,9 @@ def load_tile_encoder(
 
     Args:
         backbone: the `backbone.pt` of a pretraining run, or public weights (docs/backbone.md).
-        device: to compute on.
         field_of_view: size of a tile in pixels of the prepared view; None is that of pretraining.
-        overlap: see :class:`TileEncoder`.
-        pool: see :class:`TileEncoder`.
-        batch_size: see :class:`TileEncoder`.
+        overlap: see :class:`TileEncoder`, also for `pool`, `batch_size` and `precision`.
         num_heads: of public weights that do not contain it.
-        precision: see :class:`TileEncoder`.
 
     Raises:
         InputError: if the file is missing, damaged or not one of images, or does not say its field of view.

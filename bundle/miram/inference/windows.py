@@ -92,7 +92,6 @@ class WindowGrid:
 
         Args:
             shape: of the image, in pixels.
-            size: of a window, in pixels.
             overlap: smallest share of a window that the next one also covers.
         """
         strides = [max(1, round(length * (1 - overlap))) for length in size]
@@ -133,7 +132,6 @@ class WindowGrid:
 
         Args:
             probability: (H, W), 0 outside the breast.
-            count: the largest number of regions.
 
         Returns:
             the highest first, each at its window's centre, or at the pixel of the breast nearest to it.

@@ -19,7 +19,6 @@ class MixupDataset(SeededDataset):
 
     Args:
         data: items, dictionaries with "image" and "label".
-        transform: MONAI transforms.
         alpha: parameter of the beta distribution of the share; 0 does not mix.
         options: of :class:`miram.loading.seeded.SeededDataset`.
 

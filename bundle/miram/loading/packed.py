@@ -69,7 +69,6 @@ def ensure_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.Path
     Pack a prepared folder unless a copy of its present state is there. It is done once, before the first run.
 
     Args:
-        dataset_dir: a prepared folder.
         packed_dir: a folder for the copy alone; None is `packed/` in the prepared folder.
 
     Returns:

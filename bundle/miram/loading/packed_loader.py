@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,11 @@ def packed_or_files(
         sampler.seed,
         shards_at_once,
         crop_area=crop_area,
-        sampler=sampler if shards_at_once is None else None,
+        order=sampler if shards_at_once is None else None,
     )
 
 
+@dataclass(eq=False)
 class PackedLoader:
     """
     A loader over this process's share of images, from the packed copy of a prepared folder.
@@ -88,58 +90,37 @@ class PackedLoader:
     network's units; in validation the central window. Window and rotation follow from (seed, epoch, sample). A window
     of another size is enlarged on the device, before anything is reduced from it: all scales show the same window.
 
-    Args:
-        store: the packed copy of a prepared folder.
-        items: what to load, from :func:`miram.data.datalist.load_split`.
-        crop_size: the window, in pixels.
-        batch_size: images of one process in a batch.
-        preprocessing: "a_min" and "a_max", stored values, which become "b_min" and "b_max".
-        shuffle: for training: another order and other windows in each epoch, and only full batches.
-        device: where batches are made.
-        seed: another seed gives other orders and augmentations.
-        shards_at_once: for a store larger than memory: an epoch goes through the shards in random order, this many at
-            a time, and mixes only the crops of these. None mixes all.
-        prefetch: number of batches gathered in advance.
-        crop_area: in training, smallest and largest area of a window, as a share of `crop_size`'s and at most 1; see
-            :func:`miram.transforms.windows.random_window`. None keeps the size.
-        sampler: another order; None goes through all items once in an epoch.
-
     Raises:
         InputError: if the window is not 2D, or there are fewer images than one training batch.
     """
 
-    def __init__(
-        self,
-        store: PackedStore,
-        items: Sequence[Item],
-        crop_size: Sequence[int],
-        batch_size: int,
-        preprocessing: Mapping[str, float],
-        shuffle: bool,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-        shards_at_once: int | None = None,
-        prefetch: int = 2,
-        crop_area: Sequence[float] | None = None,
-        sampler: SeededSampler | None = None,
-    ) -> None:
-        self.store = store
-        self.numbers = [store.number(item["image"]) for item in items]
-        if len(crop_size) != 2:
-            raise InputError(f"packed crops are 2D, the window {tuple(crop_size)} is not; add configs/transforms.yaml")
-        self.crop_size = tuple(crop_size)
-        self.batch_size = batch_size
-        self.preprocessing = dict(preprocessing)
-        self.shuffle = shuffle
-        self.device = torch.device(device)
-        self.seed = seed
-        self.prefetch = prefetch
-        self.crop_area = crop_area
-        self.augment = RandomFlipRotate90(seed)
+    store: PackedStore  # the packed copy of a prepared folder
+    items: Sequence[Item]  # what to load, from :func:`miram.data.datalist.load_split`
+    crop_size: Sequence[int]  # the window, in pixels
+    batch_size: int  # images of one process in a batch
+    preprocessing: Mapping[str, float]  # "a_min" and "a_max", stored values, become "b_min" and "b_max"
+    shuffle: bool  # for training: another order and other windows in each epoch, and only full batches
+    device: torch.device | str = "cpu"  # where batches are made
+    seed: int = 0  # another seed gives other orders and augmentations
+    # for a store larger than memory: an epoch goes through the shards in random order, this many at a time, and mixes
+    # only the crops of these. None mixes all.
+    shards_at_once: int | None = None
+    prefetch: int = 2  # number of batches gathered in advance
+    # in training, smallest and largest area of a window, as a share of `crop_size`'s and at most 1; see
+    # :func:`miram.transforms.windows.random_window`. None keeps the size.
+    crop_area: Sequence[float] | None = None
+    order: SeededSampler | None = None  # another order; None goes through all items once in an epoch
+
+    def __post_init__(self) -> None:
+        if len(self.crop_size) != 2:
+            window = tuple(self.crop_size)
+            raise InputError(f"packed crops are 2D, the window {window} is not; add configs/transforms.yaml")
+        self.numbers = [self.store.number(item["image"]) for item in self.items]
+        self.augment = RandomFlipRotate90(self.seed)
         shards = [number // self.store.shard_length for number in self.numbers]
-        self.sampler = sampler or _ShardSampler(shards, shards_at_once, shuffle, seed)
-        if shuffle:
-            check_batch_size(self.sampler.count(), batch_size, self.sampler.num_replicas)
+        self.sampler = self.order or _ShardSampler(shards, self.shards_at_once, self.shuffle, self.seed)
+        if self.shuffle:
+            check_batch_size(self.sampler.count(), self.batch_size, self.sampler.num_replicas)
 
     def __len__(self) -> int:
         """Number of batches in an epoch; in training the same in every process."""
@@ -172,7 +153,8 @@ class PackedLoader:
             yield self._gather(epoch, index), epoch, index
 
     def _gather(self, epoch: int, index: torch.Tensor) -> torch.Tensor:
-        windows = torch.zeros(len(index), *self.crop_size, dtype=torch.uint16, pin_memory=self.device.type == "cuda")
+        on_gpu = torch.device(self.device).type == "cuda"
+        windows = torch.zeros(len(index), *self.crop_size, dtype=torch.uint16, pin_memory=on_gpu)
         places = self._draws(epoch, index)[:, 4:6].tolist() if epoch else [(None, None)] * len(index)
         sides = self._sides(epoch, index).tolist()
         for window, sample, place, side in zip(windows.numpy(), index.tolist(), places, sides, strict=True):

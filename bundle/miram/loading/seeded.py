@@ -30,7 +30,6 @@ class SeededDataset(CacheDataset):
     MONAI's `CacheDataset`, with random transforms that are seeded separately for each sample.
 
     Args:
-        data: items, dictionaries.
         transform: MONAI transforms; their results before the first random one may be kept in memory.
         seed: another seed gives other augmentations.
         cache_rate: share of the items kept in memory, from 0 to 1.
@@ -193,7 +192,6 @@ def make_loader(
     A loader over this process's share of a data set.
 
     Args:
-        dataset: the data set.
         batch_size: images of one process in a batch.
         shuffle: for training: another order in each epoch, and only full batches, equally many in each process.
         num_workers: loader processes; 0 loads in this process.
@@ -220,7 +218,6 @@ def loader_of(
     depend on how often a loader was started.
 
     Args:
-        dataset: the data set.
         sampler: yields this process's samples; in training there are only full batches.
         batch_size: images of one process in a batch.
         num_workers: loader processes; 0 loads in this process.

@@ -19,7 +19,6 @@ def write_zip(folder: Path, path: Path) -> None:
     Zip a folder under its own name: sorted, without times, owners and Python's caches.
 
     Args:
-        folder: the folder to zip.
         path: the zip to write, completely or not at all.
     """
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -35,7 +34,6 @@ def check_replaceable(folder: Path, archive: Path) -> None:
     Check that a folder may be replaced: it does not exist, or contains only what was packaged before.
 
     Args:
-        folder: the bundle's folder.
         archive: the zip next to it, which says what was packaged.
 
     Raises:

@@ -33,12 +33,7 @@ def make_config(
 
 
 def run_in_one_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Move `initialize` to the start of `run`: MONAI finds the bundle's code only after `run` starts.
-
-    Args:
-        config: unresolved content.
-    """
+    """Move `initialize` to the start of `run`: MONAI finds the bundle's code only after `run` starts."""
     moved = dict(config)
     if "run" in moved:
         moved["run"] = [*moved.pop("initialize", []), *moved["run"]]

@@ -33,7 +33,6 @@ def export_backbone(
     Args:
         path: the `backbone.pt` of a pretraining run.
         format: one of :data:`miram.weights.foreign_formats.FORMATS`.
-        output_dir: the folder.
         image_size: in pixels, one per spatial dimension; None for that of pretraining.
 
     Returns:

@@ -47,7 +47,6 @@ def export(bundle: Path, name: str, tolerance: float = 1e-4, batch_sizes: Sequen
     Write a bundle's network in another format, with the functions behind MONAI's own commands, and compare the outputs.
 
     Args:
-        bundle: the bundle's folder.
         name: "ts", "onnx" or "pt2".
         tolerance: largest allowed absolute difference of a logit.
         batch_sizes: batch sizes of the comparison; the batch size is dynamic in every format.

@@ -22,7 +22,6 @@ class LoadServedMammogramd(LoadMammogramd):
     Load whole mammograms; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM (ITK's same grid).
 
     Args:
-        keys: of paths.
         intensity: see :func:`miram.readers.formats.read_image`.
         smallest_view: see :func:`miram.inference.mammograms.find_mammograms`.
     """

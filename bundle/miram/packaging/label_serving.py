@@ -90,7 +90,6 @@ class LoadCropd(MapTransform):
     Load crops of lesions, in any supported format, as :class:`miram.inference.inputs.CropReader` reads them.
 
     Args:
-        keys: keys of paths.
         crop_size: size in pixels to which a larger image is downsampled.
         largest_crop: an image with more pixels along its longest side counts as a whole mammogram.
         intensity: see :func:`miram.readers.formats.read_image`.

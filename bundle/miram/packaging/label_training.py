@@ -128,7 +128,6 @@ class LabelledDataset(MixupDataset):
     Args:
         data: the original training data, set by MONAI Label; :func:`split_items` makes the items from it.
         items: the split's items.
-        task: the task.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
         options: options of :class:`miram.loading.mixup.MixupDataset`.
     """
@@ -151,7 +150,6 @@ class LoadLabelledCropd(MapTransform):
     If a label marks its whole image, the image is already a crop.
 
     Args:
-        keys: keys of paths.
         crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
         largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
         context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.

@@ -58,11 +58,8 @@ class PackagedModelHandler(BestModelHandler):
     After each validation with the best key metric so far, write only the weights, as in a bundle's `model.pt`.
 
     Args:
-        path: the file.
-        network: the network whose weights are written.
         prior_correction: (K,) added to the bias of its head in the file, see
             :func:`miram.inference.calibrated.prior_correction`.
-        evaluator: the evaluator of validation.
         key_metric: name of one of its metrics, higher is better.
         patience: number of validations in a row without improvement after which training stops; None never stops.
     """

@@ -144,9 +144,7 @@ def tissue_centers(
 
     Args:
         mask: (H, W) or (H, W, D), bool: the tissue.
-        count: how many windows are wanted.
         size: of the windows, in pixels, one for all axes or one per axis.
-        rng: the random generator.
         min_tissue: smallest share of a window that is tissue; of a window larger than the image, only the part inside
             the image counts.
         avoid: of the mask's shape, bool: lesions, of which no window contains a pixel.
