@@ -90,10 +90,9 @@ def test_numbers_and_lists_stay_what_they_are(run):
 
 
 def test_none_arrives(run):
-    found = run("--seed", "None", "--monitor_task", "None", "--image_size=None")
-    assert (found["seed"], found["monitor_task"], found["image_size"]) == (None, None, None)
-    found = run("--seed", "null", "--image_size=null")
-    assert (found["seed"], found["image_size"]) == (None, None)
+    for word in ("None", "null"):
+        found = run("--seed", word, "--monitor_task", word, f"--image_size={word}")
+        assert (found["seed"], found["monitor_task"], found["image_size"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,15 @@ if TYPE_CHECKING:  # scripts read options too, and should not have to wait for t
     from monai.bundle import ConfigParser
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_NULL = ("None", "null")  # Python's word, and the one in config files
 # Config ids whose values are paths or names: always text, whatever it looks like
 TEXT = (
     *("bundle_root", "dataset_dir", "packed_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
     *("model", "pretrained", "backbone", "init", "risk_model", "calibration_file", "run_name"),
     *("task", "monitor_task", "mapped_class", "mode", "split"),
 )
+# Those of them that may be null; for the others, None and null are names like any other
+OPTIONAL_TEXT = ("packed_dir", "input", "backbone", "init", "risk_model", "monitor_task", "mapped_class")
 SIZES = ("image_size", "patch_size", "field_of_view")
 
 
@@ -82,9 +85,11 @@ def _as_text(name: str, typed: str | None, arrived: Any) -> Any:
         if arrived is True:
             raise InputError(f"--{name} has no value; give one after it")
         return arrived
+    if name in OPTIONAL_TEXT and typed in _NULL:
+        return None
     read = DefaultParseValue(typed)
     if read is None:
-        return None if name == "monitor_task" else _literal(typed)  # MONAI has dropped it
+        return _literal(typed)  # MONAI has dropped it
     quoted = isinstance(read, str) and typed.strip()[:1] in tuple("'\"")
     expression = typed[:1] in tuple("@$%")
     came = arrived in (read, ReferenceResolver.normalize_id(read) if isinstance(read, str) else read)
@@ -100,7 +105,7 @@ def _literal(text: str) -> str:
 
 
 def _as_python(typed: str | None, arrived: Any) -> Any:
-    return None if typed in ("None", "null") else arrived  # Python's word, and the one in config files
+    return None if typed in _NULL else arrived
 
 
 def _check_size(name: str, value: Any) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from miram.flags import OPTIONAL_TEXT, TEXT
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = (
     *("pretrain", "finetune", "evaluate", "inference", "riskmap"),
@@ -91,3 +93,8 @@ def test_an_overlay_names_whole_parts_that_its_workflow_has(overlay: str) -> Non
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_nothing_is_referred_to_by_its_place_in_a_list(path: Path) -> None:
     assert not re.findall(r"@[\w#]*#\d+", path.read_text())
+
+
+def test_texts_that_a_config_sets_to_null_can_be_null_on_the_command_line() -> None:
+    contents = [_read(path.stem) for path in CONFIGS.glob("*.yaml")]
+    assert set(OPTIONAL_TEXT) == {name for name in TEXT for content in contents if content.get(name, "") is None}
