@@ -7,6 +7,8 @@ from miram.errors import InputError
 from miram.handlers.save_weights import BackboneHandler, BestModelHandler
 from miram.weights.backbone import load_backbone
 
+BEST = {"best": 0.9, "best_epoch": 7, "waited": 0, "key_metric": "val_auc"}
+
 
 def content():
     return {"state_dict": {}, "provenance": {"seed": 0}}
@@ -15,11 +17,11 @@ def content():
 class Run:
     """A trainer whose validations give the values of a list."""
 
-    def __init__(self, folder, values, patience=None, state=None):
-        self.values = values
+    def __init__(self, folder, values, patience=None, state=None, metric="val_auc"):
+        self.values, self.metric = values, metric
         self.trainer = Engine(lambda engine, batch: None)
         self.evaluator = Engine(lambda engine, batch: None)
-        self.handler = BestModelHandler(folder / "model.pt", content, self.evaluator, "val_auc", patience)
+        self.handler = BestModelHandler(folder / "model.pt", content, self.evaluator, metric, patience)
         if state is not None:
             self.handler.load_state_dict(state)
         self.evaluator.add_event_handler(Events.COMPLETED, self._measure)
@@ -28,7 +30,7 @@ class Run:
         self.trainer.run([0], max_epochs=len(values))
 
     def _measure(self, evaluator):
-        evaluator.state.metrics["val_auc"] = self.values[self.trainer.state.epoch - 1]
+        evaluator.state.metrics[self.metric] = self.values[self.trainer.state.epoch - 1]
 
 
 def saved(folder):
@@ -38,7 +40,18 @@ def saved(folder):
 def test_the_best_epoch_is_kept(tmp_path):
     run = Run(tmp_path, [0.5, 0.7, 0.7, 0.6])
     assert saved(tmp_path) == {"seed": 0, "epoch": 2, "validation": {"val_auc": 0.7}}
-    assert run.handler.state_dict() == {"best": 0.7, "best_epoch": 2, "waited": 2}
+    assert run.handler.state_dict() == {"best": 0.7, "best_epoch": 2, "waited": 2, "key_metric": "val_auc"}
+
+
+def test_of_the_loss_the_lowest_is_kept(tmp_path):
+    Run(tmp_path, [0.7, 0.4, 0.6, 0.5], patience=3, metric="val_loss")
+    assert saved(tmp_path) == {"seed": 0, "epoch": 2, "validation": {"val_loss": 0.4}}
+
+
+def test_a_run_that_goes_on_with_another_metric_chooses_anew(tmp_path, caplog):
+    Run(tmp_path, [0.5, 0.4], state={**BEST, "best": 0.9}, metric="val_loss")
+    assert saved(tmp_path)["epoch"] == 2
+    assert "the best epoch is now chosen by val_loss" in caplog.text
 
 
 def test_a_value_that_is_no_number_is_never_the_best(tmp_path):
@@ -52,12 +65,12 @@ def test_training_stops_when_the_patience_is_over(patience, epochs, tmp_path):
 
 
 def test_a_resumed_run_knows_its_best_epoch(tmp_path):
-    Run(tmp_path, [0.5, 0.6], state={"best": 0.9, "best_epoch": 7, "waited": 0})
+    Run(tmp_path, [0.5, 0.6], state=BEST)
     assert not (tmp_path / "model.pt").exists()
 
 
 def test_a_run_that_was_stopped_stays_stopped(tmp_path):
-    run = Run(tmp_path, [0.95, 0.96], patience=2, state={"best": 0.9, "best_epoch": 7, "waited": 2})
+    run = Run(tmp_path, [0.95, 0.96], patience=2, state={**BEST, "waited": 2})
     assert run.trainer.state.epoch == 0
     assert not (tmp_path / "model.pt").exists()
 

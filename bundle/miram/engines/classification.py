@@ -157,6 +157,11 @@ def classification_metrics(device: torch.device, key_metric: str = "val_auc") ->
         "val_ap": MacroScore(average_precision),
         "val_loss": Average(lambda output: output["per_image"], device=device)[0],
     }
+    return _first(key_metric, metrics)
+
+
+def _first(key_metric: str, metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """The same metrics, with that one in front; an InputError if it is not there."""
     if key_metric not in metrics:
         raise InputError(f"key_metric is {key_metric!r}; give one of {', '.join(metrics)}")
     return {key_metric: metrics.pop(key_metric), **metrics}
@@ -198,9 +203,19 @@ class SegmentationStep(ValidationStep):
         return {"per_image": per_image, "dice": dice[~dice.isnan()][:, None]}
 
 
-def segmentation_metrics(device: torch.device) -> dict[str, Metric]:
-    """The validation metrics: "val_dice", the mean over images with a lesion, and "val_loss", the mean over all."""
-    return {
+def segmentation_metrics(device: torch.device, key_metric: str = "val_loss") -> dict[str, Metric]:
+    """
+    The validation metrics: "val_dice", the mean over images with a lesion, and "val_loss", the mean over all.
+
+    Args:
+        device: where both are summed.
+        key_metric: the one to put first.
+
+    Raises:
+        InputError: if there is no such metric.
+    """
+    metrics = {
         "val_dice": Average(lambda output: output["dice"], device=device)[0],
         "val_loss": Average(lambda output: output["per_image"], device=device)[0],
     }
+    return _first(key_metric, metrics)

@@ -36,7 +36,7 @@ class BestModelHandler:
     # called when the file is written, returns its content; "provenance" gets the epoch and its metrics
     content: Callable[[], dict[str, Any]]
     evaluator: Engine  # the validation evaluator
-    key_metric: str = "val_auc"  # name of one of its metrics; higher is better
+    key_metric: str = "val_auc"  # name of one of its metrics; higher is better, except for "val_loss"
     # training stops after this many validations in a row without an improvement; None never stops
     patience: int | None = None
 
@@ -44,7 +44,8 @@ class BestModelHandler:
         if self.patience is not None and self.patience < 1:
             raise InputError(f"early_stopping_patience must be at least 1, or null for never, got {self.patience}")
         self.path = Path(self.path)
-        self.best = -math.inf
+        self.sign = -1 if self.key_metric == "val_loss" else 1
+        self.best = -math.inf  # of sign x metric
         self.best_epoch = 0
         self.waited = 0
 
@@ -56,7 +57,7 @@ class BestModelHandler:
 
     def judge(self, evaluator: Engine, trainer: Engine) -> None:
         """Write the network if it is the best so far; stop if the patience is used up."""
-        value = evaluator.state.metrics[self.key_metric]
+        value = self.sign * evaluator.state.metrics[self.key_metric]
         if value > self.best:
             self.best, self.best_epoch, self.waited = float(value), trainer.state.epoch, 0
             if is_main_process():
@@ -68,7 +69,8 @@ class BestModelHandler:
     def stop_if_done(self, trainer: Engine) -> None:
         """End training if the patience is used up, also in a run that is resumed after that."""
         if self.patience is not None and self.waited >= self.patience and not trainer.should_terminate:
-            logger.info("stopping: %s did not exceed %.4f in %d validations", self.key_metric, self.best, self.waited)
+            best = self.sign * self.best
+            logger.info("stopping: %s did not improve on %.4f in %d validations", self.key_metric, best, self.waited)
             trainer.terminate()
 
     def conclude(self, trainer: Engine) -> None:
@@ -83,14 +85,23 @@ class BestModelHandler:
                 f"no {self.path.name} was written: in {trainer.state.epoch} epochs {self.key_metric} was never a "
                 "number; set val_interval to max_epochs or less, and see that validation holds both classes"
             )
-        logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, self.best)
+        best = self.sign * self.best
+        logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, best)
 
     def state_dict(self) -> dict[str, Any]:
         """The state for the checkpoint."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "waited": self.waited,
+            "key_metric": self.key_metric,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the state of a checkpoint."""
+        """Load the state of a checkpoint, unless the best epoch was chosen by another metric."""
+        if state.get("key_metric") != self.key_metric:
+            logger.warning("the best epoch is now chosen by %s, and only among those from here on", self.key_metric)
+            return
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
 
     def _write(self, evaluator: Engine) -> None:
