@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,11 +160,11 @@ def classification_metrics(device: torch.device, key_metric: str = "val_auc") ->
     return _first(key_metric, metrics)
 
 
-def _first(key_metric: str, metrics: dict[str, Metric]) -> dict[str, Metric]:
+def _first(key_metric: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The same metrics, with that one in front; an InputError if it is not there."""
     if key_metric not in metrics:
         raise InputError(f"key_metric is {key_metric!r}; give one of {', '.join(metrics)}")
-    return {key_metric: metrics.pop(key_metric), **metrics}
+    return {key_metric: metrics[key_metric], **{name: metrics[name] for name in metrics if name != key_metric}}
 
 
 class PrepareSegmentationBatch(PrepareClassificationBatch):
