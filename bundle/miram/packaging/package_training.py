@@ -60,7 +60,7 @@ class PackagedModelHandler(BestModelHandler):
     Args:
         prior_correction: (K,) added to the bias of its head in the file, see
             :func:`miram.inference.calibrated.prior_correction`.
-        key_metric: name of one of its metrics, higher is better.
+        key_metric: name of one of its metrics; higher is better, except for "val_loss".
         patience: number of validations in a row without improvement after which training stops; None never stops.
     """
 
