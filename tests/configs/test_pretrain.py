@@ -139,7 +139,8 @@ def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, 
     for split in ("training", "validation"):
         datalist[split] = [{**item, "kind": "ab"[n % 2]} for n, item in enumerate(datalist[split])]
     write_datalist(prepared / "datalist.json", {**datalist, "label_names": {"kind": ["a", "b"]}})
-    run_here(workflow_of(dataset_dir=str(prepared), monitor_task="kind", monitor_interval=2))
+    run_here(workflow := workflow_of(dataset_dir=str(prepared), monitor_task="kind", monitor_interval=2))
+    assert isinstance(workflow.parser.get_parsed_content("representation").probe.loader, PackedLoader)  # no workers
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert table[["rank", "knn_auc", "knn_ap"]].notna().to_numpy().tolist() == [[False] * 3, [True] * 3]
     assert 1 <= table["rank"][1] <= 4  # validation images

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader
 from monai.transforms import Compose
 from scipy.stats import entropy
 
@@ -39,6 +40,8 @@ class NeighborProbe:
     neighbors: int = 20
     batch_size: int = 32  # images encoded at once
     num_workers: int = 0  # loader processes; 0 loads in this process
+    # the loader in place of the one that reads the files, for example `packed_or_files`; None keeps it
+    faster: Callable[[DataLoader], Iterable[dict[str, torch.Tensor]]] | None = None
 
     def __post_init__(self) -> None:
         task = read_task(self.dataset_dir, self.task)
@@ -47,7 +50,8 @@ class NeighborProbe:
         known = ~np.isnan(table).any(axis=1)
         self.targets = table[known]
         images = [{"label": item["image"]} for item, kept in zip(items, known, strict=True) if kept]
-        self.loader = make_loader(SeededDataset(images, self.preprocessing), self.batch_size, False, self.num_workers)
+        files = make_loader(SeededDataset(images, self.preprocessing), self.batch_size, False, self.num_workers)
+        self.loader = files if self.faster is None else self.faster(files)
         self.held_out_targets = targets(load_split(self.dataset_dir, "validation", required=False), task)
 
     @property
