@@ -7,14 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from ignite.metrics import Average, Metric
 from monai.transforms import Compose, LoadImage, MapTransform
 
 from miram.data.datalist import Item, describe, split_by_patient
 from miram.data.labelled import check_classes, targets_as_samples
 from miram.data.tasks import Task
-from miram.engines import classification_metrics
 from miram.errors import InputError
 from miram.inference.inputs import check_pixels, reduce_to
 from miram.loading.mixup import MixupDataset
@@ -98,22 +95,6 @@ def label_class(path: str | os.PathLike[str], label: np.ndarray, task: Task) -> 
         found = ", ".join(f"{value:g}" for value in values) or "none"
         raise InputError(f"the label {path} has these values other than 0: {found}; give it one of {meaning}")
     return task.classes[int(values[0]) - 1]
-
-
-def validation_metrics(device: torch.device | str, key_metric: str) -> dict[str, Metric]:
-    """
-    The validation metrics: those of :func:`miram.engines.classification_metrics`, and one more for MONAI Label's items.
-
-    With few labelled images most epochs have the same AUC. Therefore the best epoch is the one with the lowest loss.
-
-    Args:
-        device: where the loss is summed.
-        key_metric: the metric that comes first; "val_negative_loss" exists only for MONAI Label's items.
-    """
-    if key_metric != "val_negative_loss":
-        return classification_metrics(torch.device(device), key_metric)
-    least_loss = Average(lambda output: -output["per_image"], device=device)[0]
-    return {key_metric: least_loss, **classification_metrics(torch.device(device))}
 
 
 def describe_data(from_label: bool, dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
