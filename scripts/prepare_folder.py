@@ -147,7 +147,7 @@ def describe_boxes(summary: Summary) -> list[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.kinds.items()))
     return [
         f"crops: {kinds}; boxes: {used} of {summary.boxes} rows, {summary.lesions} lesions",
-        *(f"{count} of {summary.boxes} rows gave no crop: {why}" for why, count in summary.box_reasons.items()),
+        *(f"{count} of {summary.boxes} rows gave no lesion: {why}" for why, count in summary.box_reasons.items()),
     ]
 
 
@@ -159,7 +159,7 @@ def describe_labels(name: str, column: LabelColumn, unit: str, most: int = 30) -
     text = f"{kind} {name}: {', '.join([*counts[:most], *more]) or 'no label'} ({unit}; {column.unknown} unknown)"
     if column.several:
         return f"{text}; several classes {'a box' if unit == 'boxes' else 'an image'}"
-    return f"{text}; a probability is that of {list(column.classes)[1]}" if len(counts) == 2 else text
+    return f"{text}; the probability given is that of {list(column.classes)[1]}" if len(counts) == 2 else text
 
 
 def next_commands(summary: Summary, crops: str) -> list[str]:

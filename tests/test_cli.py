@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from miram.cli import REPORT, explain, main_guard, shell_path
+from miram.cli import INTERRUPTED, REPORT, explain, explain_errors, main_guard, shell_path
 from miram.errors import InputError
 
 IN_THE_WAY = "a file is in the way: give another path, or move it away"
@@ -27,6 +27,13 @@ def test_errors_end_with_one_line_and_a_status(error, status, said, capsys):
         main_guard(main)
     assert stopped.value.code == status
     assert said in capsys.readouterr().err
+
+
+def test_an_interrupted_workflow_says_how_to_go_on_without_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    explain_errors()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == INTERRUPTED + "\n"
 
 
 def test_a_bug_keeps_its_traceback_and_its_cause_comes_last():

@@ -45,7 +45,7 @@ def test_seeds_and_epochs_of_any_size_are_taken():
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, 1.5, float("nan")])
 def test_a_ratio_outside_the_open_interval_is_refused(ratio):
-    with pytest.raises(ValueError, match="mask ratio"):
+    with pytest.raises(ValueError, match="mask_ratio"):
         RandomMasking(ratio)
 
 

@@ -28,7 +28,7 @@ def test_a_warm_up_that_leaves_room_for_a_decay_is_as_the_recipe_says(warmup, ep
 def test_a_warm_up_of_more_than_half_of_the_run_becomes_a_tenth_and_that_is_said(warmup, epochs, expected, caplog):
     assert warmup_iterations(warmup, epochs, 7) == expected
     total = 7 * epochs
-    assert f"warmup_epochs {warmup} leaves no room for a decay in {epochs} epochs" in caplog.text
+    assert f"warmup_epochs {warmup} is too long for {epochs} epochs" in caplog.text
     assert f"over {expected} of {total} iterations" in caplog.text
 
 

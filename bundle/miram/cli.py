@@ -16,6 +16,7 @@ from miram.errors import InputError
 from miram.files import as_text
 from miram.flags import given_options
 
+INTERRUPTED = "interrupted; run the same command again: it continues where this one stopped"
 REPORT = "this looks like a bug in MIRAM: please report it with the lines above"
 # Patterns in messages of libraries, and what a user can do about them
 _REMEDIES = {
@@ -64,7 +65,7 @@ def main_guard(main: Callable[[], int | None]) -> None:
         _print_cause(error)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again: it continues where this one stopped", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except Exception:
         explain_errors()
@@ -84,7 +85,10 @@ def explain_errors() -> None:
 
 
 def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print Python's traceback, unless a user can fix the input, and the cause as the last line."""
+    """Print Python's traceback, unless a user can fix the input or has interrupted, and the cause as the last line."""
+    if isinstance(error, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+        return
     if not is_bad_input(error):
         sys.__excepthook__(kind, error, trace)
     if isinstance(error, Exception):
@@ -123,7 +127,7 @@ def explain(error: BaseException, options: Mapping[str, str | None]) -> str:
     if bad_input is not None:
         return _message(bad_input)
     cause = _unwrapped(error)
-    message = _message(cause)
+    message = _message(cause).removesuffix(".")
     remedy = _remedy(cause, message) or _options_to_check(chain, options)
     if isinstance(cause, ValueError) and message:
         return f"{message}; {remedy}" if remedy else message

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from miram.counter_random import random_bits
+from miram.errors import InputError
 
 
 class RandomMasking:
@@ -21,12 +22,12 @@ class RandomMasking:
         seed: another seed gives other masks.
 
     Raises:
-        ValueError: if `ratio` is not above 0 and below 1.
+        InputError: if `ratio` is not above 0 and below 1.
     """
 
     def __init__(self, ratio: float = 0.75, seed: int = 0) -> None:
         if not 0 < ratio < 1:
-            raise ValueError(f"mask ratio must be greater than 0 and less than 1, got {ratio}.")
+            raise InputError(f"mask_ratio must be greater than 0 and less than 1, got {ratio}")
         self.ratio = ratio
         self.seed = seed
 
@@ -35,11 +36,11 @@ class RandomMasking:
         How many of `num_tokens` patches stay visible, the same number in every image.
 
         Raises:
-            ValueError: if all or none of them would be visible.
+            InputError: if all or none of them would be visible.
         """
         visible = num_tokens - round(self.ratio * num_tokens)
         if not 0 < visible < num_tokens:
-            raise ValueError(f"mask ratio {self.ratio} leaves {visible} of {num_tokens} patches visible.")
+            raise InputError(f"mask_ratio {self.ratio} leaves {visible} of {num_tokens} patches visible")
         return visible
 
     def __call__(

@@ -46,8 +46,8 @@ def warmup_iterations(warmup_epochs: float, max_epochs: float, epoch_length: int
         return round(warmup_epochs * epoch_length)
     iterations = int(shortened * max_epochs * epoch_length)
     logger.warning(
-        "warmup_epochs %g leaves no room for a decay in %g epochs: the learning rate rises over %d of %d iterations "
-        "instead. Set warmup_epochs to at most half of the epochs to choose yourself",
+        "warmup_epochs %g is too long for %g epochs: the learning rate rises over %d of %d iterations instead. To set "
+        "it yourself, give at most half of max_epochs",
         warmup_epochs,
         max_epochs,
         iterations,
@@ -98,8 +98,11 @@ def pretraining_schedule(
         final_share: infinite: the rate at the end, as a share of the full one.
 
     Raises:
-        InputError: if the schedule is unknown, its parts are longer than the run, or a share is not possible.
+        InputError: if the run has no epoch, the schedule is unknown, its parts are longer than the run, or a share is
+            not possible.
     """
+    if max_epochs < 1:
+        raise InputError(f"max_epochs is {max_epochs}; give at least 1")
     if schedule == "cosine":
         warmup_steps = warmup_iterations(warmup_epochs, max_epochs, epoch_length)
         return WarmupCosineSchedule(optimizer, warmup_steps, max_epochs * epoch_length)

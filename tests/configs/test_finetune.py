@@ -106,7 +106,7 @@ def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(workflow_of, capl
     workflow.parser.parse(True)
     schedule = workflow.parser.get_parsed_content("lr_scheduler")
     assert (schedule.warmup_steps, schedule.t_total) == (2, 20)  # of two batches an epoch
-    assert "warmup_epochs 8 leaves no room for a decay in 10 epochs" in caplog.text
+    assert "warmup_epochs 8 is too long for 10 epochs" in caplog.text
 
 
 def test_sides_may_differ(workflow_of, tmp_path):

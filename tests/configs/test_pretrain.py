@@ -81,7 +81,7 @@ def test_a_short_run_of_a_long_recipe_still_lets_the_rate_fall(prepared, workflo
     workflow.parser.parse(True)
     schedule = workflow.parser.get_parsed_content("lr_scheduler")
     assert (schedule.warmup_steps, schedule.t_total) == (4, 40)
-    assert "warmup_epochs 40 leaves no room for a decay in 20 epochs" in caplog.text
+    assert "warmup_epochs 40 is too long for 20 epochs" in caplog.text
 
 
 def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
@@ -377,9 +377,11 @@ def test_a_folder_without_validation_images_trains(prepared, workflow_of, tmp_pa
     ("overrides", "message"),
     [
         ({"image_size": [30, 32]}, "not a multiple of patch_size"),
-        ({"mask_ratio": 1.5}, "mask ratio must be greater than 0"),
+        ({"mask_ratio": 1.5}, "mask_ratio must be greater than 0"),
         ({"decoders": [{"scale": 1.3, "hidden_size": 16, "num_layers": 1, "num_heads": 2}]}, "not give a whole grid"),
         ({"batch_size": 64}, "10 images, fewer than one batch of 64"),
+        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
+        ({"max_epochs": 0}, "max_epochs is 0; give at least 1"),
         ({"resume": "maybe"}, "--resume takes True or False"),
         ({"precision": "half"}, "precision must be one of"),
         ({"dataset_dir": "absent"}, "prepare_folder.py"),
@@ -390,11 +392,14 @@ def test_bad_values_are_refused_before_a_checkpoint_is_written(prepared, workflo
         run_here(workflow_of(**{"dataset_dir": str(prepared), **overrides}))
     assert message in cause_of(raised.value, ValueError)
     assert not (tmp_path / "run/checkpoint.pt").exists()
+    assert not (tmp_path / "run/executed_config.yaml").exists()
 
 
-def test_a_checkpoint_of_another_architecture_stops_the_run_with_one_line(prepared, workflow_of, run_config):
+def test_a_checkpoint_of_another_architecture_stops_the_run_with_one_line(prepared, workflow_of, run_config, tmp_path):
     run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
+    config = (tmp_path / "run/executed_config.yaml").read_bytes()
     done = run_config(dataset_dir=prepared, hidden_size=32, max_epochs=1)
     assert done.returncode != 0
     assert "another architecture" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert (tmp_path / "run/executed_config.yaml").read_bytes() == config

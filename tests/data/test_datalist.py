@@ -124,6 +124,11 @@ def test_the_split_hangs_on_the_seed_and_the_order_alone() -> None:
     assert held_out != [one["patient"][1:] for one in split_by_patient(items, 0.2, seed=2)[1]]
 
 
+def as_whole(one: dict[str, Any]) -> dict[str, Any]:
+    """The item of a whole image, which lists its lesions."""
+    return {"image": one["image"], "patient": one["patient"], "lesions": [{"pathology": one["pathology"]}]}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_strata_keep_their_shares(seed: int) -> None:
     classes = ["benign"] * 50 + ["malignant"] * 30 + ["both"] * 20
@@ -135,6 +140,8 @@ def test_strata_keep_their_shares(seed: int) -> None:
         for lesion in range(2)
     ]
     _, validation = split_by_patient(items, 0.2, seed, "pathology")
+    _, of_whole = split_by_patient([as_whole(one) for one in items], 0.2, seed, "pathology")
+    assert [as_whole(one) for one in validation] == of_whole
     by_patient: dict[str, set[str]] = {}
     for one in validation:
         by_patient.setdefault(one["patient"], set()).add(one["pathology"])

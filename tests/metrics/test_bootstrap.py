@@ -179,7 +179,7 @@ def test_a_mean_has_its_value_within_its_interval_and_none_without_samples(metho
     assert found.low < found.value == numbers.mean() < found.high
     nobody = Support(0, 0, {"patients": 0})
     empty = estimate_all(lambda w: {"mean": weighted.mean(numbers[:0], w)}, PATIENTS[:0], nobody, options)["mean"]
-    assert (empty.value, empty.reason) == (None, "undefined: no patients")
+    assert (empty.value, empty.reason) == (None, "no patients")
 
 
 @pytest.mark.parametrize("options", [{"n_resamples": 0}, {"confidence": 95}, {"method": "normal"}])

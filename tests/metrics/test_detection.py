@@ -125,4 +125,4 @@ def test_images_without_any_lesion_give_no_sensitivity():
     found = evaluate_detection([findings("a", [(0, 0, 0.5)], [])], BOOTSTRAP)
     sensitivity = found["sensitivity"]["center"]["lesion"]["1"]
     assert sensitivity["value"] is None
-    assert sensitivity["reason"] == "undefined: no patients with a lesion"
+    assert sensitivity["reason"] == "no patients with a lesion"

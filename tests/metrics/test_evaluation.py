@@ -92,7 +92,7 @@ def test_a_class_without_positives_is_named_and_left_out_of_the_macro_mean():
     auc = level["metrics"]["auc"]
     assert level["classes_not_scored"] == ["c1"]
     assert auc["per_class"]["c1"]["value"] is None
-    assert auc["per_class"]["c1"]["reason"] == "undefined: no positive patients of class 'c1'"
+    assert auc["per_class"]["c1"]["reason"] == "no positive patients of class 'c1'"
     assert auc["overall"]["value"] == pytest.approx(
         (auc["per_class"]["c0"]["value"] + auc["per_class"]["c2"]["value"]) / 2
     )

@@ -29,7 +29,7 @@ def test_a_lesion_has_the_mean_of_its_views_and_an_image_without_a_name_is_its_o
     assert found["levels"]["image"]["hd95"]["value"] == 6  # of those with a prediction
     assert found["levels"]["image"]["touched"]["value"] == 0.75
     assert found["counts"] == {"images": 4, "images without a lesion": 0, "lesions": 3, "patients": 2}
-    assert found["false_alarms"]["reason"] == "undefined: no patients"
+    assert found["false_alarms"]["reason"] == "no patients"
 
 
 def test_predictions_where_there_is_no_lesion_are_counted():

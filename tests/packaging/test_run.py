@@ -113,5 +113,5 @@ def test_two_processes_train_with_the_overlay(bundle, prepared, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "processes: 2" in done.stdout
-    assert "epochs: 1 of 3 iterations each" in done.stdout  # DDP would fail at the second, were a gradient missing
+    assert "1 epochs of 3 iterations" in done.stdout  # DDP would fail at the second, were a gradient missing
     assert (bundle / "models/model.pt").read_bytes() != before

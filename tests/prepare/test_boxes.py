@@ -170,6 +170,7 @@ def test_a_whole_image_says_what_its_lesions_are(folder: Path) -> None:
         "d.png": None,  # not in the table
     }
     assert summary.labels["finding"].classes == {"calcification": 2, "mass": 1}
+    assert (summary.boxes, summary.lesions) == (4, 3)
 
 
 def test_other_kinds_of_crops(folder: Path) -> None:

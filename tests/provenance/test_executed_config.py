@@ -21,6 +21,16 @@ def test_the_executed_config_holds_overrides_and_unresolved_expressions(tmp_path
     assert (saved["width"], saved["double"]) == (5, "$2 * @width")
 
 
+def test_with_an_engine_the_config_is_written_when_it_starts(tmp_path):
+    save = {"_target_": "miram.provenance.save_executed_config", "output_dir": str(tmp_path), "engine": "@loop"}
+    loop = {"_target_": "ignite.engine.Engine", "process_function": "$lambda engine, batch: None"}
+    parser = ConfigParser({"loop": loop, "save": save})
+    parser.get_parsed_content("save")
+    assert list(tmp_path.iterdir()) == []
+    parser.get_parsed_content("loop").run([0])
+    assert (tmp_path / "executed_config.yaml").is_file()
+
+
 def test_outside_a_config_there_is_nothing_to_save(tmp_path):
     with pytest.raises(InputError, match="initialize"):
         save_executed_config(tmp_path)

@@ -95,5 +95,5 @@ def test_banner_notes_and_facts_are_shown_as_text(tmp_path):
     )
     assert "<p class='banner'>&lt;generated&gt;</p>" in text
     assert "<li>n &amp; m</li>" in text
-    assert "<tr><th>x</th><td><code>unknown</code></td></tr><tr><th>y</th><td><code>1.25, z: 2</code>" in text
+    assert "<tr><th>x</th><td><code>not given</code></td></tr><tr><th>y</th><td><code>1.25, z: 2</code>" in text
     assert "banner'" not in page(tmp_path, evaluated(60))

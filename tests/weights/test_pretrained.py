@@ -183,3 +183,5 @@ def test_another_field_of_view_is_warned_of(pretrained_of, caplog):
     assert caplog.text == ""
     compare_field_of_view(pretrained, [32, 32], [32, 32])
     assert "in pretraining [32, 32] showed [64, 64]" in caplog.text
+    compare_field_of_view(pretrained, [32, 32], [16, 16])
+    assert "the middle [32, 32] pixels of a crop; in pretraining it saw [64, 64]" in caplog.text

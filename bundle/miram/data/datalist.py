@@ -152,7 +152,8 @@ def split_by_patient(
     Args:
         items: each with "patient"; the result depends on their order and `seed`, not on the spelling of the ids.
         fraction: share of the patients, 0 (none) or more and below 1.
-        stratify_key: a key of the items; a patient's stratum is the set of values of the patient's items.
+        stratify_key: a key of the items, or of their lesions if a whole image lists them; a patient's stratum is the
+            set of its values.
 
     Returns:
         the items for training and those held out, each in the given order. A single patient is used for training.
@@ -178,8 +179,13 @@ def _strata(items: Sequence[Item], stratify_key: str | None) -> dict[str, list[s
     for item in items:
         values = strata.setdefault(item["patient"], set())
         if stratify_key is not None:
-            values.add(str(item.get(stratify_key)))
+            values.update(str(one.get(stratify_key)) for one in _labelled(item))
     return {patient: sorted(values) for patient, values in strata.items()}
+
+
+def _labelled(item: Item) -> Sequence[Item]:
+    """What has an item's labels: itself, or the lesions that a whole image lists."""
+    return [item] if item.get("lesions") is None else item["lesions"]
 
 
 def _check(path: Path, datalist: Any) -> None:

@@ -40,12 +40,16 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     Raises:
         InputError: for another precision, or float16 on a CPU, which has no fast kernels for it.
     """
-    if precision not in _DTYPES:
-        raise InputError(f"precision must be one of {', '.join(_DTYPES)}, got {precision!r}")
+    _check_precision(precision)
     if precision == "float16" and device.type == "cpu":
         raise InputError("precision float16 needs a GPU: use bfloat16 or float32 on a CPU")
     dtype = _DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in _DTYPES:
+        raise InputError(f"precision must be one of {', '.join(_DTYPES)}, got {precision!r}")
 
 
 def in_precision(network: Callable[..., torch.Tensor], precision: str) -> Callable[..., torch.Tensor]:
@@ -91,7 +95,7 @@ class TrainingStep:
 
     Raises:
         ValueError: if `accumulation_steps` is not positive.
-        InputError: if `compile` is neither "auto" nor true or false.
+        InputError: if the precision is unknown, or `compile` is neither "auto" nor true or false.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class TrainingStep:
     ) -> None:
         if accumulation_steps < 1:
             raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
+        _check_precision(precision)
         self.precision = precision
         self.accumulation_steps = accumulation_steps
         self.clip_grad_norm = clip_grad_norm

@@ -70,7 +70,8 @@ def run_exam_inference(
     write_json(output / "exams.json", _facts(model, breasts, names))
     _draw(output, model, views, inputs.names, names, intensity, num_pictures)
     for row in breasts.to_dict("records"):
-        logger.info("%s %s: %.3f (%s)", row["patient"], row["laterality"], row[_column(model)], row["view_names"])
+        whose = [row[key] for key in ("patient", "examination", "laterality") if isinstance(row[key], str)]
+        logger.info("%s: %.3f (%s)", " ".join(whose), row[_column(model)], row["view_names"])
     logger.info(
         "%d views of %d breasts judged, %d files skipped: %s. %s",
         len(views),

@@ -41,7 +41,7 @@ class SummaryHandler:
         trained = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in self.network.parameters() if not p.requires_grad)
         logger.info("parameters: %.2f M trained, %.2f M fixed", trained / 1e6, frozen / 1e6)
-        logger.info("epochs: %d of %d iterations each", engine.state.max_epochs, engine.state.epoch_length)
+        logger.info("%d epochs of %d iterations", engine.state.max_epochs, engine.state.epoch_length)
         for name, value in self.facts.items():
             logger.info("%s: %s", name, f"{value:.4g}" if isinstance(value, float) else value)
 

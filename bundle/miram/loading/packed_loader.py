@@ -62,7 +62,7 @@ def packed_or_files(
     standard &= not exceeds_field_of_view(crop_area)
     if not standard or isinstance(sampler, BalancedSampler):
         what = "sampler" if standard else "transforms"
-        logger.info("crops are read from their files: the packed loader does not have the %s of this run", what)
+        logger.info("crops are read from their files: the packed loader does not support this run's %s", what)
         return files
     if shards_at_once is not None and type(sampler) is not SeededSampler:
         raise InputError("shards_at_once has an order of its own: leave it out, or the option that chooses samples")

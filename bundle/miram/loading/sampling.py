@@ -153,7 +153,14 @@ def make_training_loader(
 
 
 def epochs_for(max_epochs: int, min_iterations: int, steps_per_epoch: int) -> int:
-    """`max_epochs`, or as many as `min_iterations` batches need: with few labelled images, training has more epochs."""
+    """
+    `max_epochs`, or as many as `min_iterations` batches need: with few labelled images, training has more epochs.
+
+    Raises:
+        InputError: if `max_epochs` is not positive.
+    """
+    if max_epochs < 1:
+        raise InputError(f"max_epochs is {max_epochs}; give at least 1")
     return max(max_epochs, math.ceil(min_iterations / steps_per_epoch))
 
 
@@ -162,8 +169,10 @@ def fitting_batch_size(batch_size: int, num_images: int, processes: int) -> int:
     The batch size of a process, reduced if the training set does not fill one batch per process.
 
     Raises:
-        InputError: if there are fewer images than processes.
+        InputError: if there are fewer images than processes, or a batch has no image.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; give at least 1")
     fitting = min(batch_size, num_images // processes)
     if fitting == 0:
         raise InputError(f"{num_images} training images are too few for {processes} processes: use fewer processes")

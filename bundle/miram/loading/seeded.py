@@ -241,8 +241,10 @@ def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> Non
     Check that every process gets at least one training batch.
 
     Raises:
-        InputError: if it does not.
+        InputError: if it does not, or a batch has no image.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; give at least 1")
     smallest_share = num_images // num_replicas
     if smallest_share < batch_size:
         raise InputError(

@@ -212,7 +212,7 @@ def _why_no_interval(
 ) -> str | None:
     if not np.isfinite(value):
         absent = [group for group, count in support.groups.items() if count == 0]
-        return f"undefined: no {absent[0]}" if absent else "undefined on this set"
+        return f"no {absent[0]}" if absent else "this set lacks what it needs, such as cases of both classes"
     for group, count in support.groups.items():
         if count < options.min_patients:
             return f"too small for an interval: {count} {group}, but {options.min_patients} are needed"

@@ -110,7 +110,10 @@ def choose_thresholds(
                 value = classification.choose_threshold(labels, units.probabilities[:, column], rule, target)
             else:
                 logger.warning(
-                    "validation has only one label of class %r per %s: its threshold is %s", name, level, default
+                    "no threshold can be chosen for class %r per %s: in validation all have the same label; %s is used",
+                    name,
+                    level,
+                    default,
                 )
                 value = default
             chosen[level][name] = value

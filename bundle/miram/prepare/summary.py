@@ -29,7 +29,7 @@ class Summary:
     reused: int  # files that an earlier run had prepared, or skipped
     crops: int  # crops in the data list
     kinds: dict[str, int]  # crops of each kind: "tissue", "whole", "lesion"
-    lesions: int  # different lesions that have a crop
+    lesions: int  # different lesions that have a crop, or are in a whole image
     boxes: int  # rows of a table of boxes that name an image
     box_reasons: dict[str, int]  # those of them that gave no lesion crop, by reason
     patients: dict[str, int]  # patients in the data list, by split
@@ -72,7 +72,7 @@ def summarise(
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
         kinds=dict(Counter(item["crop"] for item in items)),
-        lesions=len({item["lesion"] for item in items if item.get("lesion")}),
+        lesions=_count_lesions(items),
         boxes=len(box_rows) + len(labels.repeated),
         box_reasons=_reasons([*labels.repeated, *box_rows], "error"),
         reasons=_reasons(image_rows, "could not be read"),
@@ -90,6 +90,16 @@ def summarise(
         notices=dict(Counter(notice for record in records for notice in notices(record.header))),
         pairs=count_pairs(records),
     )
+
+
+def _count_lesions(items: Sequence[Item]) -> int:
+    """A lesion without a name in a list of a whole image is one of its own."""
+    listed = (
+        (item["patient"], lesion.get("lesion") or (item["image"], number))
+        for item in items
+        for number, lesion in enumerate(item.get("lesions") or [])
+    )
+    return len({item["lesion"] for item in items if item.get("lesion")} | set(listed))
 
 
 def _reasons(rows: Sequence[ReportRow], error: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ignite.engine import Engine, Events
 
 from miram.engines.distributed import is_main_process
 from miram.errors import InputError
@@ -22,17 +23,34 @@ from miram.flags import given_options, running_parser
 logger = logging.getLogger(__name__)
 
 
-def save_executed_config(output_dir: str | os.PathLike[str], name: str = "executed_config.yaml") -> None:
+def check_command_line() -> None:
+    """
+    Refuse options of the command line that nothing in the running config reads (:func:`check_options`).
+
+    Raises:
+        InputError: if this was not called from a config, or there is such an option.
+    """
+    check_options(running_config(), sys.argv)
+
+
+def save_executed_config(output_dir: str | os.PathLike[str], engine: Engine | None = None) -> None:
     """
     Write the executed config, with all files merged and all overrides applied, to the run's folder.
 
+    Args:
+        engine: the file is written when it starts, after its other handlers: a run that is refused before leaves the
+            config of an earlier run in the same folder as it is. Without an engine the file is written at once.
+
     Raises:
-        InputError: if this was not called from a config, or an option was given that nothing reads.
+        InputError: if this was not called from a config.
     """
-    config = running_config()
-    check_options(config, sys.argv)
-    if is_main_process():
-        write_text(Path(output_dir) / name, _text(config))
+    if not is_main_process():
+        return
+    path, text = Path(output_dir) / "executed_config.yaml", _text(running_config())
+    if engine is None:
+        write_text(path, text)
+    else:
+        engine.add_event_handler(Events.STARTED, lambda: write_text(path, text))
 
 
 def config_sha256() -> str | None:

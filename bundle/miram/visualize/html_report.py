@@ -247,8 +247,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return "unknown" if value is None else str(value)
+        return ", ".join(map(_plain, value)) or "none"
+    return "not given" if value is None else str(value)
 
 
 def _note_list(notes: Sequence[str]) -> str:

@@ -153,7 +153,10 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except Exception as error:  # torch reports damage by many kinds of exceptions, and the user can fix all of them
-        raise InputError(f"{path} cannot be read as weights ({type(error).__name__}): damaged, or not ours") from error
+        raise InputError(
+            f"{path} cannot be read as weights ({type(error).__name__}): damaged, or not ours. "
+            "Give a file that a run wrote (backbone.pt, checkpoint.pt, model.pt), or weights of timm or Hugging Face"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path} contains a {type(content).__name__}, not a dictionary of weights")
     return content

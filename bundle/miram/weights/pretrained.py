@@ -278,7 +278,7 @@ def pretrained_field_of_view(pretrained: Pretrained) -> list[int] | None:
 def compare_field_of_view(
     pretrained: Pretrained | None, field_of_view: Sequence[int], image_size: Sequence[int]
 ) -> None:
-    """Warn if an image covers another part of a crop than in pretraining: its pixels then have another size."""
+    """Warn if an image covers less of a crop than in pretraining, or its pixels have another size."""
     seen = None if pretrained is None else pretrained_field_of_view(pretrained)
     if pretrained is None or seen is None:
         return
@@ -291,6 +291,14 @@ def compare_field_of_view(
             list(image_size),
             list(field_of_view),
             list(size),
+            list(seen),
+        )
+    elif any(now < before for now, before in zip(field_of_view, seen, strict=True)):
+        logger.warning(
+            "the network sees the middle %s pixels of a crop; in pretraining it saw %s. To see these again, with "
+            'larger pixels, add --field_of_view "%s"',
+            list(field_of_view),
+            list(seen),
             list(seen),
         )
 

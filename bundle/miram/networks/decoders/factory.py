@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from miram.errors import InputError
 from miram.networks.decoders.base import Decoder
 from miram.networks.decoders.cross_attention_decoder import CrossAttentionDecoder
 from miram.networks.decoders.scale_decoder import ScaleDecoder, SubPixelDecoder
@@ -35,10 +36,11 @@ def make_decoder(
         arguments: those of that kind: scale, hidden_size, ...
 
     Raises:
-        ValueError: if the kind is unknown, does not have such an argument, or an argument is invalid.
+        InputError: if the kind is unknown.
+        ValueError: if the kind does not have such an argument, or an argument is invalid.
     """
     if kind not in KINDS:
-        raise ValueError(f"a decoder's kind should be one of {', '.join(KINDS)}, got {kind!r}.")
+        raise InputError(f"decoders: kind should be one of {', '.join(KINDS)}, got {kind!r}")
     if extra_outputs:
         arguments["extra_outputs"] = extra_outputs
     known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "encoder"]
