@@ -11,7 +11,8 @@ from miram.data.datalist import write_datalist
 from miram.networks.classifier import ViTClassifier
 from miram.networks.segmenter import ViTSegmenter
 from miram.prepare.prepared import write_png16
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 
 SIZE = 32
 PREPROCESSING = {
@@ -123,5 +124,5 @@ def save_model(
 ) -> Path:
     """A `model.pt`."""
     task = {"name": name, "type": task_type, "classes": classes}
-    save_classifier(path, classifier_content(network, task, PREPROCESSING, {"seed": 0}))
+    save_weights_file(path, classifier_content(network, task, PREPROCESSING, {"seed": 0}))
     return path

@@ -9,7 +9,7 @@ import numpy as np
 from miram.data.datalist import write_datalist
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 SHAPE = (96, 64)
 PREPROCESSING = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
@@ -49,5 +49,7 @@ def make_backbone(path: Path) -> Path:
     encoder = ViTEncoder(
         in_channels=1, img_size=[16, 16], patch_size=[4, 4], hidden_size=24, mlp_dim=48, num_layers=1, num_heads=2
     )
-    save_backbone(path, backbone_from_encoder(encoder, PREPROCESSING, {"field_of_view": [32, 32], "scales": [1, 2]}))
+    save_weights_file(
+        path, backbone_from_encoder(encoder, PREPROCESSING, {"field_of_view": [32, 32], "scales": [1, 2]})
+    )
     return path

@@ -23,7 +23,7 @@ TEXT = (
     *("task", "monitor_task", "mapped_class", "mode", "split"),
 )
 # Those of them that may be null; for the others, None and null are names like any other
-OPTIONAL_TEXT = ("packed_dir", "input", "backbone", "init", "risk_model", "monitor_task", "mapped_class")
+OPTIONAL_TEXT = ("packed_dir", "input", "backbone", "init", "risk_model", "monitor_task", "mapped_class", "split")
 SIZES = ("image_size", "patch_size", "field_of_view")
 
 

@@ -22,7 +22,7 @@ from miram.data.datalist import write_datalist
 from miram.networks.classifier import stock_classifier
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16, write_volume
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 from miram.weights.classifier import load_classifier
 from studies.comparison.cnn import load_trained_cnn
 
@@ -69,7 +69,7 @@ def labelled(tmp_path):
 @pytest.fixture
 def backbone(tmp_path):
     encoder = ViTEncoder(1, 32, 8, **SIZES)
-    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(encoder, RANGE, {"scales": [1, 2]}))
+    save_weights_file(tmp_path / "backbone.pt", backbone_from_encoder(encoder, RANGE, {"scales": [1, 2]}))
     return tmp_path / "backbone.pt"
 
 

@@ -13,7 +13,8 @@ from miram.inference.calibrated import Calibration, save_calibration
 from miram.inference.classifying import load_trained
 from miram.networks.classifier import ViTClassifier
 from miram.prepare.prepared import read_png16, write_png16, write_volume
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 
 from ..classifier_case import ENCODER, PREPROCESSING, as_input, make_classifier, make_folder, save_model
 from .conftest import run
@@ -102,7 +103,7 @@ def test_volumes(workflow, tmp_path):
     network = ViTClassifier(encoder, 1, "mean", head_std=0.5).eval()
     preprocessing = {**PREPROCESSING, "field_of_view": [16, 16, 16], "image_size": [8, 8, 8]}
     task = {"name": "pathology", "type": "binary", "classes": CLASSES}
-    save_classifier(tmp_path / "model.pt", classifier_content(network, task, preprocessing, {}))
+    save_weights_file(tmp_path / "model.pt", classifier_content(network, task, preprocessing, {}))
     voxels = np.random.default_rng(0).integers(65536, size=(18, 16, 16)).astype(np.uint16)
     write_volume(tmp_path / "in.nii.gz", voxels, (1.0, 1.0, 1.0))
     run(workflow(input=str(tmp_path / "in.nii.gz"), model=str(tmp_path / "model.pt")))

@@ -14,7 +14,7 @@ from miram.inference.classifying import load_trained
 from miram.inference.mammograms import whole_breast
 from miram.prepare.prepared import write_png16, write_volume
 from miram.transforms.crops import crop_at
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 from ..causes import cause_of
 from ..classifier_case import SIZE, as_input, make_classifier, save_model
@@ -143,7 +143,7 @@ def test_zoom_makes_a_coarser_source_show_the_same(workflow, folder, tmp_path):
 
 
 def test_a_backbone_is_no_classifier(workflow, tmp_path, tiny_encoder):
-    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {}, {}))
+    save_weights_file(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {}, {}))
     with pytest.raises(RuntimeError) as failure:
         run(workflow(model=str(tmp_path / "backbone.pt")))
     assert "backbone.pt is not a classifier" in cause_of(failure.value)

@@ -16,7 +16,7 @@ from miram.data.datalist import write_datalist
 from miram.networks.segmenter import ViTSegmenter
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16, write_volume
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 from miram.weights.classifier import load_classifier
 
 from ..causes import cause_of
@@ -55,7 +55,9 @@ def folder(tmp_path_factory):
         items.append(item)
     splits = {"training": items[:28], "validation": items[28:32], "test": items[32:]}
     write_datalist(path / "datalist.json", {"name": "discs", "generated": True, **splits})
-    save_backbone(path / "backbone.pt", backbone_from_encoder(ViTEncoder(1, 32, 8, **SIZES), RANGE, {"scales": [1, 2]}))
+    save_weights_file(
+        path / "backbone.pt", backbone_from_encoder(ViTEncoder(1, 32, 8, **SIZES), RANGE, {"scales": [1, 2]})
+    )
     return path
 
 

@@ -15,8 +15,8 @@ import torch
 from miram.networks.classifier import ViTClassifier
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16
-from miram.weights.backbone import backbone_from_encoder, save_backbone
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
+from miram.weights.classifier import classifier_content
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "docs/backbone.md").read_text()
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a reader has who typed the commands: a backbone, crops, exports and a packaged classifier."""
     folder = tmp_path_factory.mktemp("reader")
     encoder = ViTEncoder(img_size=64, **ENCODER)
-    save_backbone(
+    save_weights_file(
         folder / "runs/pretrain/backbone.pt", backbone_from_encoder(encoder, RANGE, {"field_of_view": [128, 128]})
     )
     for number, size in enumerate([(150, 200), (100, 128)]):
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
     sizes = {"field_of_view": [448, 448], "image_size": [224, 224]}
     content = classifier_content(classifier, task, {**RANGE, **sizes}, {"seed": 0})
-    save_classifier(folder / "runs/finetune_pathology/model.pt", content)
+    save_weights_file(folder / "runs/finetune_pathology/model.pt", content)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in COMMANDS:

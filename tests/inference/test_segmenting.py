@@ -7,7 +7,8 @@ from miram.inference.classifying import load_trained
 from miram.inference.segmenting import MaskRegion, SegmentationInferer, load_segmenter, mask_regions
 from miram.inference.windows import window_to_input
 from miram.networks.segmenter import ViTSegmenter
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 
 from ..classifier_case import ENCODER, PREPROCESSING, SIZE, as_input, make_classifier, make_segmenter, save_model
 
@@ -77,7 +78,7 @@ def test_a_segmentation_of_volumes_is_refused_where_images_are_segmented(tmp_pat
     encoder = {**ENCODER, "img_size": [8, 8, 8], "patch_size": [4, 4, 4], "spatial_dims": 3}
     task = {"name": "segmentation", "type": "binary", "classes": CLASSES}
     content = classifier_content(ViTSegmenter(encoder, feature_size=4), task, PREPROCESSING, {})
-    save_classifier(tmp_path / "model.pt", content)
+    save_weights_file(tmp_path / "model.pt", content)
     with pytest.raises(InputError, match=r"model\.pt segments images with 3 axes, not 2"):
         load_segmenter(tmp_path / "model.pt", 2)
     assert load_segmenter(tmp_path / "model.pt").network.encoder.spatial_dims == 3

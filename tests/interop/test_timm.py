@@ -11,7 +11,7 @@ from torch import nn
 
 from miram.networks.vit_encoder import ViTEncoder
 from miram.packaging.export_backbone import export_backbone
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 from miram.weights.pretrained import pretrained_classifier, read_pretrained
 
 timm = pytest.importorskip(
@@ -32,7 +32,7 @@ def varied(network: nn.Module) -> nn.Module:
 
 def exported(tmp_path: Path, **arguments: object) -> tuple[ViTEncoder, Path]:
     encoder = varied(ViTEncoder(**{"in_channels": 1, **SIZES, **arguments}))
-    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(encoder, RANGE, {}))
+    save_weights_file(tmp_path / "backbone.pt", backbone_from_encoder(encoder, RANGE, {}))
     return encoder, export_backbone(tmp_path / "backbone.pt", "timm", tmp_path / "timm")
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from miram.errors import InputError
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 from studies.comparison.library_encoder import load_trained_library_encoder, make_library_encoder
 
 timm = pytest.importorskip("timm", reason="scripts/make_interop_environment.sh makes an environment with timm")
@@ -26,7 +27,7 @@ def test_an_encoder_starts_from_a_file_and_is_saved_and_loaded(name: str, mode: 
             expected = theirs.forward_head(theirs.forward_features(network.prepare(image)), pre_logits=True)
             torch.testing.assert_close(network.features(image), expected, atol=1e-4, rtol=1e-4)
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    save_classifier(tmp_path / "model.pt", classifier_content(network, task, {}, {}))
+    save_weights_file(tmp_path / "model.pt", classifier_content(network, task, {}, {}))
     loaded = load_trained_library_encoder(tmp_path / "model.pt", "pathology").network
     torch.testing.assert_close(loaded(image), network(image), atol=1e-4, rtol=1e-4)
 

@@ -5,7 +5,8 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.networks.classifier import AttentivePooling, ViTClassifier, stock_classifier
-from miram.weights.classifier import classifier_content, load_classifier, read_scaling, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content, load_classifier, read_scaling
 
 ENCODER = {
     "in_channels": 1,
@@ -119,7 +120,7 @@ def test_a_frozen_encoder_stays_as_in_evaluation(image):
 def test_a_saved_classifier_gives_the_same_logits(pool, tmp_path, image):
     network = classifier(pool, num_classes=1, feature_norm=True, encoder={"drop_path_rate": 0.1}).eval()
     content = classifier_content(network, TASK, {"a_max": 65535}, {"seed": 0})
-    save_classifier(tmp_path / "model.pt", content)
+    save_weights_file(tmp_path / "model.pt", content)
     loaded, rest = load_classifier(tmp_path / "model.pt")
     assert not loaded.training
     assert torch.equal(loaded(image), network(image))
@@ -130,7 +131,7 @@ def test_a_saved_classifier_gives_the_same_logits(pool, tmp_path, image):
 
 def test_a_file_of_an_older_version_is_read_with_its_temperature(tmp_path):
     content = classifier_content(classifier(num_classes=1), TASK, {}, {}) | {"temperature": 2.0, "thresholds": None}
-    save_classifier(tmp_path / "model.pt", content)
+    save_weights_file(tmp_path / "model.pt", content)
     assert read_scaling(load_classifier(tmp_path / "model.pt")[1]) == ([0.5], [0.0])
 
 
@@ -139,14 +140,14 @@ def test_a_file_of_an_older_version_is_read_with_its_temperature(tmp_path):
     [{"temperature": 0.0}, {"temperature": "2"}, {"scale": [1.0]}, {"scale": [-1.0], "bias": [0.0]}, {"scale": 1.0}],
 )
 def test_a_damaged_calibration_is_refused(damage, tmp_path):
-    save_classifier(tmp_path / "model.pt", classifier_content(classifier(num_classes=1), TASK, {}, {}) | damage)
+    save_weights_file(tmp_path / "model.pt", classifier_content(classifier(num_classes=1), TASK, {}, {}) | damage)
     with pytest.raises(InputError, match=r"model\.pt is damaged: its scale"):
         load_classifier(tmp_path / "model.pt")
 
 
 def test_as_many_scales_as_classes_are_needed(tmp_path):
     content = classifier_content(classifier(num_classes=1), TASK, {}, {}) | {"scale": [1.0] * 3, "bias": [0.0] * 3}
-    save_classifier(tmp_path / "model.pt", content)
+    save_weights_file(tmp_path / "model.pt", content)
     with pytest.raises(InputError, match="3 scales of logits"):
         load_classifier(tmp_path / "model.pt")
 
@@ -154,7 +155,7 @@ def test_as_many_scales_as_classes_are_needed(tmp_path):
 def test_the_prior_correction_is_in_the_logits_of_the_file_alone(tmp_path, image):
     network = classifier(num_classes=3).eval()
     before = network(image)
-    save_classifier(tmp_path / "model.pt", classifier_content(network, TASK, {}, {}, [-1.0, 0.0, 2.0]))
+    save_weights_file(tmp_path / "model.pt", classifier_content(network, TASK, {}, {}, [-1.0, 0.0, 2.0]))
     loaded, _ = load_classifier(tmp_path / "model.pt")
     torch.testing.assert_close(loaded(image), before + torch.tensor([-1.0, 0.0, 2.0]))
     assert torch.equal(network(image), before)

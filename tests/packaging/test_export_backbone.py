@@ -6,7 +6,7 @@ from monai.bundle import ConfigParser
 
 from miram.errors import InputError
 from miram.packaging.export_backbone import export_backbone
-from miram.weights.backbone import backbone_from_encoder, save_backbone, vit_from_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file, vit_from_backbone
 
 RANGE = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 
@@ -14,7 +14,7 @@ RANGE = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
 @pytest.fixture
 def backbone(tiny_encoder, tmp_path):
     content = backbone_from_encoder(tiny_encoder, RANGE, {"seed": 3})
-    save_backbone(tmp_path / "backbone.pt", content)
+    save_weights_file(tmp_path / "backbone.pt", content)
     return content
 
 

@@ -13,7 +13,8 @@ from miram.networks.classifier import ViTClassifier
 from miram.packaging.archive import files_of
 from miram.packaging.kinds import Kind
 from miram.packaging.package import package_bundle
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 
 from ..classifier_case import ENCODER, PREPROCESSING, make_classifier, save_model
 from .conftest import CLASSES, NAME
@@ -106,7 +107,7 @@ def test_a_calibration_of_this_checkpoint_goes_in_and_others_are_refused(reposit
 def of_volumes(path):
     encoder = {**ENCODER, "img_size": [8, 8, 8], "patch_size": [4, 4, 4], "spatial_dims": 3}
     task = {"name": "pathology", "type": "binary", "classes": CLASSES}
-    save_classifier(path, classifier_content(ViTClassifier(encoder, 1), task, PREPROCESSING, {}))
+    save_weights_file(path, classifier_content(ViTClassifier(encoder, 1), task, PREPROCESSING, {}))
 
 
 def of_another_architecture(path):

@@ -9,14 +9,14 @@ import torch
 from miram.errors import InputError
 from miram.handlers.checkpoint_files import write_checkpoint
 from miram.provenance.description import describe_file, readable
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 FACTS = {"miram": "1.2.3", "commit": None, "seed": 0, "dataset": {"name": "mine", "sha256": "abc"}}
 
 
 @pytest.fixture
 def backbone(tiny_encoder, tmp_path):
-    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {"a_min": 0}, FACTS))
+    save_weights_file(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, {"a_min": 0}, FACTS))
     return tmp_path / "backbone.pt"
 
 

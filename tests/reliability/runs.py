@@ -19,7 +19,7 @@ import torch
 from miram.data.datalist import write_datalist
 from miram.networks.vit_encoder import ViTEncoder
 from miram.prepare.prepared import write_png16
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 from .child import PHASES
 
@@ -58,7 +58,7 @@ def make_data(folder: Path) -> Path:
     torch.manual_seed(0)
     preprocessing = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     encoder = ViTEncoder(1, 32, 8, **SIZES)
-    save_backbone(folder / "backbone.pt", backbone_from_encoder(encoder, preprocessing, {"scales": [1, 2]}))
+    save_weights_file(folder / "backbone.pt", backbone_from_encoder(encoder, preprocessing, {"scales": [1, 2]}))
     return folder
 
 

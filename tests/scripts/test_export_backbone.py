@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from miram.networks.vit_encoder import ViTEncoder
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 
 @pytest.fixture
 def run(repository: Path, tmp_path: Path, tiny_encoder: ViTEncoder):
     preprocessing = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
-    save_backbone(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, preprocessing, {}))
+    save_weights_file(tmp_path / "backbone.pt", backbone_from_encoder(tiny_encoder, preprocessing, {}))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(repository / "scripts/export_backbone.py"), *arguments]

@@ -15,3 +15,11 @@ def test_a_panel_for_each_loss_and_the_learning_rate_three_in_a_row(tmp_path):
         plot_history(pd.DataFrame({**table, **losses}), tmp_path / "loss.png")
         sizes.append(Image.open(tmp_path / "loss.png").size)
     assert sizes == [(1000, 400), (1500, 400), (1500, 800)]
+
+
+def test_the_loss_of_a_classifier_and_its_scores_have_panels(tmp_path):
+    table = {"epoch": [1, 2], "learning_rate": [0.0, 1e-3], "train_loss": [0.7, 0.6], "val_loss": [0.7, 0.65]}
+    plot_history(pd.DataFrame(table), tmp_path / "loss.png")
+    assert Image.open(tmp_path / "loss.png").size == (1000, 400)
+    plot_history(pd.DataFrame({**table, "val_auc": [0.5, np.nan], "val_ap": [0.4, 0.5]}), tmp_path / "loss.png")
+    assert Image.open(tmp_path / "loss.png").size == (1500, 400)

@@ -12,7 +12,7 @@ from miram.weights.backbone import (
     backbone_from_encoder,
     load_backbone,
     resize_backbone,
-    save_backbone,
+    save_weights_file,
     vit_from_backbone,
 )
 
@@ -34,7 +34,7 @@ def backbone(tiny_encoder):
 
 
 def test_loads_into_a_stock_vit_without_this_package(backbone, tmp_path):
-    save_backbone(tmp_path / "backbone.pt", backbone)
+    save_weights_file(tmp_path / "backbone.pt", backbone)
     command = [sys.executable, "-c", STOCK, str(tmp_path / "backbone.pt")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == "<All keys matched successfully>"
@@ -44,7 +44,7 @@ def test_loads_into_a_stock_vit_without_this_package(backbone, tmp_path):
 
 
 def test_a_saved_backbone_comes_back_whole(backbone, tmp_path):
-    save_backbone(tmp_path / "backbone.pt", backbone)
+    save_weights_file(tmp_path / "backbone.pt", backbone)
     loaded = load_backbone(tmp_path / "backbone.pt")
     assert loaded["preprocessing"] == {"mean": 0.5}
     assert loaded["provenance"] == {"version": "test"}

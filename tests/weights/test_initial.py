@@ -10,7 +10,7 @@ from miram.errors import InputError
 from miram.networks.miram import MIRAM
 from miram.networks.two_views import TwoViewNetwork
 from miram.networks.vit_encoder import ViTEncoder
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 from miram.weights.initial import initial_weights, lineage
 
 RANGE = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
@@ -39,7 +39,7 @@ def started(network, path):
 
 
 def backbone(path, network, **provenance):
-    save_backbone(path, backbone_from_encoder(network.encoder, RANGE, provenance))
+    save_weights_file(path, backbone_from_encoder(network.encoder, RANGE, provenance))
     return path
 
 

@@ -6,7 +6,7 @@ import torch
 from miram.errors import InputError
 from miram.networks.patches import positions_on_grid, resize_position_embeddings
 from miram.networks.vit_encoder import ViTEncoder
-from miram.weights.backbone import backbone_from_encoder, save_backbone
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 from miram.weights.pretrained import (
     compare_field_of_view,
     compare_preprocessing,
@@ -40,7 +40,7 @@ def pretrained_of(tmp_path):
     def make(**arguments):
         encoder = encoder_of(**arguments)
         path = tmp_path / "backbone.pt"
-        save_backbone(path, backbone_from_encoder(encoder, RANGE, {"scales": [1, 2]}))
+        save_weights_file(path, backbone_from_encoder(encoder, RANGE, {"scales": [1, 2]}))
         return encoder, read_pretrained(path)
 
     return make

@@ -33,7 +33,7 @@ from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, mean_over_classes, roc_auc
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
-from miram.weights.classifier import save_classifier
+from miram.weights.backbone import save_weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class LinearProbe:
         made = content(network=unwrap(self.network))
         metrics = table[table["chosen"] == 1].drop(columns="chosen").iloc[0].to_dict()
         made["provenance"] = {**made["provenance"], "C": metrics.pop("C"), "validation": metrics}
-        save_classifier(Path(output_dir) / "model.pt", made)
+        save_weights_file(Path(output_dir) / "model.pt", made)
         write_table(Path(output_dir) / "history.csv", table)
         logger.info("the model is %s", Path(output_dir) / "model.pt")
 

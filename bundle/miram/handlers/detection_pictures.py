@@ -14,7 +14,7 @@ from miram.readers.formats import read_image
 from miram.visualize.detections import Panel, plot_froc, plot_views
 from miram.visualize.html_report import Picture
 
-_LEGEND = "Green: lesions. Red: candidates above the threshold at {rate:g} false alarms an image, with probability."
+_LEGEND = "Green: lesions. Red: candidates above the threshold at {rate:g} false alarms an image, with their scores."
 
 
 def draw_pictures(
@@ -40,8 +40,8 @@ def draw_pictures(
     hit = np.array([scores[scores > limit].max(initial=-np.inf) for scores in best])
     missed = np.array([-scores[scores <= limit].min(initial=np.inf) for scores in best])
     chosen = {
-        "hits": (hit, "Lesions found, the highest probability first"),
-        "misses": (missed, "Lesions missed, the lowest probability first"),
+        "hits": (hit, "Lesions found, the highest score first"),
+        "misses": (missed, "Lesions missed, the lowest score first"),
         "false_alarms": (np.where(alarms > limit, alarms, -np.inf), "False alarms, the highest first"),
     }
     for name, (order, caption) in chosen.items():

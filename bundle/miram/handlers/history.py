@@ -165,7 +165,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def describe_row(row: dict[str, Any], max_epochs: int) -> str:
     """One line about an epoch, for the log."""
-    shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap", "rank", "knn_auc")]
+    shown = [name for name in row if "loss" in name or name in ("val_auc", "val_ap", "val_froc", "rank", "knn_auc")]
     figures = [f"{name} {row[name]:.4f}" for name in shown if row[name] is not None]
     return (
         f"epoch {row['epoch']}/{max_epochs}: {', '.join(figures)}; learning rate {row['learning_rate']:.2e}; "

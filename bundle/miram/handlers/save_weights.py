@@ -15,8 +15,7 @@ from miram.engines.distributed import is_main_process
 from miram.engines.sharding import whole_state
 from miram.errors import InputError
 from miram.networks.vit_encoder import ViTEncoder
-from miram.weights.backbone import backbone_from_encoder, save_backbone
-from miram.weights.classifier import save_classifier
+from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class BestModelHandler:
         content = self.content()
         metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
         content["provenance"] = {**content["provenance"], "epoch": self.best_epoch, "validation": metrics}
-        save_classifier(self.path, content)
+        save_weights_file(self.path, content)
 
 
 @dataclass(eq=False)
@@ -144,4 +143,4 @@ class BackboneHandler:
         state = whole_state(self.encoder)  # all processes together
         if is_main_process():
             facts = {**self.provenance, "epoch": engine.state.epoch}
-            save_backbone(self.path, backbone_from_encoder(self.encoder, self.preprocessing, facts, state))
+            save_weights_file(self.path, backbone_from_encoder(self.encoder, self.preprocessing, facts, state))

@@ -22,7 +22,8 @@ from miram.errors import InputError
 from miram.inference.tiles import TileEncoder
 from miram.metrics.calibration import fit_scaling
 from miram.networks.exam_classifier import ExamClassifier
-from miram.weights.classifier import load_exam_model, save_exam_model
+from miram.weights.backbone import save_weights_file
+from miram.weights.on_encoder import EXAM, content_on_encoder, load_on_encoder
 
 Scaling = Mapping[str, tuple[float, float]]
 
@@ -51,7 +52,7 @@ class ExamModel:
             "prepared": dict(self.prepared),
             "provenance": dict(self.provenance),
         }
-        save_exam_model(path, self.network, self.encoder.network, facts)
+        save_weights_file(path, content_on_encoder(EXAM, self.network, self.encoder.network, facts))
 
 
 def load_exam(
@@ -65,7 +66,7 @@ def load_exam(
     """
     if not Path(path).is_file():
         raise InputError(f"there is no model {path}: train one with configs/exam.yaml, or give --model")
-    network, encoder, content = load_exam_model(path)
+    network, encoder, content = load_on_encoder(path, EXAM)
     tiles = content["tiles"]
     known = {name: tiles[name] for name in ("preprocessing", "field_of_view", "overlap", "pool")}
     facts = {name: value for name, value in tiles.items() if name not in (*known, "precision")}

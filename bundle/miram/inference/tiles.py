@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 TilePool = Literal["token", "mean", "both"]
 
 
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """A short digest of plain values, for the name of a folder."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Tiles:
     """Windows of a view that show the breast."""
@@ -112,8 +117,8 @@ class TileEncoder:
 
     @property
     def key(self) -> str:
-        """A digest of the settings, which names the features of one encoder and tiling."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+        """A name for the features of one encoder and tiling."""
+        return settings_key(self.settings)
 
     def tiles(self, pixels: np.ndarray) -> Tiles:
         """The tiles of a view (H, W)."""
@@ -160,6 +165,25 @@ def load_tile_encoder(
     Raises:
         InputError: if the file is missing, damaged or not one of images, or does not say its field of view.
     """
+    network, limits, size, facts = load_frozen_encoder(backbone, device, field_of_view, num_heads)
+    return TileEncoder(network, limits, size, overlap, pool, batch_size, facts, precision)
+
+
+def load_frozen_encoder(
+    backbone: str | os.PathLike[str],
+    device: torch.device | str,
+    field_of_view: Sequence[int] | None = None,
+    num_heads: int | None = None,
+) -> tuple[ViTClassifier, Mapping[str, Any], Sequence[int], dict[str, Any]]:
+    """
+    Load a pretrained encoder of images for windows of whole views; arguments as for :func:`load_tile_encoder`.
+
+    Returns:
+        a network with the encoder, its preprocessing, the size of a window, and the facts {"weights": digest}.
+
+    Raises:
+        InputError: as for :func:`load_tile_encoder`.
+    """
     pretrained = read_pretrained(backbone, num_heads)
     if pretrained is None:
         raise InputError("give --backbone: the backbone.pt of a pretraining run, or weights of timm or Hugging Face")
@@ -172,4 +196,4 @@ def load_tile_encoder(
     network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
     limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
-    return TileEncoder(network.to(device), limits, size, overlap, pool, batch_size, {"weights": digest}, precision)
+    return network.to(device), limits, size, {"weights": digest}

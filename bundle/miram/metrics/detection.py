@@ -84,6 +84,12 @@ def evaluate_detection(
     }
 
 
+def froc_score(images: Sequence[ImageFindings], rates: Sequence[float] = RATES) -> float:
+    """The mean sensitivity per lesion at rates of false alarms per image, centre in the box; NaN without a lesion."""
+    found = _sensitivities(images, CENTER, rates, Bootstrap(n_resamples=1))["lesion"]["mean"]["value"]
+    return float("nan") if found is None else float(found)
+
+
 def froc_curve(images: Sequence[ImageFindings], criterion: str | float = CENTER) -> dict[str, list[float]]:
     """False alarms per image and sensitivity per box at all thresholds, the highest threshold first."""
     best = np.concatenate([image.best_hits(criterion) for image in images])

@@ -50,12 +50,6 @@ def backbone_from_encoder(
     }
 
 
-def save_backbone(path: str | os.PathLike[str], backbone: Mapping[str, Any]) -> None:
-    """Write a backbone, completely or not at all."""
-    with atomic_write(path) as temporary:
-        torch.save(dict(backbone), temporary)
-
-
 def load_backbone(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     Read a backbone file on the CPU. Nothing in the file is executed.
@@ -131,6 +125,12 @@ def check_held(path: str | os.PathLike[str], values: Iterable[Any]) -> None:
     size = Path(path).stat().st_size
     if claimed > size:
         raise InputError(f"{path} is damaged: it claims {claimed} bytes of weights, but has {size}")
+
+
+def save_weights_file(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, completely or not at all."""
+    with atomic_write(path) as temporary:
+        torch.save(dict(content), temporary)
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`model.pt` and `exam.pt`: the files of trained classifiers, of crops and of examinations."""
+"""`model.pt`: the file of a trained classifier or segmentation of crops."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ import torch
 from torch import nn
 
 from miram.errors import InputError
-from miram.files import atomic_write
 from miram.networks.classifier import ViTClassifier
-from miram.networks.exam_classifier import ExamClassifier
 from miram.networks.segmenter import ViTSegmenter, describes_segmenter
-from miram.weights.backbone import check_fits, check_held, check_kinds, load_weights_file
+from miram.weights.backbone import check_fits, check_kinds, load_weights_file
 
 _KEYS = {"network_def", "state_dict", "task", "preprocessing", "provenance"}
-_EXAM_KEYS = {
-    *("exam_network_def", "exam_state_dict", "encoder_network_def", "encoder_state_dict"),
-    *("tiles", "task", "scaling", "thresholds", "prepared", "provenance"),
-}
 
 
 def classifier_content(
@@ -89,12 +83,6 @@ def read_scaling(content: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     return ([1 / temperature] if temperature is not None else scale), bias
 
 
-def save_classifier(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write what :func:`classifier_content` returns, completely or not at all."""
-    with atomic_write(path) as temporary:
-        torch.save(dict(content), temporary)
-
-
 def _check_facts(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     task, thresholds = content["task"], content.get("thresholds")
     classes = task.get("classes")
@@ -158,55 +146,3 @@ def load_classifier(
     network = make(**network_def)
     network.load_state_dict(state, strict=True)
     return network.eval(), content
-
-
-def save_exam_model(
-    path: str | os.PathLike[str], network: ExamClassifier, encoder: ViTClassifier, facts: Mapping[str, Any]
-) -> None:
-    """
-    Write a trained classifier of examinations, completely or not at all.
-
-    Args:
-        network: pools the tiles.
-        facts: plain values: "tiles", "task", "scaling", "thresholds", "prepared" and "provenance".
-    """
-    content = {
-        "exam_network_def": network.network_def,
-        "exam_state_dict": corrected_state(network),
-        "encoder_network_def": encoder.network_def,
-        "encoder_state_dict": corrected_state(encoder),
-        **facts,
-    }
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
-
-
-def load_exam_model(path: str | os.PathLike[str]) -> tuple[ExamClassifier, ViTClassifier, dict[str, Any]]:
-    """
-    Read what :func:`save_exam_model` wrote, on the CPU. Nothing in the file is executed.
-
-    Returns:
-        the classifier, the network with its encoder, and the file's content.
-
-    Raises:
-        InputError: if the file is missing, damaged, or of another kind.
-    """
-    content = load_weights_file(path)
-    if not content.keys() >= _EXAM_KEYS:
-        raise InputError(
-            f"{path} is not a model of examinations: train one with configs/exam.yaml. A model.pt of fine-tuning "
-            "classifies crops of lesions: configs/inference.yaml"
-        )
-    check_kinds(path, content, dict.fromkeys(sorted(_EXAM_KEYS), dict))
-    definition, state = content["encoder_network_def"], content["encoder_state_dict"]
-    check_fits(path, lambda: ViTClassifier(**definition), definition.get("encoder", {}), state)
-    check_held(path, content["exam_state_dict"].values())
-    try:
-        network = ExamClassifier(**content["exam_network_def"])
-        network.load_state_dict(content["exam_state_dict"])
-        encoder = ViTClassifier(**definition)
-        encoder.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:300]}") from error
-    encoder.freeze_encoder()
-    return network.eval(), encoder.eval(), content

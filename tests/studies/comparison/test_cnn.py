@@ -11,7 +11,8 @@ from torch import nn
 
 from miram.errors import InputError
 from miram.inference.classifying import load_trained
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 from studies.comparison.cnn import CNNClassifier, load_trained_cnn, make_cnn
 
 
@@ -62,7 +63,7 @@ def test_logits_of_images_and_volumes(spatial_dims: int, stride: int) -> None:
 def test_a_model_is_saved_with_its_correction_and_loaded(tmp_path: Path) -> None:
     network = CNNClassifier(1).eval()
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    save_classifier(tmp_path / "model.pt", classifier_content(network, task, {}, {}, prior_correction=[0.5]))
+    save_weights_file(tmp_path / "model.pt", classifier_content(network, task, {}, {}, prior_correction=[0.5]))
     loaded = load_trained_cnn(tmp_path / "model.pt", "pathology").network
     image = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(loaded(image), network(image) + 0.5)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from miram.errors import InputError
-from miram.weights.classifier import classifier_content, save_classifier
+from miram.weights.backbone import save_weights_file
+from miram.weights.classifier import classifier_content
 from studies.comparison import library_encoder
 from studies.comparison.library_encoder import load_trained_library_encoder, make_library_encoder
 
@@ -41,7 +42,7 @@ def test_any_encoder_gives_features_and_is_saved_and_loaded(folder: Path, mode: 
     trained = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert ("body" in {name.partition(".")[0] for name in trained}) == (mode == "finetune")
     task = {"name": "pathology", "type": "binary", "classes": ["BENIGN", "MALIGNANT"]}
-    save_classifier(tmp_path / "model.pt", classifier_content(network, task, {}, {}, prior_correction=[0.5]))
+    save_weights_file(tmp_path / "model.pt", classifier_content(network, task, {}, {}, prior_correction=[0.5]))
     loaded = load_trained_library_encoder(tmp_path / "model.pt", "pathology").network
     torch.testing.assert_close(loaded(image), network.eval()(image) + 0.5, atol=1e-4, rtol=1e-4)
 

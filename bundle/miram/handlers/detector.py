@@ -1,0 +1,168 @@
+"""A trained detector applied: to the views of a split, whose lesions are known, and to a user's images."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from miram.errors import InputError
+from miram.files import as_text, write_json, write_table
+from miram.handlers.detection_report import (
+    Candidates,
+    DetectionSettings,
+    view_facts,
+    write_candidates,
+    write_detection_report,
+)
+from miram.inference.detecting import DetectorModel, load_detector
+from miram.inference.inputs import Inputs, output_names
+from miram.inference.mammograms import find_mammograms
+from miram.inference.token_map_files import TokenMaps
+from miram.progress import progress_bar
+from miram.provenance.versions import provenance
+from miram.readers.formats import read_image
+from miram.visualize.detections import Panel, plot_views
+from miram.visualize.html_report import INTENDED_USE
+
+logger = logging.getLogger(__name__)
+
+MEANING = (
+    "A candidate is a box of the detector, and its score is the detector's own. It is not a calibrated probability: "
+    "only the order counts."
+)
+
+
+def run_detector_evaluation(
+    output_dir: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    maps: TokenMaps,
+    split: str | None = None,
+    max_patients: int | None = None,
+    settings: DetectionSettings | None = None,
+) -> None:
+    """
+    Find candidates in the views of a split, and compare them with the boxes of the lesions.
+
+    Args:
+        output_dir: see :func:`miram.handlers.detection_report.write_detection_report`.
+        model: the `detector.pt`, trained with the encoder of `maps`.
+        maps: of the views.
+        split: "training", "validation" or "test"; None is the test split, or validation if there is no test split.
+        max_patients: see :meth:`miram.inference.token_map_files.TokenMaps.load`.
+        settings: of the evaluation.
+
+    Raises:
+        InputError: if the model is of another encoder, or no view can be used.
+    """
+    detector = load_detector(model, next(maps.encoder.encoder.parameters()).device, precision=maps.encoder.precision)
+    if detector.encoder.settings != maps.encoder.settings:
+        changed = [name for name, value in maps.encoder.settings.items() if detector.encoder.settings[name] != value]
+        raise InputError(f"{model} was trained with another encoder ({', '.join(changed)}); give the same --backbone")
+    split = split or maps.last_split()
+    views, problems = maps.load(split, max_patients)
+    found = []
+    with progress_bar(len(views), "searching", unit="views") as bar:
+        for one in views:
+            boxes, scores = detector.find(np.load(one.map))
+            facts = view_facts(one.view)
+            found.append((one.view, Candidates(one.view.source, one.shape, one.spacing, boxes, scores, facts)))
+            bar.update()
+    write_detection_report(
+        Path(output_dir),
+        found,
+        [one.boxes for one in views],
+        settings or DetectionSettings(),
+        maps.dataset_dir,
+        split,
+        problems,
+        {"intended_use": INTENDED_USE, "model": detector.facts, "provenance": provenance()},
+        MEANING,
+    )
+
+
+def run_detector_inference(
+    source: str | os.PathLike[str] | None,
+    output_dir: str | os.PathLike[str],
+    model: DetectorModel,
+    false_alarms: float = 1.0,
+    intensity: str | None = None,
+    smallest_view: int | None = None,
+    num_pictures: int | None = None,
+    workers: int | None = None,
+    time_limit: float = 300.0,
+) -> None:
+    """
+    Find candidates in a user's mammograms.
+
+    Args:
+        source: a file, or a folder with its subfolders.
+        output_dir: gets candidates.csv, candidates.json (COCO), images.csv, detections.json and a PNG per image.
+        false_alarms: per view, on the validation views; candidates with a lower score are left out.
+        intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
+        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two windows of the encoder.
+        num_pictures: the largest number of pictures; None draws every image.
+        workers: see :func:`miram.inference.inputs.find_images`.
+        time_limit: see :func:`miram.inference.inputs.find_images`.
+
+    Raises:
+        InputError: if no image can be searched, or the model does not know the rate of false alarms.
+    """
+    output, limit = Path(output_dir), model.threshold(false_alarms)
+    intensity = intensity or model.prepared.get("intensity", "stored")
+    smallest = 2 * max(model.encoder.field_of_view) if smallest_view is None else smallest_view
+    inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
+    found = _search(inputs, model, limit, intensity, output, num_pictures)
+    write_candidates(output, found)
+    rows: list[dict[str, Any]] = [
+        {"image": one.image, "candidates": len(one.scores), "highest": max(one.scores, default=None), "problem": None}
+        for one in found
+    ]
+    rows += [
+        {"image": name, "candidates": None, "highest": None, "problem": problem}
+        for name, problem in inputs.problems.items()
+    ]
+    write_table(output / "images.csv", pd.DataFrame(rows).astype({"candidates": "Int64"}))
+    facts = {"intended_use": INTENDED_USE, "model": model.facts, "provenance": provenance()}
+    write_json(output / "detections.json", {**facts, "false_alarms": false_alarms, "threshold": limit, "images": rows})
+    logger.info(
+        "%d mammograms searched, %d candidates at or above %.3f (%g false alarms per view on the validation views), "
+        "%d files skipped: %s. %s",
+        len(found),
+        sum(len(one.scores) for one in found),
+        limit,
+        false_alarms,
+        len(inputs.problems),
+        output / "candidates.csv",
+        INTENDED_USE,
+    )
+
+
+def _search(
+    inputs: Inputs, model: DetectorModel, limit: float, intensity: str, output: Path, num_pictures: int | None
+) -> list[Candidates]:
+    """The candidates of each image, read and drawn one at a time."""
+    found, names = [], output_names(inputs.names)
+    with progress_bar(len(inputs.items), "searching", unit="images") as bar:
+        for index, (item, name) in enumerate(zip(inputs.items, inputs.names, strict=True)):
+            image = read_image(item["image"], intensity=intensity)
+            for remark in image.remarks:
+                logger.warning("%s: %s", name, remark)
+            boxes, scores = model.find(model.encoder.map(image.pixels))
+            shown = scores > limit
+            facts = {"laterality": image.laterality, "view": image.view}
+            spacing = image.spacing or (None, None)
+            found.append(Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts))
+            if num_pictures is None or index < num_pictures:
+                _draw(image.pixels, found[-1], output / f"{names[index]}.png")
+            bar.update()
+    return found
+
+
+def _draw(pixels: np.ndarray, found: Candidates, path: Path) -> None:
+    panel = Panel(pixels, np.zeros((0, 4)), found.boxes, found.scores, f"{len(found.scores)} candidates")
+    plot_views([panel], path, found.image, INTENDED_USE)

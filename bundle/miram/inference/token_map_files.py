@@ -1,0 +1,158 @@
+"""The token maps of a prepared folder's views, computed once and kept beside the data; and the samples made of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miram.data.datalist import load_split
+from miram.errors import InputError
+from miram.files import atomic_write
+from miram.inference.tile_features import FOLDER
+from miram.inference.tiles import settings_key
+from miram.inference.token_maps import TokenMapEncoder
+from miram.inference.views import View, ViewRecords, find_views
+from miram.prepare.records import source_digest
+from miram.progress import progress_bar
+from miram.readers.formats import read_image
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MappedView:
+    """A view whose map is known."""
+
+    view: View
+    map: Path  # the file
+    shape: tuple[int, int]  # (H, W) of the view, in pixels
+    spacing: Sequence[float | None]  # mm per row and column; None if the file does not say
+    boxes: np.ndarray  # (M, 4) of its lesions, x0, y0, x1, y1 in pixels
+
+
+@dataclass(frozen=True)
+class TokenMaps:
+    """The maps of a folder's views, one file each, in a folder that is named by the encoder."""
+
+    encoder: TokenMapEncoder  # computes what is missing
+    dataset_dir: str | os.PathLike[str]  # see :func:`miram.inference.views.find_views`, also for all that follow
+    input_dir: str | os.PathLike[str] | None
+    boxes_csv: str | os.PathLike[str] | None
+    intensity: str = "stored"
+    workers: int | None = None
+    time_limit: float = 300.0
+
+    def last_split(self) -> str:
+        """The test split, or the validation split if there is no test split."""
+        return "test" if load_split(self.dataset_dir, "test", required=False) else "validation"
+
+    def load(self, split: str, max_patients: int | None = None) -> tuple[list[MappedView], dict[str, str]]:
+        """
+        The views of a split, after computing the maps that are missing; an interrupted run continues where it stopped.
+
+        Args:
+            split: "training", "validation" or "test".
+            max_patients: only so many patients, those with the first names.
+
+        Returns:
+            the views in the order of their names, and by source why others are left out, which is logged.
+
+        Raises:
+            InputError: if the folder, the table or the split cannot be used, or no view is left.
+        """
+        settings = {**self.encoder.settings, "intensity": self.intensity}
+        folder = Path(self.dataset_dir) / FOLDER / f"maps_{settings_key(settings)}"
+        records = ViewRecords(folder, settings)
+        views = find_views(
+            *(self.dataset_dir, split, self.input_dir, self.boxes_csv, records),
+            *(self.intensity, self.workers, self.time_limit, max_patients),
+        )
+        lost = [view for view in views.done if not _map_file(folder, view).is_file()]
+        with progress_bar(len(views.todo) + len(lost), f"maps of {split} views", unit="views") as bar:
+            for view in [*views.todo, *lost]:
+                records.save(view, self._compute(view, _map_file(folder, view)))
+                bar.update()
+        found, problems = [], dict(views.problems)
+        for view in sorted(views.todo + views.done, key=lambda view: view.source):
+            record = records.load(view) or {"problem": "the file changed while it was read"}
+            if "problem" in record:
+                problems[view.source] = record["problem"]
+                logger.warning("%s is left out: %s", view.source, record["problem"])
+            else:
+                shape = tuple(record["shape"])
+                boxes = view.lesion_boxes(shape)
+                found.append(MappedView(view, _map_file(folder, view), shape, record["spacing"], boxes))
+        if not found:
+            raise InputError(f"no {split} view can be used; the first: {next(iter(problems.values()))}")
+        stored = sum(one.map.stat().st_size for one in found)
+        logger.info("%s: maps of %d views, %.0f MB, in %s", split, len(found), stored / 1e6, folder)
+        return found, problems
+
+    def _compute(self, view: View, path: Path) -> dict[str, Any]:
+        """Write the map of a view, and return its record."""
+        try:
+            image = read_image(view.path, intensity=self.intensity)
+            view.lesion_boxes(image.pixels.shape)
+            values = self.encoder.map(image.pixels)
+        except InputError as error:
+            return {"problem": str(error)}
+        with atomic_write(path) as temporary:
+            np.save(temporary, values)
+        return {"shape": list(image.pixels.shape), "spacing": list(image.spacing or (None, None))}
+
+
+def _map_file(folder: Path, view: View) -> Path:
+    return folder / f"{source_digest(view.source)}.npy"
+
+
+def detection_items(views: Sequence[MappedView]) -> list[dict[str, Any]]:
+    """
+    The views as samples.
+
+    Returns:
+        "image" (name), "patient", "map" (file), "lesions" (names) and "boxes" (M, 4), x0, y0, x1, y1, with rows of NaN
+        up to the largest number of boxes, so that they make a batch.
+    """
+    most = max((len(one.boxes) for one in views), default=0) or 1
+    return [
+        {
+            "image": one.view.source,
+            "patient": one.view.item["patient"],
+            "map": str(one.map),
+            "lesions": one.view.lesions,
+            "boxes": np.pad(one.boxes, ((0, most - len(one.boxes)), (0, 0)), constant_values=np.nan),
+        }
+        for one in views
+    ]
+
+
+def anchor_sizes(
+    items: Sequence[Mapping[str, Any]], sizes: Sequence[float] | None = None, count: int = 6
+) -> list[float]:
+    """
+    The sides of a detector's anchors in pixels.
+
+    Args:
+        items: of the training views, see :func:`detection_items`.
+        sizes: given ones; None spaces them evenly, as ratios, from the small lesions to the large ones (the square
+            roots of their boxes' areas, without 2 % at either end).
+        count: how many are made.
+
+    Raises:
+        InputError: if the training views have no box.
+    """
+    if sizes is not None:
+        return [float(size) for size in sizes]
+    boxes = np.concatenate([item["boxes"] for item in items])
+    sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    sides = sides[~np.isnan(sides)]
+    if not len(sides):
+        raise InputError("no training view has a box of a lesion: a detector needs some")
+    smallest, largest = np.quantile(sides, [0.02, 0.98])
+    return [float(size) for size in np.geomspace(smallest, max(largest, 2 * smallest), count)]
