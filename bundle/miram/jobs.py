@@ -66,7 +66,7 @@ def run_jobs(
     if time_limit <= 0:
         raise InputError(f"time_limit is {time_limit}; give the seconds that a file may take")
     count = min(available_cores() if workers is None else workers, len(jobs))
-    with progress_bar(len(jobs), description) as bar:
+    with progress_bar(len(jobs), description, unit="files") as bar:
         if workers == 0:
             return [_in_this_process(work, job, bar) for job in jobs]
         return _in_a_pool(work, jobs, count, time_limit, name, bar)

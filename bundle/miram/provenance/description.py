@@ -20,8 +20,10 @@ _KINDS = {
     "checkpoint of a run": {"network", "optimizer", "iteration"},
     "classifier": {"network_def", "state_dict", "task"},
     "backbone": {"network_def", "state_dict", "cls_token"},
+    "classifier of examinations": {"exam_network_def", "exam_state_dict"},
+    "detector": {"detector_network_def", "detector_state_dict"},
 }
-_WEIGHTS = ("network", "state_dict", "optimizer", "average", "cls_token")
+_WEIGHTS = ("network", "optimizer", "average", "cls_token")
 _STATES = ("each_process", "scaler", "schedule")
 
 
@@ -43,7 +45,9 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     if path.is_dir():
         path = path / "models/model.pt"
     if not path.is_file():
-        raise InputError(f"there is no file {path}; give a checkpoint.pt, backbone.pt, model.pt or metrics.json")
+        raise InputError(
+            f"there is no file {path}; give a checkpoint.pt, backbone.pt, model.pt, exam.pt, detector.pt or metrics.json"
+        )
     try:
         kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
     except (AttributeError, LookupError, RecursionError, TypeError) as error:
@@ -100,9 +104,9 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Any]]:
     kind = next((kind for kind, keys in _KINDS.items() if keys <= content.keys()), None)
     if kind is None:
         return _of_bundle(path, content)
-    state = content.get("state_dict") or content["network"]
-    facts = {name: value for name, value in content.items() if name not in (*_WEIGHTS, *_STATES)}
-    return kind, {"parameters": _parameters(state), **facts}
+    weights = [name for name in content if name.endswith("state_dict")] or ["network"]
+    facts = {name: value for name, value in content.items() if name not in (*weights, *_WEIGHTS, *_STATES)}
+    return kind, {"parameters": sum(_parameters(content[name]) for name in weights), **facts}
 
 
 def _of_bundle(path: Path, state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,0 +1,78 @@
+import sys
+
+import pytest
+import torch
+
+from miram.networks.detector import LesionDetector, TokenPyramid
+
+PITCH, SIDE = 8, 16  # pixels per token, tokens along a side of a map
+
+
+def make_detector(**arguments):
+    torch.manual_seed(0)
+    return LesionDetector(5, PITCH, [12, 20, 40, 60], **{"hidden_size": 16, "dropout_rate": 0.0, **arguments})
+
+
+def a_map(*boxes):
+    """A map whose first channel is 1 in boxes x0, y0, x1, y1 in pixels, and whose last one says that all is breast."""
+    values = torch.zeros(5, SIDE, SIDE)
+    values[-1] = 1
+    for x0, y0, x1, y1 in boxes:
+        values[0, y0 // PITCH : y1 // PITCH, x0 // PITCH : x1 // PITCH] = 1
+    return values
+
+
+def test_a_level_has_the_maps_places_and_the_next_one_half_of_them():
+    levels = TokenPyramid(5, 8, 0.0)(torch.rand(2, 5, 6, 4))
+    assert [tuple(level.shape) for level in levels] == [(2, 8, 6, 4), (2, 8, 3, 2)]
+
+
+def test_anchors_lie_in_the_middle_of_their_tokens_in_pixels_of_the_view():
+    output = make_detector().eval()(torch.rand(1, 5, 4, 4))
+    assert output.size == [4 * PITCH, 4 * PITCH]
+    assert output.places == [16, 4]
+    anchors = output.anchors[0]
+    assert len(anchors) == 2 * (16 + 4) == output.heads["classification"].shape[1]
+    sides = (anchors[:, 2:] - anchors[:, :2]).max(dim=1).values
+    assert set(sides.tolist()) == {12, 20, 40, 60}
+    fine, coarse = anchors[sides == 12], anchors[sides == 40]
+    assert fine[1, 1] - fine[0, 1] == PITCH
+    assert coarse[1, 1] - coarse[0, 1] == 2 * PITCH
+
+
+@pytest.mark.parametrize("sizes", [[], [10, 20, 30], [0, 10]])
+def test_anchor_sizes_must_fill_both_levels(sizes):
+    with pytest.raises(ValueError, match="an even number of positive sizes"):
+        LesionDetector(5, PITCH, sizes)
+
+
+def test_it_learns_to_find_boxes_without_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    detector = make_detector().train()
+    small, large = (16, 80, 32, 96), (64, 16, 112, 64)
+    maps = torch.stack([a_map(small), a_map(large), a_map(small, large), a_map()])
+    targets = [
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) for boxes in ([small], [large], [small, large], [])
+    ]
+    optimizer = torch.optim.AdamW(detector.parameters(), 1e-2)
+    for _ in range(60):
+        losses = detector.loss(detector(maps), targets)
+        assert losses["loss"].item() == pytest.approx((losses["loss_class"] + losses["loss_box"]).item())
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+    detector.eval()
+    found = detector.candidates(detector(maps))
+    for (boxes, scores), expected in zip(found, targets, strict=True):
+        assert (scores.diff() <= 0).all()
+        assert (scores > 0.5).sum() == len(expected)
+        for box in expected:
+            assert min((boxes[scores > 0.5] - box).abs().max(dim=1).values) < PITCH / 2
+
+
+def test_the_definition_makes_the_same_network():
+    detector = make_detector(num_convs=1).eval()
+    again = LesionDetector(**detector.network_def).eval()
+    again.load_state_dict(detector.state_dict())
+    maps = torch.rand(1, 5, 4, 4)
+    assert torch.equal(again(maps).heads["classification"], detector(maps).heads["classification"])
