@@ -114,7 +114,7 @@ def test_ctrl_c_stops_with_the_bar_where_it_was(capfd: pytest.CaptureFixture[str
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, operator.call, 2, "napping")
     lines = capfd.readouterr().err.split("\n")
-    assert lines[0].endswith("napping:   0% (0 of 21 it) in 00:00, ? left")
+    assert lines[0].endswith("napping:   0% (0 of 21 files) in 00:00, ? left")
     assert "100%" not in "".join(lines), "the jobs given up are not counted"
 
 

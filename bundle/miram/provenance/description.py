@@ -45,9 +45,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     if path.is_dir():
         path = path / "models/model.pt"
     if not path.is_file():
-        raise InputError(
-            f"there is no file {path}; give a checkpoint.pt, backbone.pt, model.pt, exam.pt, detector.pt or metrics.json"
-        )
+        raise InputError(f"there is no file {path}; give a checkpoint.pt, a backbone.pt, a model (.pt) or metrics.json")
     try:
         kind, content = _read_json(path) if path.suffix == ".json" else _read_weights(path)
     except (AttributeError, LookupError, RecursionError, TypeError) as error:
