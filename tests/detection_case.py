@@ -11,7 +11,7 @@ from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.prepared import write_png16
 
-SHAPE, SIDE = (160, 128), 24  # of a view, and of its lesion, in pixels
+SHAPE, SIDE = (150, 125), 24  # of a view, and of its lesion, in pixels
 SPLITS = ("training", "training", "training", "training", "validation", "test")
 
 
@@ -19,7 +19,7 @@ def lesion_view(rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int, i
     """A view, and its lesion's x, y, width and height."""
     view = np.zeros(SHAPE, np.uint16)
     view[8:-8, :112] = rng.integers(10_000, 20_000, size=(SHAPE[0] - 16, 112))
-    row, column = int(rng.integers(16, 120)), int(rng.integers(8, 80))
+    row, column = int(rng.integers(16, 110)), int(rng.integers(8, 80))
     view[row : row + SIDE, column : column + SIDE] = 60_000
     return view, (column, row, SIDE, SIDE)
 

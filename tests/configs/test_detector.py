@@ -13,7 +13,7 @@ from monai.bundle import ConfigWorkflow
 from miram.provenance.description import describe_file
 
 from ..causes import cause_of
-from ..detection_case import SIDE, lesion_view, make_lesion_views
+from ..detection_case import SHAPE, SIDE, lesion_view, make_lesion_views
 from ..exam_case import make_backbone
 from ..image_files import write_dicom
 from .conftest import run
@@ -67,6 +67,8 @@ def test_lesions_of_the_test_patients_are_found_and_reported(trained):
     }
     assert found["sensitivity"]["center"]["box"]["1"]["value"] >= 0.75
     table = pd.read_csv(trained / "candidates.csv")
+    assert (table[["x", "y"]] >= 0).all(axis=None)
+    assert ((table["x"] + table["width"] <= SHAPE[1]) & (table["y"] + table["height"] <= SHAPE[0])).all()
     best = table[(table["rank"] == 1) & table["hit"]]
     assert len(best) >= 3
     assert best["width"].mean() == pytest.approx(SIDE, abs=8)

@@ -68,7 +68,7 @@ def run_detector_evaluation(
     found = []
     with progress_bar(len(views), "searching", unit="views") as bar:
         for one in views:
-            boxes, scores = detector.find(np.load(one.map))
+            boxes, scores = detector.find(np.load(one.map), one.shape)
             facts = view_facts(one.view)
             found.append((one.view, Candidates(one.view.source, one.shape, one.spacing, boxes, scores, facts)))
             bar.update()
@@ -152,7 +152,7 @@ def _search(
             image = read_image(item["image"], intensity=intensity)
             for remark in image.remarks:
                 logger.warning("%s: %s", name, remark)
-            boxes, scores = model.find(model.encoder.map(image.pixels))
+            boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
             shown = scores > limit
             facts = {"laterality": image.laterality, "view": image.view}
             spacing = image.spacing or (None, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,21 @@ class DetectorModel:
         """What goes with every result."""
         return {"file": self.path.name, "sha256": self.sha256, **self.provenance}
 
-    def find(self, token_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, token_map: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """
         The candidates in a view.
 
         Args:
             token_map: (D, rows, columns), made by the encoder.
+            shape: (H, W) of the view in pixels: a map may end behind it, but no box does.
 
         Returns:
             boxes (N, 4), x0, y0, x1, y1 in pixels, and scores (N,) from 0 to 1, the highest first.
         """
         device = next(self.network.parameters()).device
         maps = torch.from_numpy(token_map.astype(np.float32))[None].to(device)
-        return find_candidates(self.network, maps)[0]
+        boxes, scores = find_candidates(self.network, maps)[0]
+        return np.clip(boxes, 0, [shape[1], shape[0]] * 2), scores
 
     def threshold(self, false_alarms: float) -> float:
         """
