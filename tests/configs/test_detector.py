@@ -68,7 +68,9 @@ def test_lesions_of_the_test_patients_are_found_and_reported(trained):
     assert found["sensitivity"]["center"]["box"]["1"]["value"] >= 0.75
     table = pd.read_csv(trained / "candidates.csv")
     assert (table[["x", "y"]] >= 0).all(axis=None)
-    assert ((table["x"] + table["width"] <= SHAPE[1]) & (table["y"] + table["height"] <= SHAPE[0])).all()
+    ends = table["x"] + table["width"], table["y"] + table["height"]  # the table rounds to six digits
+    assert ends[0].max() < SHAPE[1] + 1e-3
+    assert ends[1].max() < SHAPE[0] + 1e-3
     best = table[(table["rank"] == 1) & table["hit"]]
     assert len(best) >= 3
     assert best["width"].mean() == pytest.approx(SIDE, abs=8)
