@@ -109,15 +109,15 @@ def remedy_of_empty(split: str) -> str:
 
 def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    What a checkpoint should record about its data: name, source, whether generated, and a hash of the data list.
+    What results should say of their data: name, source, modality, licence, whether generated, and the data list's hash.
 
     Raises:
         InputError: if the data list is missing or breaks the contract.
     """
     path = Path(dataset_dir) / FILE_NAME
     datalist = read_datalist(path)
-    facts = {key: datalist.get(key) for key in ("name", "source", "generated")}
-    return {**facts, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    facts = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
+    return {**facts, "generated": says_generated(datalist), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def says_generated(datalist: Mapping[str, Any]) -> bool:

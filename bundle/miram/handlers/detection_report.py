@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalist, says_generated
+from miram.data.datalist import DEMONSTRATION, describe
 from miram.files import write_json, write_table
 from miram.handlers.detection_pictures import draw_pictures
 from miram.inference.views import View
@@ -89,7 +89,7 @@ def write_detection_report(
         results_html(metrics) + notes_html(metrics, meaning, split, problems),
         pictures,
         {"Data": metrics["counts"], "Model": facts["model"], "Software": facts["provenance"]},
-        DEMONSTRATION * says_generated(read_datalist(Path(dataset_dir) / FILE_NAME)),
+        DEMONSTRATION * data["generated"],
     )
     logger.info("%s; %d views left out", describe_detection(metrics), len(problems))
     logger.info("the report is %s", output_dir / "report.html")

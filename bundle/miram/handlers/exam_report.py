@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from miram.data.datalist import DEMONSTRATION, FILE_NAME, read_datalist, says_generated
+from miram.data.datalist import DEMONSTRATION, describe
 from miram.data.tasks import Task
 from miram.files import write_json, write_table
 from miram.metrics.bootstrap import Bootstrap, Estimate, estimate_text
@@ -66,8 +66,7 @@ def write_exam_report(
     found = evaluate_exams(evaluation, task, metrics)
     bootstrap = Bootstrap(**{key: found["bootstrap"][key] for key in ("n_resamples", "seed", "min_patients")})
     compared = compare_views(evaluation, task, bootstrap)
-    datalist = read_datalist(Path(dataset_dir) / FILE_NAME)
-    about = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
+    about = describe(dataset_dir)
     content = {"evaluated": evaluation.name, "data": about, "comparison": compared, **found, "provenance": dict(facts)}
     write_json(output_dir / "metrics.json", content)
     write_report(
@@ -82,7 +81,7 @@ def write_exam_report(
             "Provenance": facts,
         },
         _notes(evaluation),
-        DEMONSTRATION if says_generated(datalist) else "",
+        DEMONSTRATION * about["generated"],
     )
     aucs = {f"AUC per {level}": _interval(part["metrics"]["auc"]["overall"]) for level, part in found["levels"].items()}
     for name, text in {**describe_comparison(compared), **aucs, "report": output_dir / "report.html"}.items():

@@ -15,7 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 
-from miram.data.datalist import DEMONSTRATION, FILE_NAME, describe, read_datalist, says_generated
+from miram.data.datalist import DEMONSTRATION, describe
 from miram.files import write_json, write_table
 from miram.handlers.evaluation_report import SplitReport
 from miram.handlers.inference_report import result_facts
@@ -79,7 +79,7 @@ class SegmentationHandler(SplitReport):
             self._results(found),
             self._draw(table),
             {"Data": found["counts"], "Model": facts["model"], "Software": facts["provenance"]},
-            DEMONSTRATION * says_generated(read_datalist(Path(self.dataset_dir) / FILE_NAME)),
+            DEMONSTRATION * facts["data"]["generated"],
         )
         logger.info("Dice per lesion %s; %s", estimate_text(found["levels"]["lesion"]["dice"]), self.output_dir)
 
