@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from miram.data.tasks import Task
-from miram.handlers.exam_report import JOINED, ExamEvaluation, compare_views, describe_comparison
+from miram.handlers.exam_report import JOINED, MEAN, ONE_VIEW, ExamEvaluation, compare_views, describe_comparison
 from miram.metrics.bootstrap import Bootstrap
 
 TASK = Task("pathology", "binary", ("BENIGN", "MALIGNANT"))
@@ -30,10 +30,11 @@ def test_the_joined_probability_is_compared_with_each_view_and_their_mean():
     auc = {name: value["value"] for name, value in found["auc"].items()}
     # the means are 0.5, 0.85, 0.5 and 0.15: one tie in four pairs
     assert auc == pytest.approx(
-        {JOINED: 1.0, "mean over views": 0.125, "first view alone": 0.0, "last view alone": 0.5}
+        {JOINED: 1.0, MEAN: 0.125, "first view alone": 0.0, "last view alone": 0.5, ONE_VIEW: 0.25}
     )
+    differences = {f"{JOINED} minus {name}": 1.0 - value for name, value in auc.items() if name != JOINED}
     assert {name: value["value"] for name, value in found["difference"].items()} == pytest.approx(
-        {name: 1.0 - value for name, value in auc.items() if name != JOINED}
+        differences | {f"{MEAN} minus {ONE_VIEW}": 0.125 - 0.25}
     )
 
 

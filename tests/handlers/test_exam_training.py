@@ -10,6 +10,7 @@ import torch
 
 from miram.engines.exam import ExamTraining
 from miram.errors import InputError
+from miram.handlers.exam_report import JOINED
 from miram.handlers.exam_results import run_exam_inference
 from miram.handlers.exam_training import run_exam_training
 from miram.inference.exams import load_exam
@@ -66,7 +67,7 @@ def test_the_largest_value_of_a_risk_map_is_compared(run: Path, tmp_path):
         run / "views", tmp_path, "pathology", encoder, SETTINGS, 0, FEW, "images", risk_model=tmp_path / "model.pt"
     )
     compared = json.loads((tmp_path / "metrics.json").read_text())["comparison"]
-    assert "largest value of the risk map" in compared["difference"]
+    assert f"{JOINED} minus largest value of the risk map" in compared["difference"]
     assert pd.read_csv(tmp_path / "breasts.csv")["risk_map"].between(0, 1).all()
 
 

@@ -23,6 +23,8 @@ from miram.visualize.html_report import write_report
 logger = logging.getLogger(__name__)
 
 JOINED = "views joined by attention"
+MEAN = "mean over views"
+ONE_VIEW = "one view alone, whichever it is"
 
 
 @dataclass(frozen=True)
@@ -117,27 +119,29 @@ def compare_views(evaluation: ExamEvaluation, task: Task, bootstrap: Bootstrap) 
     The joined probability of breasts with several views, against the views' mean and against a single view.
 
     Returns:
-        "breasts", how many there are; "auc" of each method; and "difference", that of the joined one minus each other.
+        "breasts", how many there are; "auc" of each method; and "difference", by pair of methods, "one minus other".
         Empty if too few breasts have several views and a label.
     """
     several = evaluation.breasts[evaluation.breasts["views"] > 1]
     labels = several[f"label_{task.scored[0]}"].dropna()
     if labels.nunique() < 2:
         return {}
-    tables = {JOINED: several, **_baselines(evaluation.views, several, task)}
-    methods = {name: Method(name, [table]) for name, table in tables.items()}
-    joined = methods[JOINED]
+    methods = {JOINED: [several], **_baselines(evaluation.views, several, task)}
+    options: dict[str, Any] = {"classes": task.classes, "task_type": "binary", "level": "image", "bootstrap": bootstrap}
+    options["draw_seeds"] = False  # two views are all that there are
+
+    def auc(name: str, other: str | None = None) -> dict[str, Any]:
+        """The mean AUC of a method's tables, or the joined one's minus that of another method."""
+        if other is None:
+            return _auc(average_over_seeds(Method(name, methods[name]), **options))
+        one, two = Method(name, methods[name] * len(methods[other])), Method(other, methods[other])
+        return _auc(compare(one, two, **options))
+
+    pairs = [(JOINED, name) for name in methods if name != JOINED] + [(MEAN, ONE_VIEW)]
     return {
         "breasts": len(labels),
-        "auc": {
-            name: _auc(average_over_seeds(method, task.classes, "binary", "image", bootstrap))
-            for name, method in methods.items()
-        },
-        "difference": {
-            name: _auc(compare(joined, method, task.classes, "binary", "image", bootstrap))
-            for name, method in methods.items()
-            if name != JOINED
-        },
+        "auc": {name: auc(name) for name in methods},
+        "difference": {f"{one} minus {other}": auc(one, other) for one, other in pairs},
     }
 
 
@@ -146,20 +150,24 @@ def describe_comparison(compared: Mapping[str, Any]) -> dict[str, str]:
     if not compared:
         return {"not compared": "too few breasts have several views and a known label"}
     lines = {f"{name} ({compared['breasts']} breasts)": _interval(value) for name, value in compared["auc"].items()}
-    return lines | {f"{JOINED} minus {name}": _interval(value) for name, value in compared["difference"].items()}
+    return lines | {name: _interval(value) for name, value in compared["difference"].items()}
 
 
-def _baselines(views: pd.DataFrame, breasts: pd.DataFrame, task: Task) -> dict[str, pd.DataFrame]:
-    """The same breasts with other probabilities: the mean over views, one view, the largest value of the risk map."""
+def _baselines(views: pd.DataFrame, breasts: pd.DataFrame, task: Task) -> dict[str, list[pd.DataFrame]]:
+    """
+    The same breasts with other probabilities: the mean over views, one view, the largest value of the risk map. Several
+    tables of a method stand for the mean of their AUC.
+    """
     column = f"prob_{task.scored[0]}"
     grouped = views.groupby("lesion", sort=False)[column]
     one = views.sort_values("view", kind="stable").groupby("lesion", sort=False)[column]
-    values = {"mean over views": grouped.mean(), "first view alone": one.first(), "last view alone": one.last()}
+    values = {MEAN: grouped.mean(), "first view alone": one.first(), "last view alone": one.last()}
     if "risk_map" in breasts:
         values["largest value of the risk map"] = breasts.set_index("image")["risk_map"]
-    return {
-        name: breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()}) for name, found in values.items()
+    tables = {
+        name: [breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()})] for name, found in values.items()
     }
+    return {**tables, ONE_VIEW: tables["first view alone"] + tables["last view alone"]}
 
 
 def _auc(estimates: Mapping[tuple[str, str], Estimate]) -> dict[str, Any]:

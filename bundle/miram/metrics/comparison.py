@@ -46,6 +46,7 @@ def compare(
     level: Level = "lesion",
     bootstrap: Bootstrap | None = None,
     specificity: float = 0.9,
+    draw_seeds: bool = True,
 ) -> dict[Key, Estimate]:
     """
     The difference first - second of every metric, with a paired interval over patients and seeds.
@@ -56,6 +57,8 @@ def compare(
     Args:
         second: another method, with the same number of seeds, on the same images with the same labels.
         bootstrap: how intervals are made (percentile or basic).
+        draw_seeds: False where the tables are all that there are, such as the two views of a breast, and not a sample:
+            then only patients are drawn.
 
     Returns:
         estimates by (metric, class), with class "" for the whole set; the value is the mean over seeds.
@@ -71,7 +74,8 @@ def compare(
     ones = _read(first, classes, task_type, level, specificity)
     others = _read(second, classes, task_type, level, specificity)
     _check_same_units([*ones, *others], [f"{m.name}, seed {i}" for m in (first, second) for i in range(len(ones))])
-    return _estimate_mean([(one, other) for one, other in zip(ones, others, strict=True)], bootstrap or Bootstrap())
+    pairs = list(zip(ones, others, strict=True))
+    return _estimate_mean(pairs, bootstrap or Bootstrap(), draw_seeds)
 
 
 def average_over_seeds(
@@ -81,11 +85,12 @@ def average_over_seeds(
     level: Level = "lesion",
     bootstrap: Bootstrap | None = None,
     specificity: float = 0.9,
+    draw_seeds: bool = True,
 ) -> dict[Key, Estimate]:
     """The mean over seeds of a method's metrics, with intervals over patients and seeds; arguments as for `compare`."""
     runs = _read(method, classes, task_type, level, specificity)
     _check_same_units(runs, [f"{method.name}, seed {i}" for i in range(len(runs))])
-    return _estimate_mean([(run,) for run in runs], bootstrap or Bootstrap())
+    return _estimate_mean([(run,) for run in runs], bootstrap or Bootstrap(), draw_seeds)
 
 
 def check_margin(margin: float) -> None:
@@ -154,7 +159,7 @@ def _check_same_units(runs: Sequence[_Run], names: Sequence[str]) -> None:
                 )
 
 
-def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap) -> dict[Key, Estimate]:
+def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap, draw_seeds: bool) -> dict[Key, Estimate]:
     """The mean over seeds of a run's metrics, or of the difference of two runs' metrics."""
     if bootstrap.method == "bca":
         raise InputError("method 'bca' is not defined for several seeds; use 'percentile'")
@@ -171,7 +176,7 @@ def _estimate_mean(rows: Sequence[tuple[_Run, ...]], bootstrap: Bootstrap) -> di
         return result
 
     drawn, _ = resample(statistics, rows[0][0].units.patients, bootstrap)
-    seeds = _seed_weights(len(rows), bootstrap)
+    seeds = _seed_weights(len(rows), bootstrap) if draw_seeds else np.full((1, len(rows)), 1 / len(rows))
     estimates = {}
     for key in points[0][0]:
         value = float(np.mean([_difference([part[key] for part in point]) for point in points]))
