@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,21 @@ class BoxRow:
     """What became of one row of the tables."""
 
     row: LesionView
+    split: str  # "training", "validation" or "test"
     status: str  # "box", "skipped" (left out on purpose) or "error"
     reason: str = ""  # why there is no box, or a remark on its mask
     kind: str = ""  # without a box, the reason that many rows share; else ""
     image: str = ""  # path of the full mammogram, relative to the folder of DICOM files; "" if the table leaves it out
     numbers: Numbers | None = None  # x, y, width and height in pixels of the mammogram
 
-    def cells(self, split: str, labels: Mapping[str, Any]) -> dict[str, Any]:
-        """The row of the table of boxes; "nan" says that the lesion's place in the mammogram is not known."""
+    def cells(self, labels: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of the table of boxes; nan says that the lesion's place in the mammogram is not known."""
         row = self.row
         about = {"patient": row.patient, "laterality": row.laterality, "view": row.view}
         told = {"pathology": labels["pathology"], "abnormality": row.abnormality, **labels}
         told |= {"density": row.density, "assessment": row.assessment, "subtlety": row.subtlety}
         numbers = dict(zip(BOX, self.numbers or ["nan"] * len(BOX), strict=True))
-        named = {"image": as_text(self.image), **numbers, **about, "lesion": row.lesion, "split": split}
+        named = {"image": as_text(self.image), **numbers, **about, "lesion": row.lesion, "split": self.split}
         return named | {key: SEPARATOR.join(one) if isinstance(one, list) else one for key, one in told.items()}
 
 
@@ -60,26 +61,36 @@ class BoxSummary:
     dicom_dir: Path
     boxes_csv: Path
     report_csv: Path
-    statuses: Counter[str]  # rows of the tables by what became of them
-    kinds: Counter[str]  # those skipped or failed, by the kind of reason
-    boxes: Counter[str] = field(default_factory=Counter)  # by split
-    patients: Counter[str] = field(default_factory=Counter)  # those with a box, by split
-    unplaced: int = 0  # rows of `boxes_csv` without a box
-    seconds: float = 0.0
+    rows: list[BoxRow]  # one for each row of the tables
+    seconds: float
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """The rows by what became of them."""
+        return Counter(one.status for one in self.rows)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Those without a box, by the kind of reason."""
+        return Counter(one.kind for one in self.rows if one.kind)
 
     def __str__(self) -> str:
         box, skipped, error = (self.statuses[status] for status in ("box", "skipped", "error"))
-        unplaced = f"{self.unplaced} rows of it have nan for a box: lesions whose place in their mammogram is not known"
+        unplaced = sum(bool(one.image) for one in self.rows) - box
         lines = [
-            f"{box + skipped + error} table rows = {box} boxes + {skipped} skipped + {error} errors",
+            f"{len(self.rows)} table rows = {box} boxes + {skipped} skipped + {error} errors",
             *(f"  {number} rows: {kind}" for kind, number in self.kinds.most_common()),
-            *(f"  {split}: {self.boxes[split]} boxes of {self.patients[split]} patients" for split in SPLITS),
+            *map(self._of_split, SPLITS),
             f"{self.boxes_csv} has the boxes, {self.report_csv} every row ({self.seconds:.0f} seconds)",
-            *[unplaced] * bool(self.unplaced),
+            *[f"{unplaced} lesions are in it with nan for a box, since their masks cannot be used"] * bool(unplaced),
             f"next: python scripts/prepare_folder.py --input_dir {shell_path(self.dicom_dir)} "
             f"--boxes_csv {shell_path(self.boxes_csv)} --only_listed --output_dir data/lesions --crops both",
         ]
         return "\n".join(lines)
+
+    def _of_split(self, split: str) -> str:
+        patients = [one.row.patient for one in self.rows if one.numbers and one.split == split]
+        return f"  {split}: {len(patients)} boxes of {len(set(patients))} patients"
 
 
 def write_boxes(
@@ -119,30 +130,15 @@ def write_boxes(
     rows = read_all_tables(csv_dir)
     held_out = draw_validation(rows, validation_fraction, seed)
     index = scan_dicom(dicom_dir)
-    found = _find_boxes(rows, index, mask_tolerance, dicom_dir, workers, time_limit)
-    errors = [one.reason for one in found if one.status == "error"]
-    stop_if_strict(strict, errors, "box")
-    if not any(one.numbers for one in found):
-        raise InputError(f"none of the {len(rows)} rows of {csv_dir} gives a box; the first: {errors[0]}")
-    labels = lesion_labels(rows)
-    splits = {row.source: "validation" if row.patient in held_out else row.split for row in rows}
-    written = [one for one in found if one.image]
-    cells = [one.cells(splits[one.row.source], labels[one.row.lesion]) for one in written]
-    write_table(boxes_csv, pd.DataFrame(cells, dtype=object))
+    plan = plan_rows(rows, index, CropSettings("lesion"), mask_tolerance, dicom_dir)
+    refusals = [one for one in plan.values() if isinstance(one, Refusal)]
+    stop_if_strict(strict, [one.reason for one in refusals if one.status == "error"], "box")
+    found = _find_boxes(rows, plan, index, held_out, workers, time_limit)
+    _check_found(found, strict)
     report_csv = boxes_csv.with_name(f"{boxes_csv.stem}_report.csv")
+    write_table(boxes_csv, _table(found))
     write_table(report_csv, pd.DataFrame([_report_cells(one) for one in found]))
-    boxed = [(splits[one.row.source], one.row.patient) for one in found if one.numbers]
-    return BoxSummary(
-        dicom_dir,
-        boxes_csv,
-        report_csv,
-        Counter(one.status for one in found),
-        Counter(one.kind for one in found if one.kind),
-        boxes=Counter(split for split, _ in boxed),
-        patients=Counter(split for split, _ in set(boxed)),
-        unplaced=len(written) - len(boxed),
-        seconds=time.monotonic() - start,
-    )
+    return BoxSummary(dicom_dir, boxes_csv, report_csv, found, time.monotonic() - start)
 
 
 @dataclass(frozen=True)
@@ -156,18 +152,19 @@ class _Lesion:
 
 def _find_boxes(
     rows: Sequence[LesionView],
+    plan: Mapping[str, ImageJob | Refusal],
     index: DicomIndex,
-    mask_tolerance: float,
-    dicom_dir: Path,
+    held_out: Collection[str],
     workers: int | None,
     time_limit: float,
 ) -> list[BoxRow]:
     """What becomes of each row."""
-    plan = plan_rows(rows, index, CropSettings("lesion"), mask_tolerance, dicom_dir)
     lesions = {row.source: _lesion(row, job, index) for row in rows if isinstance(job := plan[row.source], ImageJob)}
     results = run_jobs(list(lesions.values()), find_box, workers, "reading masks", time_limit, lambda one: one.name)
-    found = dict(zip(lesions, results, strict=True))
-    return [_box_row(row, plan[row.source], found.get(row.source), index) for row in rows]
+    refusals = {source: one for source, one in plan.items() if isinstance(one, Refusal)}
+    found = refusals | dict(zip(lesions, results, strict=True))
+    splits = ["validation" if row.patient in held_out else row.split for row in rows]
+    return [_box_row(row, split, found[row.source], index) for row, split in zip(rows, splits, strict=True)]
 
 
 def _lesion(row: LesionView, job: ImageJob, index: DicomIndex) -> _Lesion:
@@ -191,14 +188,29 @@ def find_box(lesion: _Lesion) -> tuple[Numbers, str]:
 
 
 def _box_row(
-    row: LesionView, plan: ImageJob | Refusal, found: tuple[Numbers, str] | InputError | None, index: DicomIndex
+    row: LesionView, split: str, found: Refusal | tuple[Numbers, str] | InputError, index: DicomIndex
 ) -> BoxRow:
     mammogram = next((file.path for file in index.files(row.image_series)), "")
-    if isinstance(plan, Refusal):
-        return BoxRow(row, plan.status, plan.reason, plan.kind, mammogram if plan.status == "error" else "")
-    if found is None or isinstance(found, InputError):
-        return BoxRow(row, "error", str(found), UNFIT, mammogram)
-    return BoxRow(row, "box", found[1], image=mammogram, numbers=found[0])
+    if isinstance(found, Refusal):
+        image = mammogram if found.status == "error" else ""
+        return BoxRow(row, split, found.status, found.reason, found.kind, image)
+    if isinstance(found, InputError):
+        return BoxRow(row, split, "error", str(found), UNFIT, mammogram)
+    return BoxRow(row, split, "box", found[1], "", mammogram, found[0])
+
+
+def _check_found(found: Sequence[BoxRow], strict: bool) -> None:
+    errors = [one.reason for one in found if one.status == "error"]
+    stop_if_strict(strict, errors, "box")
+    if not any(one.numbers for one in found):
+        first = errors[0] if errors else "there is no row to use"
+        raise InputError(f"none of the {len(found)} rows of the tables gives a box; the first: {first}")
+
+
+def _table(found: Sequence[BoxRow]) -> pd.DataFrame:
+    """The table of boxes, all of its cells text or whole numbers."""
+    labels = lesion_labels(one.row for one in found)
+    return pd.DataFrame([one.cells(labels[one.row.lesion]) for one in found if one.image], dtype=object)
 
 
 def _report_cells(one: BoxRow) -> dict[str, str]:
