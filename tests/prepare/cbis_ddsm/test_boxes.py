@@ -97,6 +97,8 @@ def test_the_views_give_the_same_crops_and_splits_as_the_prepare_step(miniature:
     miniature.prepare(crops="both", validation_fraction=0.3, seed=2)
     expected = read_datalist(miniature.output_dir / "datalist.json")
     write(miniature, validation_fraction=0.3, seed=2)
+    split_of = {item["patient"]: split for split in SPLITS for item in expected[split]}
+    assert {row["patient"]: row["split"] for row in table(miniature)} == split_of
     found = prepare_views(miniature, tmp_path / "views")
     for split in SPLITS:
         lesions, wanted = (
@@ -114,7 +116,8 @@ def test_the_views_give_the_same_crops_and_splits_as_the_prepare_step(miniature:
 def test_masks_and_cropped_images_are_not_taken_for_tissue(miniature: Any, tmp_path: Path) -> None:
     paths = miniature.add()
     write(miniature, validation_fraction=0)
-    items = prepare_views(miniature, tmp_path / "views")["training"]
+    datalist = prepare_views(miniature, tmp_path / "views")
+    items = [item for split in SPLITS for item in datalist[split]]
     image = paths["image"].relative_to(miniature.dicom_dir).as_posix()
     assert [item["crop"] for item in items] == ["lesion", "tissue", "tissue"]
     assert {item["source"] for item in items} == {image}
@@ -153,7 +156,8 @@ def test_a_lesion_without_a_usable_mask_keeps_its_mammogram_from_being_tissue(mi
     assert (summary.statuses, summary.kinds) == (Counter(box=2, error=4), Counter(kinds))
     assert "6 table rows = 2 boxes + 0 skipped + 4 errors" in str(summary)
     assert "3 lesions are in it with nan for a box" in str(summary)
-    items = [item for split in SPLITS for item in prepare_views(miniature, tmp_path / "views")[split]]
+    datalist = prepare_views(miniature, tmp_path / "views")
+    items = [item for split in SPLITS for item in datalist[split]]
     assert Counter((item["patient"], item["crop"]) for item in items) == {
         ("P_00001", "lesion"): 1,
         ("P_00001", "tissue"): 2,
