@@ -31,8 +31,8 @@ The same command continues an interrupted run, and retries rows whose files were
   mammogram, its labels and its split: a row per lesion and view. boxes_report.csv, beside boxes.csv, says what became
   of every row of the tables. The table is for detection (docs/detection.md), by way of
 
-  python scripts/prepare_folder.py --input_dir DICOM_DIR --boxes_csv boxes.csv --only_listed --output_dir data/lesions \
-    --crops both
+  python scripts/prepare_folder.py --input_dir DICOM_DIR --boxes_csv boxes.csv --only_listed \\
+    --output_dir data/lesions --crops both
 
   --only_listed is important: without it, the masks and cropped images would be taken for mammograms without a lesion.
   Of the files only headers and masks are read; an interrupted run starts again.
