@@ -1,13 +1,16 @@
-"""Cut the downloaded CBIS-DDSM into 16-bit crops with masks and labels, split by patient."""
+"""Cut the downloaded CBIS-DDSM into 16-bit crops with masks and labels, or list the boxes of its lesions."""
 
 from __future__ import annotations
 
 import argparse
 
 from miram.cli import main_guard
-from miram.prepare.cbis_ddsm.prepare import prepare_cbis_ddsm
+from miram.errors import InputError
+from miram.prepare.cbis_ddsm.boxes import BoxSummary, write_boxes
+from miram.prepare.cbis_ddsm.prepare import Summary, prepare_cbis_ddsm
 from miram.prepare.image_crops import CropSettings
 
+OF_CROPS = ("crops", "crop_size", "crops_per_image", "context")
 EXPLANATION = """\
 --dicom_dir: the DICOM files in any layout: The Cancer Imaging Archive's (folders named by UIDs or descriptions), the
   Imaging Data Commons' (scripts/download_cbis_ddsm.py), or your own. Files are found by the series UID in the headers.
@@ -23,6 +26,17 @@ A lesion's crop is centred on it and shows at least --context times its size: at
 training (448 for ViT-B/16 at 224 with scales 1 and 2), with some room for random crops.
 
 The same command continues an interrupted run, and retries rows whose files were missing.
+
+--boxes_csv, in place of --output_dir: no crops, but a table with the bounding box of every lesion in pixels of the full
+  mammogram, its labels and its split: a row per lesion and view. boxes_report.csv, beside boxes.csv, says what became
+  of every row of the tables. The table is for detection (docs/detection.md), by way of
+
+  python scripts/prepare_folder.py --input_dir DICOM_DIR --boxes_csv boxes.csv --only_listed \\
+    --output_dir data/lesions --crops both
+
+  --only_listed is important: without it, the masks and cropped images would be taken for mammograms without a lesion.
+  Of the files only headers and masks are read; an interrupted run starts again.
+
 Status: 0 done (failed rows are counted), 2 bad input, or a row failed with --strict.
 """
 
@@ -34,7 +48,9 @@ def main() -> None:
     )
     parser.add_argument("--dicom_dir", required=True, help="folder with the DICOM files")
     parser.add_argument("--csv_dir", required=True, help="folder with the tables")
-    parser.add_argument("--output_dir", required=True, help="output folder, new or from an earlier run of this script")
+    output = parser.add_mutually_exclusive_group(required=True)
+    output.add_argument("--output_dir", help="output folder for crops, new or from an earlier run of this script")
+    output.add_argument("--boxes_csv", help="table of the lesions' boxes to write, in place of crops")
     parser.add_argument(
         "--crops",
         choices=["lesion", "tissue", "both", "whole"],
@@ -68,10 +84,26 @@ def main() -> None:
     )
     parser.add_argument("--strict", action="store_true", help="stop if a row's files are missing or unsuitable")
     parser.add_argument("--overwrite", action="store_true", help="discard what was prepared in --output_dir before")
-    options = vars(parser.parse_args())
-    of_crops = ("crops", "crop_size", "crops_per_image", "context", "seed")
-    settings = CropSettings(**{name: options.pop(name) for name in of_crops})
-    print(prepare_cbis_ddsm(settings=settings, **options))
+    arguments = parser.parse_args()
+    print(list_boxes(parser, arguments) if arguments.boxes_csv else cut_crops(arguments))
+
+
+def cut_crops(arguments: argparse.Namespace) -> Summary:
+    """Prepare a folder of crops."""
+    options = vars(arguments)
+    del options["boxes_csv"]
+    settings = CropSettings(**{name: options.pop(name) for name in (*OF_CROPS, "seed")})
+    return prepare_cbis_ddsm(settings=settings, **options)
+
+
+def list_boxes(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> BoxSummary:
+    """Write a table of boxes; an option that only crops need is an error."""
+    options = vars(arguments)
+    del options["output_dir"]
+    for name in (*OF_CROPS, "overwrite"):
+        if options.pop(name) != parser.get_default(name):
+            raise InputError(f"--{name} is for crops (--output_dir); give it to prepare_folder.py, or leave it out")
+    return write_boxes(**options)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,12 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         "file (.json)",
     )
     add(
+        "--only_listed",
+        action="store_true",
+        help="leave out the images that the table does not name, such as files of masks (default: they are images "
+        "without a label or a box)",
+    )
+    add(
         "--class_separator",
         default=SEPARATOR,
         help="between the classes of a cell that holds several (default %(default)s)",

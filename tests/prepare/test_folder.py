@@ -230,6 +230,18 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     assert summary.origins == {"dicom": 3, "csv": 1}
 
 
+def test_only_the_images_of_the_table_are_taken_if_that_is_wanted(folder: Path) -> None:
+    table = folder.parent / "labels.csv"
+    table.write_text("image,finding\n1.dcm,mass\n4.png,none\n")
+    prepare(folder, labels_csv=table, only_listed=True)
+    rows = report(folder.parent / "out")
+    assert sorted(name for name, row in rows.items() if row["status"] == "crop") == ["1.dcm", "4.png"]
+    left_out = [name for name, row in rows.items() if row["reason"] == "not in the table (--only_listed)"]
+    assert left_out == ["5.png", "6.dcm", "deep/2", "deep/er/3.dcm"]
+    with pytest.raises(InputError, match=r"^--only_listed leaves out what a table does not name; give --labels_csv"):
+        prepare(folder, only_listed=True)
+
+
 def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     drawn = prepare(folder, test_fraction=0.3, patient_pattern=r"(\d)")
     assert drawn.patients == {"training": 2, "validation": 1, "test": 1}

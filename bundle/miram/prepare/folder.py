@@ -23,6 +23,8 @@ from miram.prepare.summary import Summary, summarise
 from miram.readers.formats import format_names, is_image_file
 from miram.readers.search import search
 
+NOT_LISTED = "not in the table (--only_listed)"
+
 
 @dataclass(frozen=True)
 class FolderSettings:
@@ -32,6 +34,8 @@ class FolderSettings:
     labels_csv: str | os.PathLike[str] | None = None  # see :func:`miram.prepare.labels.read_labels`
     # a table of lesions, in place of `labels_csv`; see :func:`miram.prepare.boxes.read_boxes`
     boxes_csv: str | os.PathLike[str] | None = None
+    # leave out the images that the table does not name; without this they are images without a label or a box
+    only_listed: bool = False
     class_separator: str = SEPARATOR  # between the classes of a cell
     patient_pattern: str | None = None  # see :func:`miram.prepare.patients.assign_patients`
     # share of the training patients held out for validation, unless the table names some
@@ -50,6 +54,8 @@ class FolderSettings:
             raise InputError("--labels_csv and --boxes_csv are both given; put the labels into the table of boxes")
         if self.crops.lesions and self.boxes_csv is None:
             raise InputError(f"--crops {self.crops.crops} cuts lesions; give --boxes_csv, which says where they are")
+        if self.only_listed and self.labels_csv is None and self.boxes_csv is None:
+            raise InputError("--only_listed leaves out what a table does not name; give --labels_csv or --boxes_csv")
 
     def read_table(self, sources: Sequence[str]) -> Labels:
         """What the table says of these images; nothing without one."""
@@ -81,6 +87,9 @@ def prepare_folder(
     root, output = Path(input_dir), Path(output_dir)
     sources, image_rows = find_images(root, output)
     labels = settings.read_table(sources)
+    if settings.only_listed:
+        image_rows += [ReportRow(name, "skipped", NOT_LISTED) for name in sources if name not in labels.images]
+        sources = [name for name in sources if name in labels.images]
     results, reused = _cut(sources, labels, root, output, settings)
     records = [result for result in results.values() if isinstance(result, Record) and result.outputs]
     patients, origins = assign_patients(records, labels, settings.patient_pattern)

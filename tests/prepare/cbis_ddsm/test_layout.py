@@ -192,6 +192,12 @@ def test_mask_of_nearly_the_proportions_is_aligned_at_the_origin(write: Any, sha
     assert note == f"mask of {shape[0]} x {shape[1]} aligned at the origin of 400 x 300 pixels"
 
 
+def test_lesion_that_is_aligned_out_of_the_mammogram_is_refused(write: Any) -> None:
+    path = write("a.dcm", boxed((410, 300), (402, 408, 80, 200)))
+    with pytest.raises(InputError, match=r"a\.dcm has its lesion outside the mammogram: mask of 410 x 300 aligned"):
+        find_mask([path], (400, 300), 0.05)
+
+
 def test_mask_of_other_proportions_is_refused(write: Any) -> None:
     path = write("a.dcm", boxed((20, 25), (5, 12, 8, 12)))
     with pytest.raises(InputError, match=r"a\.dcm is a mask of 20 x 25 pixels, the mammogram has 40 x 30"):

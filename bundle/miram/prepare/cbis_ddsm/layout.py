@@ -71,7 +71,7 @@ class DicomIndex:
         return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
 
 
-def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
+def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomIndex:
     """
     Find the series below a folder: the classic and the descriptive download of TCIA, the IDC's, or any other layout.
 
@@ -79,7 +79,7 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
 
     Args:
         dicom_dir: the folder; links in it are followed, hidden folders (unfinished downloads) left out.
-        cache: the file to keep what was read in.
+        cache: the file to keep what was read in; None reads every header, and keeps nothing.
 
     Raises:
         InputError: if the folder does not exist or holds no DICOM file at all.
@@ -87,7 +87,8 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
     root = Path(dicom_dir)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give the folder of the downloaded DICOM files as --dicom_dir")
-    known = {(file.path, file.size, file.modified): file for file in _read_cache(Path(cache))}
+    kept = [] if cache is None else _read_cache(Path(cache))
+    known = {(file.path, file.size, file.modified): file for file in kept}
     content = search(root)
     found = [_describe(root, name) for name in content.files]
     new = [file for file in found if (file.path, file.size, file.modified) not in known]
@@ -101,7 +102,8 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path) -> DicomIndex:
         raise InputError(
             f"{root} holds no DICOM file among its {len(files)} files{first}; give the folder of the download"
         )
-    write_text(cache, json.dumps([astuple(file) for file in files]))
+    if cache is not None:
+        write_text(cache, json.dumps([astuple(file) for file in files]))
     for name, reason in content.problems.items():
         logger.warning("%s: %s", root / name, reason)
     index = _index(files)
@@ -178,7 +180,10 @@ class MaskFiles:
                     raise InputError(f"{path} is empty: all its pixels are the same")
                 if not np.all((pixels == low) | (pixels == high)):
                     raise InputError(f"{path} has more than two values")
-                return fit_mask(path, pixels == high, shape, self.tolerance)
+                mask, remark = fit_mask(path, pixels == high, shape, self.tolerance)
+                if not mask.any():
+                    raise InputError(f"{path} has its lesion outside the mammogram: {remark}")
+                return mask, remark
             except InputError as error:
                 refused.append(str(error))
         raise InputError("no mask of the lesion: " + "; ".join(refused))

@@ -116,16 +116,14 @@ def prepare_cbis_ddsm(
     start = time.monotonic()
     output, dicom_dir = Path(output_dir), Path(dicom_dir)
     _check_sizes(settings, mask_tolerance)
-    rows = read_tables(csv_dir)
+    rows = read_all_tables(csv_dir)
     held_out = draw_validation(rows, validation_fraction, settings.seed)
-    for name in absent_test_tables(csv_dir):
-        logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
     records = Records(output, "cbis_ddsm.key", shared=False)
     records.check(settings.decisive, overwrite)  # before the scan, which takes long
     index = scan_dicom(dicom_dir, records.folder / "dicom_files.json")
     plan = plan_rows(rows, index, settings, mask_tolerance, dicom_dir)
     refusals = [one for one in plan.values() if isinstance(one, Refusal)]
-    _stop_if_strict(strict, [refusal.reason for refusal in refusals if refusal.status == "error"])
+    stop_if_strict(strict, [refusal.reason for refusal in refusals if refusal.status == "error"])
     jobs = {job.source: job for job in plan.values() if isinstance(job, ImageJob)}
     results, _ = prepare_images(list(jobs.values()), dicom_dir, records, settings, workers, overwrite, time_limit)
     outcomes = _explain(rows, plan, results)
@@ -137,9 +135,23 @@ def prepare_cbis_ddsm(
 
 
 def _check_sizes(settings: CropSettings, mask_tolerance: float) -> None:
-    for name, value, least in (("crop_size", settings.size(2), 16), ("mask_tolerance", mask_tolerance, 0)):
-        if value < least:
-            raise InputError(f"--{name} is {value}; give {least} or more")
+    check_mask_tolerance(mask_tolerance)
+    if settings.size(2) < 16:
+        raise InputError(f"--crop_size is {settings.size(2)}; give 16 or more")
+
+
+def check_mask_tolerance(mask_tolerance: float) -> None:
+    """Raise an InputError for a negative share."""
+    if mask_tolerance < 0:
+        raise InputError(f"--mask_tolerance is {mask_tolerance}; give 0 or more")
+
+
+def read_all_tables(csv_dir: str | Path) -> list[LesionView]:
+    """The rows of the tables (:func:`miram.prepare.cbis_ddsm.tables.read_tables`), with a warning if one is missing."""
+    rows = read_tables(csv_dir)
+    for name in absent_test_tables(csv_dir):
+        logger.warning("%s lacks %s: its patients cannot be kept out of training", csv_dir, name)
+    return rows
 
 
 def draw_validation(rows: Sequence[LesionView], validation_fraction: float, seed: int) -> set[str]:
@@ -192,7 +204,7 @@ def _report(output: Path, outcomes: Sequence[Outcome], strict: bool) -> None:
     (output / FILE_NAME).unlink(missing_ok=True)  # an earlier run's does not match the new report
     write_report(output / "report.csv", [one.report for one in outcomes])
     errors = [one.report.reason for one in outcomes if one.report.status == "error"]
-    _stop_if_strict(strict, errors)
+    stop_if_strict(strict, errors)
     if not any(one.lesion or one.tissue for one in outcomes):
         raise InputError(
             f"no crop could be made, {output / 'report.csv'} says why for each row; the first: {errors[0]}"
@@ -212,9 +224,10 @@ def _splits(rows: Sequence[LesionView], outcomes: Sequence[Outcome], held_out: s
     return {"label_names": label_names(rows), **{split: list(items[split].values()) for split in SPLITS}}
 
 
-def _stop_if_strict(strict: bool, errors: Sequence[str]) -> None:
+def stop_if_strict(strict: bool, errors: Sequence[str], wanted: str = "crop") -> None:
+    """Raise an InputError if `strict` and there are rows without what is `wanted`."""
     if strict and errors:
-        raise InputError(f"{len(errors)} rows have no crop and --strict is set; the first: {errors[0]}")
+        raise InputError(f"{len(errors)} rows have no {wanted} and --strict is set; the first: {errors[0]}")
 
 
 def _summary(output: Path, outcomes: Sequence[Outcome], datalist: dict[str, Any], seconds: float) -> Summary:

@@ -18,6 +18,7 @@ from miram.prepare.prepared import ReportRow
 from miram.prepare.records import Crop, Record
 
 _MASK_MISSING = "mask missing"
+UNFIT = "unreadable or unfit files"  # the kind of a row whose files are there and cannot be used
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def outcome(row: LesionView, job: ImageJob, result: Record | InputError, labels:
         row.patient,
         record.scaling if record else "",
     )
-    return Outcome(report, "unreadable or unfit files" if failed else "", lesion, tissue)
+    return Outcome(report, UNFIT if failed else "", lesion, tissue)
 
 
 def _remarks(job: ImageJob, region: int | None, result: Record | InputError, tissue: int) -> str:
