@@ -72,5 +72,5 @@ def _panel(view: View, image: ImageFindings, limit: float) -> Panel:
         image.lesion_boxes,
         image.boxes[shown],
         image.scores[shown],
-        Path(view.source).stem[-34:],
+        Path(view.source).with_suffix("").as_posix()[-34:],
     )
