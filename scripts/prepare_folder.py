@@ -118,8 +118,8 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
 
 
-def describe(summary: Summary, crops: str) -> str:
-    """Summarise what was done, and list the next commands."""
+def describe(summary: Summary, crops: str, views: tuple[str, str] | None = None) -> str:
+    """Summarise what was done, and list the next commands; `views` are the input folder and its table of boxes."""
     split = summary.patients
     lines = [
         f"{summary.crops} crops of {summary.images} images in {summary.output_dir}",
@@ -142,7 +142,7 @@ def describe(summary: Summary, crops: str) -> str:
     lines += [describe_labels(name, column, unit) for name, column in summary.labels.items()]
     lines += [f"warning: {remark}" for remark in summary.remarks]
     lines.append(f"every file is in {summary.output_dir / 'report.csv'}")
-    return "\n".join([*lines, "", "next:", *next_commands(summary, crops)])
+    return "\n".join([*lines, "", "next:", *next_commands(summary, crops, views)])
 
 
 def describe_boxes(summary: Summary) -> list[str]:
@@ -168,7 +168,7 @@ def describe_labels(name: str, column: LabelColumn, unit: str, most: int = 30) -
     return f"{text}; the probability given is that of {list(column.classes)[1]}" if len(counts) == 2 else text
 
 
-def next_commands(summary: Summary, crops: str) -> list[str]:
+def next_commands(summary: Summary, crops: str, views: tuple[str, str] | None) -> list[str]:
     """The next commands; windows of tissue cannot be classified, since they are not lesions."""
     overlays = ["configs/volumes.yaml"] if summary.spatial_dims == 3 else []
     task = next(iter(summary.tasks), None)
@@ -180,6 +180,9 @@ def next_commands(summary: Summary, crops: str) -> list[str]:
         steps.append(("training", "finetune", f" --task {shlex.quote(task)}"))
         if summary.patients["test"]:
             steps.append(("evaluating", "evaluate", f" --task {shlex.quote(task)}"))
+    if views and summary.boxes and summary.spatial_dims == 2:
+        source, table = map(shell_path, views)
+        steps.append(("training", "detector", f" --input {source} --boxes_csv {table}"))
     commands = []
     for workflow, config, options in steps:
         files = [f"configs/{config}.yaml", *overlays]
@@ -199,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     crops = CropSettings(**{field.name: options.pop(field.name) for field in fields(CropSettings)})
     folders = options.pop("input_dir"), options.pop("output_dir")
     summary = prepare_folder(*folders, FolderSettings(crops, **options))
-    print(describe(summary, crops.crops))
+    views = (folders[0], options["boxes_csv"]) if options["boxes_csv"] else None
+    print(describe(summary, crops.crops, views))
     return 0
 
 

@@ -16,6 +16,8 @@ from PIL import Image
 from miram.data.datalist import read_datalist
 from miram.data.tasks import find_task
 
+from ..detection_case import make_lesion_views
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -107,3 +109,14 @@ def test_the_summary_counts_classes_and_the_next_commands_can_be_pasted(tmp_path
     assert words[words.index("--dataset_dir") + 1 :] == [str(output), "--task", "my finding"]
     found = find_task(read_datalist(output / "datalist.json"), "my finding")
     assert (found.type, found.classes) == ("multilabel", ("Mass", "calcification", "mass"))
+
+
+def test_a_folder_with_boxes_leads_to_a_detector(tmp_path: Path) -> None:
+    case = make_lesion_views(tmp_path / "a folder", 6)
+    views, boxes, output = case / "views", case / "boxes.csv", tmp_path / "out"
+    options = ("--crops", "both", "--crop_size", 32, "--workers", 0, "--output_dir", output)
+    result = run("--input_dir", views, "--boxes_csv", boxes, *options)
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout.splitlines()[-1])
+    assert words[words.index("--config_file") + 1] == "configs/detector.yaml"
+    assert words[words.index("--dataset_dir") + 1 :] == [str(output), "--input", str(views), "--boxes_csv", str(boxes)]
