@@ -18,13 +18,17 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 _NULL = ("None", "null")  # Python's word, and the one in config files
 # Config ids whose values are paths or names: always text, whatever it looks like
 TEXT = (
-    *("bundle_root", "dataset_dir", "packed_dir", "runs_dir", "output_dir", "ckpt_dir", "input"),
+    *("bundle_root", "dataset_dir", "packed_dir", "runs_dir", "output_dir", "ckpt_dir", "input", "boxes_csv"),
     *("model", "pretrained", "backbone", "init", "risk_model", "calibration_file", "run_name"),
     *("task", "monitor_task", "mapped_class", "mode", "split"),
 )
 # Those of them that may be null; for the others, None and null are names like any other
-OPTIONAL_TEXT = ("packed_dir", "input", "backbone", "init", "risk_model", "monitor_task", "mapped_class", "split")
+OPTIONAL_TEXT = (
+    *("packed_dir", "input", "boxes_csv", "backbone", "init", "risk_model"),
+    *("monitor_task", "mapped_class", "split"),
+)
 SIZES = ("image_size", "patch_size", "field_of_view")
+LISTS = ("anchor_sizes", "blocks", "crop_tokens")  # of numbers
 
 
 def flag(name: str, value: object) -> bool:
@@ -71,6 +75,8 @@ def read_command_line(text: Sequence[str] = TEXT, sizes: Sequence[str] = SIZES) 
                 changed[name] = value
             if name in sizes:
                 _check_size(name, value)
+            if name in LISTS:
+                _check_list(name, value)
     for name, value in changed.items():
         parser[name] = value
     if changed:
@@ -116,6 +122,13 @@ def _check_size(name: str, value: Any) -> None:
         raise InputError(
             f'--{name} is {value!r}; give one whole number of pixels per axis, such as --{name} "[224,224]"'
         )
+
+
+def _check_list(name: str, value: Any) -> None:
+    if value is None or (isinstance(value, str) and value[:1] in tuple("@$%")):
+        return
+    if not isinstance(value, list | tuple) or not all(isinstance(one, int | float) for one in value):
+        raise InputError(f'--{name} is {value!r}; give a list of numbers, such as --{name} "[4,8]"')
 
 
 def given_options(arguments: Sequence[str]) -> dict[str, str | None]:

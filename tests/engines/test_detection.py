@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from ignite.exceptions import NotComputableError
 
 from miram.engines.detection import FrocScore, PrepareDetectionBatch, find_candidates
+from miram.errors import InputError
 from miram.networks.detector import LesionDetector
 
 BOX, AWAY = [10.0, 10, 30, 30], [60.0, 60, 80, 80]
@@ -55,6 +55,6 @@ def test_the_score_counts_a_lesion_once_in_all_of_its_views():
     assert worse.thresholds()["4"] == 0
 
 
-def test_no_views_have_no_score():
-    with pytest.raises(NotComputableError):
-        FrocScore([]).compute()
+def test_views_without_a_lesion_have_no_score():
+    with pytest.raises(InputError, match="no validation view has a box"):
+        FrocScore([{"patient": "p", "boxes": np.full((2, 4), np.nan), "lesions": ()}])

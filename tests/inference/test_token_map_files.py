@@ -33,6 +33,25 @@ def test_a_map_is_computed_once_for_an_encoder_and_a_view(maps, tmp_path, monkey
     assert all(np.load(one.map).shape == (25, 20, 16) for one in first)
 
 
+@pytest.mark.parametrize("content", [b"", b"no map", None])
+def test_a_damaged_map_is_computed_again(maps, content):
+    before, _ = maps.load("validation")
+    damaged = before[0].map.read_bytes()[:-100] if content is None else content
+    before[0].map.write_bytes(damaged)
+    maps.load("validation")
+    assert np.load(before[0].map).shape == (25, 20, 16)
+
+
+def test_other_boxes_need_no_other_maps(maps, tmp_path, monkeypatch):
+    before, _ = maps.load("validation")
+    table = pd.read_csv(tmp_path / "boxes.csv")
+    table["width"] -= 2
+    table.to_csv(tmp_path / "boxes.csv", index=False)
+    monkeypatch.setattr(maps.encoder, "map", None)
+    after, _ = maps.load("validation")
+    np.testing.assert_array_equal(after[0].boxes[:, 2], before[0].boxes[:, 2] - 2)
+
+
 def test_a_view_whose_box_cannot_be_used_is_left_out_and_named(maps, tmp_path):
     table = pd.read_csv(tmp_path / "boxes.csv")
     table.loc[table["image"] == "10.png", "x"] = 5000

@@ -41,6 +41,28 @@ def test_a_token_lies_where_its_pixels_are(encoder, view, monkeypatch):
     np.testing.assert_allclose(values[0][shown], expected[shown], atol=2e-3)  # float16
 
 
+def test_a_token_is_the_mean_of_its_windows_weighted_by_the_distance_to_their_edges(encoder, monkeypatch):
+    """Each window's tokens are its mean, so that the two windows over a token differ."""
+
+    def means(images):
+        return [images.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 16, 24)]
+
+    monkeypatch.setattr(encoder.encoder, "hidden_states", means)
+    pixels = np.zeros((64, 64), np.uint16)
+    pixels[:, :] = 1000 * np.arange(1, 65)  # tissue that brightens to the right
+    monkeypatch.setattr("miram.inference.token_maps.whole_breast", lambda pixels: np.ones(pixels.shape, bool))
+    values = encoder.map(pixels)[0].astype(float)
+    scaled = pixels.astype(float) / 65535 * 4 - 2
+    first = [scaled[:32, 32 * n : 32 * n + 32].mean() for n in range(2)]  # of the grid that begins at the corner
+    air = np.full((16, 32), -2.0)
+    shifted = np.concatenate([air, scaled[:16, 16:48]]).mean(), scaled[16:48, 16:48].mean()
+    tent = {0: 0.5, 1: 1.5, 2: 1.5, 3: 0.5}  # along one axis, of the four tokens of a window
+    for row, column in ((0, 2), (0, 3), (1, 3)):  # columns 2 and 3 are the middle window's first two
+        weights = tent[row] * tent[column], tent[row + 2] * tent[column - 2]
+        expected = (weights[0] * first[0] + weights[1] * shifted[0]) / sum(weights)
+        assert values[row, column] == pytest.approx(expected, abs=5e-3)  # float16
+
+
 def test_the_last_channel_says_where_the_breast_is(encoder, view):
     padded = np.pad(whole_breast(view), [(0, 14 * PITCH - 101), (0, 18 * PITCH - 134)])
     expected = padded.reshape(14, PITCH, 18, PITCH).any(axis=(1, 3))

@@ -3,6 +3,7 @@ import sys
 import pytest
 import torch
 
+from miram.errors import InputError
 from miram.networks.detector import LesionDetector, TokenPyramid
 
 PITCH, SIDE = 8, 16  # pixels per token, tokens along a side of a map
@@ -40,10 +41,26 @@ def test_anchors_lie_in_the_middle_of_their_tokens_in_pixels_of_the_view():
     assert coarse[1, 1] - coarse[0, 1] == 2 * PITCH
 
 
-@pytest.mark.parametrize("sizes", [[], [10, 20, 30], [0, 10]])
-def test_anchor_sizes_must_fill_both_levels(sizes):
-    with pytest.raises(ValueError, match="an even number of positive sizes"):
-        LesionDetector(5, PITCH, sizes)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"anchor_sizes": []}, "an even number of sizes"),
+        ({"anchor_sizes": [10, 20, 30]}, "an even number of sizes"),
+        ({"anchor_sizes": [0.3, 10]}, "an even number of sizes"),
+        ({"num_convs": 0}, "num_convs is 0"),
+        ({"num_convs": 5}, "give 1 to 4"),
+        ({"hidden_size": 20}, "a multiple of 8"),
+        ({"nms_overlap": 1}, "0 to below 1"),
+        ({"max_candidates": 0}, "1 or more"),
+    ],
+)
+def test_arguments_out_of_range_are_errors(arguments, message):
+    with pytest.raises(InputError, match=message):
+        LesionDetector(**{"in_channels": 5, "pixels_per_token": PITCH, "anchor_sizes": [12, 20], **arguments})
+
+
+def test_small_anchors_are_of_the_fine_level_in_any_order():
+    assert LesionDetector(5, PITCH, [60, 12, 20.4, 40]).network_def["anchor_sizes"] == [12, 20, 40, 60]
 
 
 def test_it_learns_to_find_boxes_without_torchvision(monkeypatch):

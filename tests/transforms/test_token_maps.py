@@ -48,6 +48,25 @@ def test_boxes_stay_on_the_tokens_of_their_lesion(sample):
     assert len(seen) > 10  # crops differ
 
 
+def test_a_lesion_may_come_on_each_side_of_a_crop(sample):
+    """The size of the crop is that of the map: only mirroring moves the lesion."""
+    centers = set()
+    for number in range(30):
+        (x0, y0, x1, y1), *_ = known(cropped(sample, number, size=(20, 16))["boxes"]).tolist()
+        centers.add(((x0 + x1) / 2, (y0 + y1) / 2))
+    assert centers == {(x, y) for x in (30, 16 * PITCH - 30) for y in (48, 20 * PITCH - 48)}
+
+
+def test_the_share_says_how_often_a_crop_is_around_a_lesion(sample):
+    """A crop of two tokens shows the lesion only if it was meant to."""
+    shown = [cropped(sample, number, size=(2, 2), lesion_share=0.0)["map"][0].any() for number in range(40)]
+    meant = [cropped(sample, number, size=(4, 4), lesion_share=1.0)["map"][0].any() for number in range(40)]
+    assert np.mean(shown) < 0.5
+    assert all(meant)
+    with pytest.raises(InputError, match="a share from 0 to 1"):
+        RandTokenCrop((8, 6), PITCH, lesion_share=2)
+
+
 def test_without_a_lesion_a_crop_shows_the_breast(sample):
     for number in range(20):
         crop = cropped(sample | {"boxes": np.full((1, 4), np.nan)}, number)

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents, PrepareBatch
 
-from miram.engines.distributed import gather_objects, unwrap
-from miram.engines.steps import autocast
+from miram.errors import InputError
 from miram.metrics.detection import RATES, ImageFindings, froc_score, threshold_at
 from miram.networks.detector import LesionDetector
 
@@ -42,9 +40,8 @@ class PrepareDetectionBatch(PrepareBatch):
         return maps, [one.to(device=device, non_blocking=non_blocking) for one in boxes], (), {}
 
 
-def find_candidates(
-    network: LesionDetector, maps: torch.Tensor, precision: str = "float32"
-) -> list[tuple[np.ndarray, np.ndarray]]:
+@torch.no_grad()
+def find_candidates(network: LesionDetector, maps: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """
     The candidates of views whose centre is in the breast.
 
@@ -55,10 +52,8 @@ def find_candidates(
     Returns:
         for each view boxes (N, 4), x0, y0, x1, y1 in pixels, and scores (N,), the highest first.
     """
-    with torch.no_grad(), autocast(maps.device, precision):
-        output = network(maps)
     found = []
-    for (boxes, scores), breast in zip(network.candidates(output), maps[:, -1], strict=True):
+    for (boxes, scores), breast in zip(network.candidates(network(maps)), maps[:, -1], strict=True):
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / network.pixels_per_token
         columns, rows = (centers[:, axis].long().clamp(0, breast.shape[1 - axis] - 1) for axis in (0, 1))
         inside = breast[rows, columns] > 0
@@ -66,29 +61,18 @@ def find_candidates(
     return found
 
 
-class DetectionStep:
+def detection_step(engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, Any]:
     """
-    One iteration of validation.
+    One iteration of validation: find the candidates of a batch.
 
-    Args:
-        precision: "float32", "bfloat16" or "float16".
+    Returns:
+        "candidates", see :func:`find_candidates`, and "index", of the views.
     """
-
-    def __init__(self, precision: str = "float32") -> None:
-        self.precision = precision
-
-    def __call__(self, engine: SupervisedEvaluator, batch: dict[str, Any]) -> dict[str, Any]:
-        """
-        Find the candidates of a batch.
-
-        Returns:
-            "candidates", see :func:`find_candidates`, and "index", of the views.
-        """
-        maps, *_ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
-        network: Any = unwrap(engine.network).eval()
-        found = find_candidates(network, maps, self.precision)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {"candidates": found, "index": batch["index"]}
+    maps, *_ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+    network: Any = engine.network.eval()
+    found = find_candidates(network, maps)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return {"candidates": found, "index": batch["index"]}
 
 
 class FrocScore(Metric):
@@ -97,9 +81,14 @@ class FrocScore(Metric):
 
     Args:
         items: of the views, in the data set's order: "patient", "boxes" (M, 4) and "lesions", their names.
+
+    Raises:
+        InputError: if no view has a box.
     """
 
     def __init__(self, items: Sequence[Mapping[str, Any]]) -> None:
+        if np.isnan([item["boxes"] for item in items]).all():
+            raise InputError("no validation view has a box of a lesion: the best epoch could not be chosen")
         self.items = items
         super().__init__(output_transform=lambda output: (output["candidates"], output["index"]))
 
@@ -116,22 +105,9 @@ class FrocScore(Metric):
             self.found.append(ImageFindings(item["patient"], boxes, scores, known, tuple(item["lesions"])))
 
     def compute(self) -> float:
-        """
-        The score over the views of all processes.
-
-        Raises:
-            NotComputableError: if there were no views.
-        """
-        self.all = [image for part in gather_objects(self.found) for image in part]
-        if not self.all:
-            raise NotComputableError("there are no validation views")
-        return froc_score(self.all)
+        """The score over all views."""
+        return froc_score(self.found)
 
     def thresholds(self) -> dict[str, float]:
-        """By a rate of false alarms per view, the score above which there were at most so many; after `compute`."""
-        return {f"{rate:g}": max(threshold_at(self.all, rate), 0.0) for rate in RATES}
-
-
-def detection_metrics(items: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
-    """The validation metrics of a detector: "val_froc"."""
-    return {"val_froc": FrocScore(items)}
+        """By a rate of false alarms per view, the score above which there were at most so many."""
+        return {f"{rate:g}": max(threshold_at(self.found, rate), 0.0) for rate in RATES}

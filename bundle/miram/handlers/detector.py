@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from miram.handlers.detection_report import (
     write_candidates,
     write_detection_report,
 )
-from miram.inference.detecting import DetectorModel, load_detector
+from miram.inference.detecting import DetectorModel
 from miram.inference.inputs import Inputs, output_names
 from miram.inference.mammograms import find_mammograms
 from miram.inference.token_map_files import TokenMaps
@@ -37,9 +39,34 @@ MEANING = (
 )
 
 
+@dataclass(eq=False)
+class FixedSettings:
+    """Settings that a resumed run must not change, since its weights are of no use with others: for its checkpoint."""
+
+    settings: Mapping[str, Any]  # plain values
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings."""
+        return dict(self.settings)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """
+        Compare with those of a checkpoint.
+
+        Raises:
+            InputError: if they differ.
+        """
+        changed = [name for name, value in self.settings.items() if state.get(name) != value]
+        if changed:
+            raise InputError(
+                f"the checkpoint was made with other {', '.join(changed)}; give the options of that run, another "
+                "--output_dir, or --resume false"
+            )
+
+
 def run_detector_evaluation(
     output_dir: str | os.PathLike[str],
-    model: str | os.PathLike[str],
+    detector: DetectorModel,
     maps: TokenMaps,
     split: str | None = None,
     max_patients: int | None = None,
@@ -50,19 +77,15 @@ def run_detector_evaluation(
 
     Args:
         output_dir: see :func:`miram.handlers.detection_report.write_detection_report`.
-        model: the `detector.pt`, trained with the encoder of `maps`.
-        maps: of the views.
+        detector: a trained one.
+        maps: of the views, made by its encoder.
         split: "training", "validation" or "test"; None is the test split, or validation if there is no test split.
         max_patients: see :meth:`miram.inference.token_map_files.TokenMaps.load`.
         settings: of the evaluation.
 
     Raises:
-        InputError: if the model is of another encoder, or no view can be used.
+        InputError: if no view can be used.
     """
-    detector = load_detector(model, next(maps.encoder.encoder.parameters()).device, precision=maps.encoder.precision)
-    if detector.encoder.settings != maps.encoder.settings:
-        changed = [name for name, value in maps.encoder.settings.items() if detector.encoder.settings[name] != value]
-        raise InputError(f"{model} was trained with another encoder ({', '.join(changed)}); give the same --backbone")
     split = split or maps.last_split()
     views, problems = maps.load(split, max_patients)
     found = []
@@ -104,7 +127,8 @@ def run_detector_inference(
         output_dir: gets candidates.csv, candidates.json (COCO), images.csv, detections.json and a PNG per image.
         false_alarms: per view, on the validation views; candidates with a lower score are left out.
         intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two windows of the encoder.
+        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two windows of the encoder, or
+            half of the smallest training view if that is less.
         num_pictures: the largest number of pictures; None draws every image.
         workers: see :func:`miram.inference.inputs.find_images`.
         time_limit: see :func:`miram.inference.inputs.find_images`.
@@ -114,13 +138,14 @@ def run_detector_inference(
     """
     output, limit = Path(output_dir), model.threshold(false_alarms)
     intensity = intensity or model.prepared.get("intensity", "stored")
-    smallest = 2 * max(model.encoder.field_of_view) if smallest_view is None else smallest_view
+    two_windows = 2 * max(model.encoder.field_of_view)
+    smallest = min(two_windows, model.prepared["smallest_view"]) if smallest_view is None else smallest_view
     inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
     found = _search(inputs, model, limit, intensity, output, num_pictures)
-    write_candidates(output, found)
+    write_candidates(output, [one for one, _ in found])
     rows: list[dict[str, Any]] = [
-        {"image": one.image, "candidates": len(one.scores), "highest": max(one.scores, default=None), "problem": None}
-        for one in found
+        {"image": one.image, "candidates": len(one.scores), "highest": highest, "problem": None}
+        for one, highest in found
     ]
     rows += [
         {"image": name, "candidates": None, "highest": None, "problem": problem}
@@ -130,10 +155,10 @@ def run_detector_inference(
     facts = {"intended_use": INTENDED_USE, "model": model.facts, "provenance": provenance()}
     write_json(output / "detections.json", {**facts, "false_alarms": false_alarms, "threshold": limit, "images": rows})
     logger.info(
-        "%d mammograms searched, %d candidates at or above %.3f (%g false alarms per view on the validation views), "
+        "%d mammograms searched, %d candidates above %.3f (%g false alarms per view on the validation views), "
         "%d files skipped: %s. %s",
         len(found),
-        sum(len(one.scores) for one in found),
+        sum(len(one.scores) for one, _ in found),
         limit,
         false_alarms,
         len(inputs.problems),
@@ -144,8 +169,8 @@ def run_detector_inference(
 
 def _search(
     inputs: Inputs, model: DetectorModel, limit: float, intensity: str, output: Path, num_pictures: int | None
-) -> list[Candidates]:
-    """The candidates of each image, read and drawn one at a time."""
+) -> list[tuple[Candidates, float | None]]:
+    """Of each image, read and drawn one at a time, the candidates above the limit and the highest score of all."""
     found, names = [], output_names(inputs.names)
     with progress_bar(len(inputs.items), "searching", unit="images") as bar:
         for index, (item, name) in enumerate(zip(inputs.items, inputs.names, strict=True)):
@@ -156,9 +181,10 @@ def _search(
             shown = scores > limit
             facts = {"laterality": image.laterality, "view": image.view}
             spacing = image.spacing or (None, None)
-            found.append(Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts))
+            own = Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts)
+            found.append((own, max(scores.tolist(), default=None)))
             if num_pictures is None or index < num_pictures:
-                _draw(image.pixels, found[-1], output / f"{names[index]}.png")
+                _draw(image.pixels, own, output / f"{names[index]}.png")
             bar.update()
     return found
 

@@ -82,7 +82,7 @@ class BestModelHandler:
         if not self.best_epoch:
             raise InputError(
                 f"no {self.path.name} was written: in {trainer.state.epoch} epochs {self.key_metric} was never a "
-                "number; set val_interval to max_epochs or less, and see that validation holds both classes"
+                "number; set val_interval to max_epochs or less, and see that the validation data allow it"
             )
         best = self.sign * self.best
         logger.info("%s: epoch %d, %s %.4f", self.path.name, self.best_epoch, self.key_metric, best)

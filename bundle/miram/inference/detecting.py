@@ -15,8 +15,12 @@ import torch
 from miram.engines.detection import FrocScore, find_candidates
 from miram.errors import InputError
 from miram.inference.token_maps import TokenMapEncoder
+from miram.inference.windows import is_number
 from miram.networks.detector import LesionDetector
 from miram.weights.on_encoder import DETECTOR, content_on_encoder, load_on_encoder
+
+_OF_MAPS = {"preprocessing", "field_of_view", "blocks"}
+_OF_VIEWS = {"intensity", "smallest_view"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class DetectorModel:
     encoder: TokenMapEncoder  # describes views
     # by a rate of false alarms per view, the score above which there were at most so many on the validation views
     thresholds: Mapping[str, float]
-    prepared: Mapping[str, Any]  # how the training images were prepared
+    prepared: Mapping[str, Any]  # see :func:`miram.inference.token_map_files.prepared_views`
     provenance: Mapping[str, Any]  # where it comes from
     path: Path  # its file
     sha256: str  # of the file
@@ -61,10 +65,10 @@ class DetectorModel:
             InputError: if the rate is not one of those for which the model knows it.
         """
         found = {float(rate): score for rate, score in self.thresholds.items()}
-        if float(false_alarms) not in found:
+        if not is_number(false_alarms) or float(false_alarms) not in found:
             rates = ", ".join(self.thresholds)
             raise InputError(f"false_alarms is {false_alarms}; give one of {rates}, the rates that the model knows")
-        return found[float(false_alarms)]
+        return float(found[float(false_alarms)])
 
 
 def detector_content(
@@ -79,7 +83,7 @@ def detector_content(
 
     Args:
         froc: of the validation that has just ended.
-        prepared: how the training images were prepared.
+        prepared: see :func:`miram.inference.token_map_files.prepared_views`.
         provenance: where the weights come from.
     """
     facts = {
@@ -104,14 +108,16 @@ def load_detector(
     if not path.is_file():
         raise InputError(f"there is no detector {path}: train one with configs/detector.yaml, or give --model")
     network, encoder, content = load_on_encoder(path, DETECTOR)
-    maps = content["maps"]
-    known = {name: maps[name] for name in ("preprocessing", "field_of_view", "blocks")}
+    maps, prepared, thresholds = (content[name] for name in ("maps", "prepared", "thresholds"))
+    if not (maps.keys() >= _OF_MAPS and prepared.keys() >= _OF_VIEWS and all(map(is_number, thresholds.values()))):
+        raise InputError(f"{path} is damaged: its maps, its prepared views or its thresholds are not complete")
+    known = {name: maps[name] for name in _OF_MAPS}
     facts = {name: value for name, value in maps.items() if name not in (*known, "precision")}
     return DetectorModel(
         network.to(device),
         TokenMapEncoder(encoder.to(device), **known, batch_size=batch_size, facts=facts, precision=precision),
-        content["thresholds"],
-        content["prepared"],
+        thresholds,
+        prepared,
         content["provenance"],
         path,
         hashlib.sha256(path.read_bytes()).hexdigest(),

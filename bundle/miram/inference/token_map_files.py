@@ -68,43 +68,56 @@ class TokenMaps:
         """
         settings = {**self.encoder.settings, "intensity": self.intensity}
         folder = Path(self.dataset_dir) / FOLDER / f"maps_{settings_key(settings)}"
-        records = ViewRecords(folder, settings)
+        records = ViewRecords(folder, settings, of_boxes=False)
         views = find_views(
             *(self.dataset_dir, split, self.input_dir, self.boxes_csv, records),
             *(self.intensity, self.workers, self.time_limit, max_patients),
         )
-        lost = [view for view in views.done if not _map_file(folder, view).is_file()]
+        lost = [view for view in views.done if not self._is_whole(_map_file(folder, view))]
         with progress_bar(len(views.todo) + len(lost), f"maps of {split} views", unit="views") as bar:
             for view in [*views.todo, *lost]:
                 records.save(view, self._compute(view, _map_file(folder, view)))
                 bar.update()
         found, problems = [], dict(views.problems)
         for view in sorted(views.todo + views.done, key=lambda view: view.source):
-            record = records.load(view) or {"problem": "the file changed while it was read"}
-            if "problem" in record:
-                problems[view.source] = record["problem"]
-                logger.warning("%s is left out: %s", view.source, record["problem"])
-            else:
-                shape = tuple(record["shape"])
-                boxes = view.lesion_boxes(shape)
-                found.append(MappedView(view, _map_file(folder, view), shape, record["spacing"], boxes))
+            try:
+                found.append(_mapped(view, _map_file(folder, view), records.load(view)))
+            except InputError as error:
+                problems[view.source] = str(error)
+                logger.warning("%s is left out: %s", view.source, error)
         if not found:
-            raise InputError(f"no {split} view can be used; the first: {next(iter(problems.values()))}")
+            source, problem = next(iter(problems.items()))
+            raise InputError(f"no {split} view can be used; the first, {source}: {problem}")
         stored = sum(one.map.stat().st_size for one in found)
         logger.info("%s: maps of %d views, %.0f MB, in %s", split, len(found), stored / 1e6, folder)
         return found, problems
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file holds a map."""
+        try:
+            return len(np.load(path, mmap_mode="r")) == self.encoder.num_channels
+        except (OSError, ValueError, EOFError):
+            return False
 
     def _compute(self, view: View, path: Path) -> dict[str, Any]:
         """Write the map of a view, and return its record."""
         try:
             image = read_image(view.path, intensity=self.intensity)
-            view.lesion_boxes(image.pixels.shape)
             values = self.encoder.map(image.pixels)
         except InputError as error:
             return {"problem": str(error)}
         with atomic_write(path) as temporary:
             np.save(temporary, values)
         return {"shape": list(image.pixels.shape), "spacing": list(image.spacing or (None, None))}
+
+
+def _mapped(view: View, path: Path, record: dict[str, Any] | None) -> MappedView:
+    """A view with its record; an InputError if it has a problem, or its boxes do not fit."""
+    record = record or {"problem": "the file changed while it was read"}
+    if "problem" in record:
+        raise InputError(record["problem"])
+    height, width = record["shape"]
+    return MappedView(view, path, (height, width), record["spacing"], view.lesion_boxes((height, width)))
 
 
 def _map_file(folder: Path, view: View) -> Path:
@@ -116,8 +129,8 @@ def detection_items(views: Sequence[MappedView]) -> list[dict[str, Any]]:
     The views as samples.
 
     Returns:
-        "image" (name), "patient", "map" (file), "lesions" (names) and "boxes" (M, 4), x0, y0, x1, y1, with rows of NaN
-        up to the largest number of boxes, so that they make a batch.
+        "image" (name), "patient", "map" (file), "lesions" (names), "shape" (H, W) in pixels, and "boxes" (M, 4), x0,
+        y0, x1, y1, with rows of NaN up to the largest number of boxes, so that they make a batch.
     """
     most = max((len(one.boxes) for one in views), default=0) or 1
     return [
@@ -126,10 +139,26 @@ def detection_items(views: Sequence[MappedView]) -> list[dict[str, Any]]:
             "patient": one.view.item["patient"],
             "map": str(one.map),
             "lesions": one.view.lesions,
+            "shape": one.shape,
             "boxes": np.pad(one.boxes, ((0, most - len(one.boxes)), (0, 0)), constant_values=np.nan),
         }
         for one in views
     ]
+
+
+def prepared_views(prepared: Mapping[str, Any], intensity: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """
+    What inference has to know of the training views.
+
+    Args:
+        prepared: how the folder was prepared.
+        items: of the training views, see :func:`detection_items`.
+
+    Returns:
+        `prepared` with "intensity" and "smallest_view", half of the longest side of the smallest view, in pixels.
+    """
+    smallest = min(max(item["shape"]) for item in items) // 2
+    return {**prepared, "intensity": intensity, "smallest_view": smallest}
 
 
 def anchor_sizes(

@@ -47,11 +47,13 @@ class TokenMapEncoder:
         self.blocks = sorted({max(depth // 2, 1), depth}) if self.blocks is None else [int(one) for one in self.blocks]
         if not self.blocks or not all(1 <= one <= depth for one in self.blocks):
             raise InputError(f"blocks are {self.blocks}; give numbers from 1 to {depth}, the encoder's last block")
+        if self.batch_size < 1:
+            raise InputError(f"window_batch_size is {self.batch_size}; give 1 or more windows")
         self.preprocessing = {name: float(self.preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
         self.field_of_view = [int(length) for length in self.field_of_view]
         pitches = {length / count for length, count in zip(self.field_of_view, self.encoder.grid, strict=True)}
         self.pixels_per_token = round(min(pitches))
-        if pitches != {self.pixels_per_token}:
+        if pitches != {self.pixels_per_token} or self.pixels_per_token < 1:
             grid = " x ".join(map(str, self.encoder.grid))
             raise InputError(
                 f"field_of_view is {self.field_of_view}, but a window has {grid} tokens: give the same multiple of both"

@@ -70,10 +70,12 @@ class ViewRecords:
     Args:
         folder: of the records.
         settings: all that decides what is found; plain values.
+        of_boxes: whether it depends on the lesions' boxes, too.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any], of_boxes: bool = True) -> None:
         self.folder = Path(folder)
+        self.of_boxes = of_boxes
         self.settings = json.loads(json.dumps(dict(settings)))
 
     def begin(self) -> None:
@@ -96,7 +98,7 @@ class ViewRecords:
     def load(self, view: View) -> dict[str, Any] | None:
         """The record of a view; None if there is none, or if the file or its boxes have changed since."""
         record = _read(self._path(view))
-        return record if record is not None and record.get("made_from") == view.made_from else None
+        return record if record is not None and record.get("made_from") == self._made_from(view) else None
 
     def is_done(self, view: View) -> bool:
         """Whether the view has a record, and one without a problem: what was wrong may have been mended."""
@@ -104,7 +106,11 @@ class ViewRecords:
 
     def save(self, view: View, record: Mapping[str, Any]) -> None:
         """Keep the record of a view."""
-        write_json(self._path(view), {"source": view.source, "made_from": view.made_from, **record})
+        write_json(self._path(view), {"source": view.source, "made_from": self._made_from(view), **record})
+
+    def _made_from(self, view: View) -> dict[str, Any]:
+        made_from = view.made_from
+        return made_from if self.of_boxes else {name: made_from[name] for name in ("bytes", "modified")}
 
     def _path(self, view: View) -> Path:
         return self.folder / f"{source_digest(view.source)}.json"
@@ -158,6 +164,8 @@ def find_views(
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if max_patients is not None and max_patients < 1:
+        raise InputError(f"max_patients is {max_patients}; give 1 or more, or null for all")
     if input_dir is None or boxes_csv is None:
         missing = "--input, the folder of whole views" if input_dir is None else "--boxes_csv, the table of their boxes"
         raise InputError(f"give {missing} from which {dataset_dir} was prepared")
@@ -180,7 +188,7 @@ def find_views(
     todo = [view for view in left if view.source not in problems]
     if not (todo or done):
         raise InputError(f"none of the {len(views)} views can be searched: {next(iter(problems.values()))}")
-    logger.info("%s: %d views, %d of them searched by an earlier run", split, len(views), len(done))
+    logger.info("%s: %d views, %d of them known from an earlier run", split, len(views), len(done))
     return Views(todo, done, problems, _typical_box(all_views["training"].values()))
 
 

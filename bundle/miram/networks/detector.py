@@ -12,6 +12,7 @@ from monai.apps.detection.networks.retinanet_network import RetinaNet
 from monai.apps.detection.utils.anchor_utils import AnchorGenerator
 from torch import nn
 
+from miram.errors import InputError
 from miram.transforms.token_maps import STEP
 
 LEVELS = (1, STEP)  # tokens per place of each level, along an axis
@@ -75,15 +76,15 @@ class LesionDetector(RetinaNetDetector):
     Args:
         in_channels: of a map.
         pixels_per_token: of the view, along both axes.
-        anchor_sizes: sides of the anchors in pixels (rounded), ascending: the first half is for the first level.
+        anchor_sizes: sides of the anchors in pixels, rounded: the smaller half is for the first level.
         hidden_size: channels of the levels and heads, a multiple of 8.
         num_convs: of each head, 1 to 4.
         dropout_rate: see :class:`TokenPyramid`.
         nms_overlap: of two candidates with a larger intersection over union, only the better is kept.
-        most: candidates per view, at most.
+        max_candidates: per view.
 
     Raises:
-        ValueError: if the number of anchor sizes is odd, or they are not positive.
+        InputError: if the number of anchor sizes is odd, one is below a pixel, or another argument is out of range.
     """
 
     def __init__(
@@ -95,12 +96,21 @@ class LesionDetector(RetinaNetDetector):
         num_convs: int = 2,
         dropout_rate: float = 0.1,
         nms_overlap: float = 0.05,
-        most: int = 50,
+        max_candidates: int = 50,
     ) -> None:
-        if not anchor_sizes or len(anchor_sizes) % len(LEVELS) or min(anchor_sizes) <= 0:
-            raise ValueError(f"anchor_sizes are {list(anchor_sizes)}; give an even number of positive sizes in pixels")
-        each = len(anchor_sizes) // len(LEVELS)
-        sizes = [tuple(map(round, anchor_sizes[at : at + each])) for at in range(0, len(anchor_sizes), each)]
+        anchors = sorted(map(round, anchor_sizes))
+        if not anchors or len(anchors) % len(LEVELS) or anchors[0] < 1:
+            raise InputError(f"anchor_sizes are {list(anchor_sizes)}; give an even number of sizes, in pixels")
+        if not (1 <= num_convs <= 4 and hidden_size > 0 and hidden_size % 8 == 0):
+            raise InputError(
+                f"num_convs is {num_convs} and hidden_size {hidden_size}; give 1 to 4, and a multiple of 8"
+            )
+        if not (0 <= nms_overlap < 1 and max_candidates > 0):
+            raise InputError(
+                f"nms_overlap is {nms_overlap} and max_candidates {max_candidates}; give 0 to below 1, and 1 or more"
+            )
+        each = len(anchors) // len(LEVELS)
+        sizes = [tuple(anchors[at : at + each]) for at in range(0, len(anchors), each)]
         network = RetinaNet(2, 1, each, TokenPyramid(in_channels, hidden_size, dropout_rate), size_divisible=STEP)
         for head in (network.classification_head, network.regression_head):
             layers = list(head.conv)[: 3 * num_convs]  # MONAI's heads have four convolutions, each with norm and ReLU
@@ -110,15 +120,16 @@ class LesionDetector(RetinaNetDetector):
         self.network_def: dict[str, Any] = {
             "in_channels": in_channels,
             "pixels_per_token": pixels_per_token,
-            "anchor_sizes": [size for level in sizes for size in level],
+            "anchor_sizes": anchors,
             "hidden_size": hidden_size,
             "num_convs": num_convs,
             "dropout_rate": dropout_rate,
             "nms_overlap": nms_overlap,
-            "most": most,
+            "max_candidates": max_candidates,
         }
+        # a low score and many places, so that the curve goes on to many false alarms
         self.set_box_selector_parameters(
-            score_thresh=0.002, topk_candidates_per_level=400, nms_thresh=nms_overlap, detections_per_img=most
+            score_thresh=0.002, topk_candidates_per_level=400, nms_thresh=nms_overlap, detections_per_img=max_candidates
         )
 
     def forward(self, maps: torch.Tensor) -> DetectorOutput:  # type: ignore[override]
@@ -150,6 +161,7 @@ class LesionDetector(RetinaNetDetector):
             "loss", the sum of "loss_class" (cross-entropy of the sampled anchors) and "loss_box" (smooth L1).
         """
         if not hasattr(self, "proposal_matcher"):  # only training needs both, and MONAI logs that they are used
+            # chosen in trials on CBIS-DDSM's masses (docs/detection.md); 16 negatives also without a lesion in the crop
             self.set_atss_matcher(num_candidates=4)
             self.set_hard_negative_sampler(batch_size_per_image=64, positive_fraction=0.25, min_neg=16, pool_size=20)
         boxes = [

@@ -40,12 +40,14 @@ class RandTokenCrop(Randomizable, Transform):
             inner part; otherwise it is placed around any point of the breast.
 
     Raises:
-        InputError: if the size is not two even numbers.
+        InputError: if the size is not two even numbers, or the share is none.
     """
 
     def __init__(self, size: Sequence[int], pixels_per_token: int, lesion_share: float = 0.7) -> None:
         if len(size) != 2 or any(length < STEP or length % STEP for length in size):
             raise InputError(f'crop_tokens is {list(size)}; give two multiples of {STEP}, such as "[40,32]"')
+        if not 0 <= lesion_share <= 1:
+            raise InputError(f"lesion_share is {lesion_share}; give a share from 0 to 1")
         self.size = np.array(size, int)
         self.pixels_per_token = pixels_per_token
         self.lesion_share = lesion_share
