@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from miram.engines.devices import best_device, best_precision, is_cuda, start_run
+from miram.errors import InputError
 
 
 @pytest.mark.parametrize(("gpu", "bfloat16", "expected"), [(True, True, "bfloat16"), (True, False, "float16")])
@@ -27,6 +28,13 @@ def test_a_run_starts_with_its_seed_and_metadata_as_asked():
     start_run("cpu", seed=3)
     assert torch.equal(torch.rand(1), first)
     assert not monai.data.get_track_meta()
+
+
+def test_several_processes_that_have_not_joined_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"torchrun started 2 processes, but this config is for one"):
+        start_run("cpu")
 
 
 @pytest.mark.parametrize(("device", "precision"), [("cuda", "high"), ("cpu", "highest")])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import torch
 from monai.data import set_track_meta
 from monai.utils import set_determinism
+
+from miram.engines.distributed import world_size
+from miram.errors import InputError
 
 
 def best_device() -> torch.device:
@@ -34,7 +38,17 @@ def start_run(device: torch.device | str, seed: int | None = None, track_meta: b
         device: of the run. With several processes, evaluating this argument makes them join their process group.
         seed: for the initial weights and torch's generators; None leaves the generators alone.
         track_meta: whether MONAI keeps each image's metadata, for workflows that write onto the image's grid.
+
+    Raises:
+        InputError: if torchrun started several processes that have not joined: each would do the whole run, and write
+            the same files.
     """
+    processes = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else 1
+    if processes > 1 and world_size() == 1:
+        raise InputError(
+            f"torchrun started {processes} processes, but this config is for one: put configs/multi_gpu.yaml behind "
+            "pretrain.yaml or finetune.yaml, and start other configs without torchrun"
+        )
     if is_cuda(device):
         torch.set_float32_matmul_precision("high")  # products of what stays float32 in TF32
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine position embedding

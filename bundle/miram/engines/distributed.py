@@ -213,12 +213,6 @@ def on_main_process_first(work: Callable[[], object] | None) -> None:
         dist.barrier(group)
 
 
-def require_one_process(config: str) -> None:
-    """Raise an InputError if several processes run a config that is made for one."""
-    if world_size() > 1:
-        raise InputError(f"{config} runs in one process: start it without torchrun")
-
-
 def unwrap(network: nn.Module) -> nn.Module:
     """The network itself, without the wrappers of `DistributedDataParallel` and `torch.compile`."""
     while True:
