@@ -1,3 +1,5 @@
+from collections import namedtuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +33,14 @@ def test_a_map_is_computed_once_for_an_encoder_and_a_view(maps, tmp_path, monkey
     maps.load("training")
     assert len(computed) == 2
     assert all(np.load(one.map).shape == (25, 20, 16) for one in first)
+
+
+def test_a_disk_that_is_too_small_is_said_after_the_first_map(maps, monkeypatch):
+    space = namedtuple("Space", "free")(100_000)  # a map has 16 KB, and there are eight views
+    monkeypatch.setattr("shutil.disk_usage", lambda path: space)
+    with pytest.raises(InputError, match=r"7 more maps need about 0\.0 GB"):
+        maps.load("training")
+    assert len(maps.load("validation")[0]) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no map", None])

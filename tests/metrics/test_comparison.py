@@ -78,6 +78,20 @@ def test_seeds_are_averaged_and_their_scatter_widens_the_interval():
     assert scattered.value == pytest.approx(np.mean(values))
 
 
+def test_tables_that_are_all_that_there_are_do_not_widen_the_interval():
+    strong, weak = make_table("binary", seed=0, signal=4.0)[0], make_table("binary", seed=0, signal=0.2)[0]
+    both = Method("m", [strong, weak])
+    drawn, fixed = (
+        average_over_seeds(both, ["positive"], "binary", bootstrap=BOOTSTRAP, draw_seeds=draw)[KEY]
+        for draw in (True, False)
+    )
+    assert drawn.value == fixed.value
+    assert fixed.high - fixed.low < 0.7 * (drawn.high - drawn.low)
+    weaker = Method("w", [weak, weak])
+    differences = [run(both, weaker, draw_seeds=draw)[KEY] for draw in (True, False)]
+    assert differences[1].high - differences[1].low < 0.7 * (differences[0].high - differences[0].low)
+
+
 def test_the_interval_over_seeds_has_an_unbiased_variance():
     """Brier scores by hand: seeds whose error is a constant, so that only the drawing of seeds varies."""
     table = make_table("binary", unknown=0.0)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class TokenMaps:
             the views in the order of their names, and by source why others are left out, which is logged.
 
         Raises:
-            InputError: if the folder, the table or the split cannot be used, or no view is left.
+            InputError: if the folder, the table or the split cannot be used, no view is left, or the disk is too small.
         """
         settings = {**self.encoder.settings, "intensity": self.intensity}
         folder = Path(self.dataset_dir) / FOLDER / f"maps_{settings_key(settings)}"
@@ -73,10 +74,11 @@ class TokenMaps:
             *(self.dataset_dir, split, self.input_dir, self.boxes_csv, records),
             *(self.intensity, self.workers, self.time_limit, max_patients),
         )
-        lost = [view for view in views.done if not self._is_whole(_map_file(folder, view))]
-        with progress_bar(len(views.todo) + len(lost), f"maps of {split} views", unit="views") as bar:
-            for view in [*views.todo, *lost]:
+        missing = views.todo + [view for view in views.done if not self._is_whole(_map_file(folder, view))]
+        with progress_bar(len(missing), f"maps of {split} views", unit="views") as bar:
+            for number, view in enumerate(missing):
                 records.save(view, self._compute(view, _map_file(folder, view)))
+                _check_room(_map_file(folder, view), len(missing) - number - 1)
                 bar.update()
         found, problems = [], dict(views.problems)
         for view in sorted(views.todo + views.done, key=lambda view: view.source):
@@ -109,6 +111,17 @@ class TokenMaps:
         with atomic_write(path) as temporary:
             np.save(temporary, values)
         return {"shape": list(image.pixels.shape), "spacing": list(image.spacing or (None, None))}
+
+
+def _check_room(path: Path, number: int) -> None:
+    """Raise an InputError if the disk has no room for so many further files as large as this one, if it was written."""
+    needed = number * path.stat().st_size if path.is_file() else 0
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise InputError(
+            f"{number} more maps need about {needed / 1e9:.1f} GB in {path.parent}, which has {free / 1e9:.1f} GB: "
+            "free some, reduce the views, or take an encoder with larger tokens (--field_of_view) or fewer --blocks"
+        )
 
 
 def _mapped(view: View, path: Path, record: dict[str, Any] | None) -> MappedView:
