@@ -148,6 +148,7 @@ def test_a_users_folder_gets_boxes_pictures_and_reasons(trained, tmp_path):
         ({"model": "nowhere.pt"}, "train one with configs/detector.yaml"),
         ({"model": "backbone.pt"}, "is not a detector"),
         ({"input": None}, "give --input"),
+        ({"smallest_view": "large"}, "give a number of pixels"),
     ],
 )
 def test_what_cannot_be_done_is_said(trained, folder, tmp_path, options, message):

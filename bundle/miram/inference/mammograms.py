@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from miram.errors import InputError
 from miram.inference.inputs import Inputs, check_pixels, find_images
+from miram.inference.windows import is_number
 from miram.readers.dicom import read_dicom
 from miram.readers.formats import READERS, read_image
 from miram.readers.image import reason
@@ -48,6 +49,8 @@ def find_mammograms(
     Raises:
         InputError: if nothing was given or found, or no image can be mapped.
     """
+    if not is_number(smallest_view):
+        raise InputError(f"smallest_view is {smallest_view!r}; give a number of pixels, 0 to refuse no image")
     check = functools.partial(check_mammogram, smallest_view=smallest_view)
     return find_images(source, check, intensity, workers, time_limit)
 

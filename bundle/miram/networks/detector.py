@@ -165,7 +165,7 @@ class LesionDetector(RetinaNetDetector):
             self.set_atss_matcher(num_candidates=4)
             self.set_hard_negative_sampler(batch_size_per_image=64, positive_fraction=0.25, min_neg=16, pool_size=20)
         boxes = [
-            {"boxes": target[:, [1, 0, 3, 2]], "labels": torch.zeros(len(target), dtype=torch.long)}
+            {"boxes": target[:, [1, 0, 3, 2]], "labels": target.new_zeros(len(target), dtype=torch.long)}
             for target in targets
         ]
         losses = self.compute_loss(output.heads, boxes, output.anchors, output.places)
