@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from miram.cli import main_guard
 
@@ -59,36 +58,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compute what is missing, then draw the neighbours, and print what was done."""
+    """Compute what is missing, then draw the neighbours."""
     options = parse(arguments)
     warnings.filterwarnings("ignore", message="torch.meshgrid")  # from MONAI's sine-cosine positions
-    from miram.engines.devices import best_device, best_precision  # after the help: torch takes seconds to load
-    from miram.handlers.neighbours import draw_neighbours
-    from miram.inference.embedding import Embedding, embed, find_sources
-    from miram.inference.feature_files import check_output
-    from miram.inference.tiles import load_tile_encoder
-    from miram.provenance.versions import provenance
+    from miram.handlers.embed_images import embed_images  # after the help: torch takes seconds to load
 
-    check_output(options.output)
-    sources = find_sources(options.input_dir)
-    device = options.device or best_device()
-    encoder = load_tile_encoder(
-        options.backbone,
-        device,
-        options.field_of_view,
-        pool="mean",
-        num_heads=options.num_heads,
-        precision=options.precision or best_precision(device),
-    )
-    embedding = Embedding(encoder, options.features, options.window, options.intensity)
-    facts = provenance(backbone=Path(options.backbone).name)
-    problems = embed(sources, embedding, options.output, facts, options.batch_size)
-    print(f"{len(sources) - len(problems)} images in {options.output}, {len(problems)} left out")
-    if options.neighbours:
-        draw_neighbours(
-            options.neighbours, sources, embedding, options.output, options.neighbours_png, options.num_neighbours
-        )
-        print(f"neighbours: {options.neighbours_png}")
+    embed_images(**vars(options))
 
 
 if __name__ == "__main__":

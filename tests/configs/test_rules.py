@@ -16,7 +16,7 @@ from miram.flags import OPTIONAL_TEXT, TEXT
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKFLOWS = (
     *("pretrain", "finetune", "evaluate", "inference", "riskmap"),
-    *("segment_evaluate", "segment_inference", "exam", "exam_inference", "detector", "detector_inference"),
+    *("segment_evaluate", "segment_inference", "exam", "exam_inference", "detector", "detector_inference", "embed"),
 )
 OF_FINETUNING = (
     *("cbis_masses_finetune", "linear_probe", "attentive_probe", "cnn", "library_encoder", "segment"),

@@ -87,6 +87,15 @@ def test_it_learns_to_find_boxes_without_torchvision(monkeypatch):
             assert min((boxes[scores > 0.5] - box).abs().max(dim=1).values) < PITCH / 2
 
 
+def test_labels_are_on_the_device_of_their_boxes(monkeypatch):
+    """A GPU refuses to look up labels on the CPU; torch's meta device stands for one here."""
+    detector, seen = make_detector(), []
+    monkeypatch.setattr(detector, "compute_loss", lambda heads, boxes, *rest: seen.append(boxes) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        detector.loss(detector(torch.rand(1, 5, 4, 4)), [torch.zeros(1, 4, device="meta")])
+    assert seen[0][0]["labels"].device.type == "meta"
+
+
 def test_the_definition_makes_the_same_network():
     detector = make_detector(num_convs=1).eval()
     again = LesionDetector(**detector.network_def).eval()
