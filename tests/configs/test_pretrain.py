@@ -90,7 +90,8 @@ def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     pictures = {"loss.png", "reconstructions_0002.png"}
     checkpoints = {"checkpoint.pt", "checkpoint_previous.pt"}
-    assert names == {*checkpoints, "backbone.pt", "history.csv", "executed_config.yaml", "tensorboard", *pictures}
+    tables = {"history.csv", "executed_config.yaml", "tensorboard", ".lock"}
+    assert names == {*checkpoints, "backbone.pt", *tables, *pictures}
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert table["epoch"].tolist() == [1, 2]
     columns = {
