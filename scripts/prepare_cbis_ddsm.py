@@ -60,7 +60,10 @@ def main() -> None:
     )
     parser.add_argument("--crop_size", type=int, default=512, help="side of a crop in pixels (default 512)")
     parser.add_argument(
-        "--context", type=float, default=1.5, help="a lesion's crop shows at least this many times its box (default 1.5)"
+        "--context",
+        type=float,
+        default=1.5,
+        help="a lesion's crop shows at least this many times its box (default 1.5)",
     )
     parser.add_argument("--crops_per_image", type=int, default=4, help="tissue crops per mammogram (default 4)")
     parser.add_argument(
