@@ -85,7 +85,7 @@ def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
 
 def test_the_data_list_follows_the_contract(folder: Path) -> None:
     output = prepare(folder).output_dir
-    datalist = read_datalist(output / "datalist.json")
+    datalist = read_datalist(output)
     items = load_split(output, "training") + load_split(output, "validation")
     assert len(items) == 12
     assert {item["source"]: item["patient"] for item in items} == {
@@ -211,7 +211,7 @@ def test_blank_cells_say_nothing(folder: Path) -> None:
     table.write_text('image,split,density\n1.dcm,test,A\n3.dcm,"  ",\t\n')
     summary = prepare(folder, labels_csv=table, patient_pattern=r"(\d)")
     assert sum(summary.patients.values()) == 4
-    assert read_datalist(summary.output_dir / "datalist.json")["label_names"] == {"density": ["A"]}
+    assert read_datalist(summary.output_dir)["label_names"] == {"density": ["A"]}
 
 
 def test_labels_are_carried_into_the_items(folder: Path) -> None:
@@ -219,7 +219,7 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     table.write_text("image,patient,density,birads\n4.png,patient_0001,C,10\n3.dcm,,B,2\ngone.png,,A,1\n")
     summary = prepare(folder, labels_csv=table)
     output = summary.output_dir
-    datalist = read_datalist(output / "datalist.json")
+    datalist = read_datalist(output)
     items = {item["source"]: item for item in datalist["training"] + datalist["validation"]}
     assert items["4.png"]["patient"] == items["1.dcm"]["patient"] == "patient_0001"
     assert [items[name]["density"] for name in ("4.png", "deep/er/3.dcm", "1.dcm")] == ["C", "B", None]
@@ -248,7 +248,7 @@ def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     table = folder.parent / "labels.csv"
     table.write_text("image,split,density\n1.dcm,test,A\n3.dcm,train,B\n")
     summary = prepare(folder, labels_csv=table)
-    datalist = read_datalist(summary.output_dir / "datalist.json")
+    datalist = read_datalist(summary.output_dir)
     assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
     assert datalist["label_names"] == {"density": ["A", "B"]}
     assert summary.tasks == ["density"]
@@ -313,7 +313,7 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder: Path) -> Non
         summary = prepare(folder)
     assert summary.reused == 5
     assert report(summary.output_dir)[r"bild_\xe4.png"]["status"] == "crop"
-    datalist = read_datalist(summary.output_dir / "datalist.json")
+    datalist = read_datalist(summary.output_dir)
     items = datalist["training"] + datalist["validation"]
     found = {(item["source"], item["patient"]) for item in items if item["source"].startswith("bild")}
     assert found == {(r"bild_\xe4.png", r"bild_\xe4")}
@@ -396,7 +396,7 @@ def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -
 
 
 def test_images_of_one_study_have_the_same_key_which_is_not_its_uid(headers: Path) -> None:
-    listed = read_datalist(prepare(headers).output_dir / "datalist.json")
+    listed = read_datalist(prepare(headers).output_dir)
     studies: dict[str, set[str]] = {}
     for item in [item for split in ("training", "validation", "test") for item in listed[split]]:
         studies.setdefault(item["study"], set()).add(item["source"])

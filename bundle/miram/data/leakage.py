@@ -52,7 +52,7 @@ def check_leakage(
     """
     allowed = _parse(allow)
     path = Path(dataset_dir) / FILE_NAME
-    pairs = _alike(Path(dataset_dir), read_datalist(path), radius)  # refuses shared patients and image files
+    pairs = _alike(Path(dataset_dir), read_datalist(dataset_dir), radius)  # refuses shared patients and image files
     if pairs and "images" not in allowed:
         (split, one), (other_split, other) = pairs[0]
         raise InputError(

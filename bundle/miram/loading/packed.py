@@ -222,7 +222,7 @@ def _check_room(target: Path, needed: int) -> None:
 
 def _all_paths(folder: Path) -> list[str]:
     """In an order that does not depend on the splits: folders that share out the same crops can share a copy."""
-    datalist = read_datalist(folder / FILE_NAME)
+    datalist = read_datalist(folder)
     return sorted(item["image"] for split in SPLITS for item in datalist[split])
 
 
@@ -250,7 +250,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _hash(folder: Path, paths: Sequence[str]) -> str:
     """Of the data list without its splits, and of the sizes of its files, which change with their pixels."""
-    datalist = read_datalist(folder / FILE_NAME)
+    datalist = read_datalist(folder)
     items = sorted((item for split in SPLITS for item in datalist[split]), key=lambda item: item["image"])
     digest = hashlib.sha256(json.dumps([datalist.get("prepared"), items], sort_keys=True).encode())
     digest.update(",".join(str(_bytes(folder / path)) for path in paths).encode())

@@ -109,7 +109,7 @@ def prepare_folder(
     )
     names = {"label_names": {name: list(column.classes) for name, column in columns.items()}}
     head = _describe(root, output, settings.crops, records[0].spatial_dims)
-    write_datalist(output / FILE_NAME, head | names | splits)
+    write_datalist(output, head | names | splits)
     return summarise(output, records, reused, origins, image_rows, box_rows, splits, labels, columns)
 
 

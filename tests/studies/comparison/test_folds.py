@@ -30,7 +30,7 @@ def patients(datalist, *splits):
 
 
 def test_every_patient_is_left_out_once_and_the_test_split_never_used(in_folds) -> None:
-    own, lists = read_datalist(in_folds.dataset_dir / "datalist.json"), folds.fold_lists(in_folds)
+    own, lists = read_datalist(in_folds.dataset_dir), folds.fold_lists(in_folds)
     held_out = [item["image"] for datalist in lists.values() for item in datalist["test"]]
     assert sorted(held_out) == sorted(item["image"] for split in SPLITS[:2] for item in own[split])
     for datalist in lists.values():

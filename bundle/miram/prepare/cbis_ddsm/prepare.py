@@ -130,7 +130,7 @@ def prepare_cbis_ddsm(
     _report(output, outcomes, strict)
     description = GENERATED if is_generated(dicom_dir, csv_dir) else PUBLISHED
     datalist = {"prepared": settings.facts(spatial_dims=2), **description, **_splits(rows, outcomes, held_out)}
-    write_datalist(output / FILE_NAME, datalist)
+    write_datalist(output, datalist)
     return _summary(output, outcomes, datalist, time.monotonic() - start)
 
 
