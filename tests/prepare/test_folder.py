@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.datalist import load_split, read_datalist
+from miram.data.datalist import describe, load_split, read_datalist
 from miram.errors import InputError
 from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
@@ -393,6 +393,25 @@ def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -
     assert rows["inverse.dcm"]["presentation_lut_shape"] == "INVERSE"
     assert rows["window.dcm"]["status"] == "crop"
     assert "window of the header cannot be used and is ignored" in rows["window.dcm"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("modalities", "expected"),
+    [(["MG", "MG"], "MG"), (["MG", "US"], "mixed: MG, US"), (["MG", None], "mixed: MG, unknown"), ([None], "unknown")],
+)
+def test_the_data_list_has_the_modality_of_the_headers(tmp_path: Path, modalities, expected: str) -> None:
+    (tmp_path / "in").mkdir()
+    for number, modality in enumerate(modalities):
+        write_dicom(tmp_path / f"in/{number}.dcm", picture(seed=number), **{"Modality": modality} if modality else {})
+    summary = prepare(tmp_path / "in")
+    assert describe(summary.output_dir)["modality"] == expected
+    assert report(summary.output_dir)["0.dcm"]["modality"] == (modalities[0] or "")
+
+
+def test_a_modality_that_is_not_a_term_of_dicom_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_dicom(tmp_path / "in/a.dcm", picture(), Modality="DOE JANE")
+    assert describe(prepare(tmp_path / "in").output_dir)["modality"] == "unknown"
 
 
 def test_images_of_one_study_have_the_same_key_which_is_not_its_uid(headers: Path) -> None:

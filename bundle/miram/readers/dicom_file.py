@@ -48,7 +48,7 @@ TAGS = (
     *("WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelSpacing", "ImagerPixelSpacing"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression", "PresentationIntentType"),
     *("PresentationLUTShape", "BreastImplantPresent", "EstimatedRadiographicMagnificationFactor"),
-    *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
+    *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence", "Modality"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"  # pydicom 2 and 3 use its name for different syntaxes
