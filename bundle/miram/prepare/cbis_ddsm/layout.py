@@ -63,12 +63,9 @@ class DicomIndex:
         for path in self.unreadable:
             if uid in path:
                 return f"{path} is not a readable DICOM file"
-        return f"no file of series {uid}" + self._elsewhere()
-
-    def _elsewhere(self) -> str:
-        """Where a series may be as well, if its folder's name does not tell."""
-        first = next(iter(self.unfollowed), None)
-        return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
+        # folders need not be named by the series
+        behind = [f" (it may be behind {path}: {reason})" for path, reason in self.unfollowed.items()][:1]
+        return "".join([f"no file of series {uid}", *behind])
 
 
 def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomIndex:
@@ -106,13 +103,11 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomI
         write_text(cache, json.dumps([astuple(file) for file in files]))
     for name, reason in content.problems.items():
         logger.warning("%s: %s", root / name, reason)
-    index = _index(files)
-    index.unfollowed = content.problems
-    return index
+    return _index(files, content.problems)
 
 
-def _index(files: list[DicomFile]) -> DicomIndex:
-    index = DicomIndex()
+def _index(files: list[DicomFile], unfollowed: dict[str, str]) -> DicomIndex:
+    index = DicomIndex(unfollowed=unfollowed)
     for file in files:
         if file.series:
             index.series.setdefault(file.series, []).append(file)
