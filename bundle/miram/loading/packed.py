@@ -76,12 +76,12 @@ def ensure_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.Path
         warning; training then reads the files.
 
     Raises:
-        InputError: if a crop cannot be read.
+        InputError: if a crop cannot be read, or a shard is damaged.
     """
     if _volumes(_all_paths(Path(dataset_dir))):
         logger.info("%s has volumes, which are read from their files", dataset_dir)
         return False
-    if is_packed(dataset_dir, packed_dir):
+    if find_packed(dataset_dir, packed_dir) is not None:
         return True
     try:
         pack_folder(dataset_dir, packed_dir=packed_dir)
@@ -152,12 +152,6 @@ def _alone(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Whether there is a complete packed copy of a folder's present state."""
-    folder, state = Path(dataset_dir), _read_index(_target(dataset_dir, packed_dir) / INDEX)
-    return state is not None and _is_current(folder, state)
 
 
 def find_packed(

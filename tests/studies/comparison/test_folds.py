@@ -12,7 +12,7 @@ import pytest
 from miram.data.datalist import SPLITS, describe, load_split, read_datalist
 from miram.data.leakage import check_leakage
 from miram.errors import InputError
-from miram.loading.packed import is_packed, pack_folder
+from miram.loading.packed import find_packed, pack_folder
 from miram.prepare.prepared import write_png16
 from studies.comparison import folds
 from studies.comparison.plan import identity, make_plan, run_overrides
@@ -89,7 +89,7 @@ def test_the_folds_share_one_packed_copy(in_folds) -> None:
     paths = [run_overrides(step, in_folds) for step in steps]
     (shared,) = {path["packed_dir"] for path in paths}
     pack_folder(paths[0]["dataset_dir"], packed_dir=shared)
-    assert all(is_packed(path["dataset_dir"], shared) for path in paths)
+    assert all(find_packed(path["dataset_dir"], shared) for path in paths)
     own = replace(in_folds, overrides={"pretrain": {"packed_dir": "fast_disk"}})
     assert run_overrides(make_plan(own)[0], own)["packed_dir"] == "fast_disk"
 
