@@ -129,12 +129,7 @@ def says_generated(datalist: Mapping[str, Any]) -> bool:
 
 
 def check_fraction(name: str, value: float) -> None:
-    """
-    Check the share of patients to hold out.
-
-    Raises:
-        InputError: if it is outside [0, 1).
-    """
+    """Raise an InputError if a share of patients to hold out is outside [0, 1)."""
     if not 0 <= value < 1:
         raise InputError(f"{name} is {value}; give 0 (no patient is held out) or more and below 1")
 

@@ -25,10 +25,7 @@ class BalancedSampler(SeededSampler):
     augmented in another way.
 
     Args:
-        weights: (N,) one per sample, proportional to how often it is drawn.
-        seed: another seed gives other draws.
-        num_replicas: number of processes; by default from `torch.distributed`.
-        rank: number of this process; by default from `torch.distributed`.
+        weights: (N,) one per sample, proportional to how often it is drawn; for the others see :class:`SeededSampler`.
     """
 
     def __init__(
@@ -61,10 +58,7 @@ class ShareSampler(SeededSampler):
 
     Args:
         marked: (N,) bool.
-        share: of the marked samples in an epoch, above 0 and below 1.
-        seed: another seed gives other draws.
-        num_replicas: number of processes; by default from `torch.distributed`.
-        rank: number of this process; by default from `torch.distributed`.
+        share: of the marked samples in an epoch, above 0 and below 1; for the others see :class:`SeededSampler`.
     """
 
     def __init__(

@@ -220,12 +220,7 @@ def make_loader(
 
 
 def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> None:
-    """
-    Check that every process gets at least one training batch.
-
-    Raises:
-        InputError: if it does not, or a batch has no image.
-    """
+    """Raise an InputError if a process does not get a training batch, or a batch has no image."""
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give at least 1")
     smallest_share = num_images // num_replicas

@@ -39,12 +39,7 @@ class Image:
 
 
 def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:
-    """
-    Refuse, before memory is allocated, an image that is empty or larger than `max_pixels` by its header.
-
-    Raises:
-        InputError: if it is.
-    """
+    """Raise an InputError, before memory is allocated, if an image is empty or larger than `max_pixels`."""
     count = math.prod(int(length) for length in shape)
     if count < 1:
         raise InputError(f"{path} is an image of no pixels ({'x'.join(map(str, shape))}); remove it")
@@ -54,12 +49,7 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
 
 
 def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
-    """
-    Refuse, before memory is allocated, a file that claims more pixels than its length can hold.
-
-    Raises:
-        InputError: if the file is too short.
-    """
+    """Raise an InputError, before memory is allocated, if a file claims more pixels than its length can hold."""
     size = Path(path).stat().st_size
     if math.prod(int(length) for length in shape) > pixels_per_byte * size:
         raise InputError(
@@ -161,12 +151,7 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def check_intensity(intensity: str) -> None:
-    """
-    Refuse an unknown intensity scaling.
-
-    Raises:
-        InputError: if `intensity` is unknown.
-    """
+    """Raise an InputError for an unknown intensity scaling."""
     if intensity not in INTENSITIES:
         raise InputError(f"intensity {intensity!r} is not one of {', '.join(INTENSITIES)}")
 

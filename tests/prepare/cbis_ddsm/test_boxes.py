@@ -74,7 +74,7 @@ def test_labels_are_those_of_the_lesion(miniature: Any) -> None:
     write(miniature)
     sources = [row["image"] for row in table(miniature)]
     read = read_boxes(miniature.csv_dir / "boxes.csv", sources)
-    first, second = (read.lesions[source][0].row.labels for source in sources)
+    first, second = (read.lesions[source][0].labels for source in sources)
     assert first == {
         "pathology": "MALIGNANT",
         "abnormality": "mass",
