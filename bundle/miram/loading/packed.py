@@ -167,7 +167,16 @@ def find_packed(
     """
     folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
     state = _read_index(target / INDEX)
-    return _open(folder, target, state) if state is not None and _is_current(folder, state) else None
+    if state is None or not state.get("finished") or state["folder_sha256"] != _hash(folder, state["images"]):
+        return None
+    shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
+    if sum(map(len, shards)) != len(state["images"]):
+        raise InputError(
+            f"the shards in {target} do not have {len(state['images'])} crops; delete it, and {REMEDY} "
+            f"{shell_path(folder)}"
+        )
+    numbers = {path: number for number, path in enumerate(state["images"])}
+    return PackedStore(shards, np.array(state["sizes"]), numbers, folder.resolve())
 
 
 def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> PackedStore:
@@ -177,29 +186,15 @@ def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLi
     Raises:
         InputError: if there is no copy, it belongs to another state of the folder, or a shard is missing or damaged.
     """
-    folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
+    store = find_packed(dataset_dir, packed_dir)
+    if store is not None:
+        return store
+    target = _target(dataset_dir, packed_dir)
     state = _read_index(target / INDEX)
-    if state is None or not state.get("finished"):
-        raise InputError(f"there is no packed copy in {target}; {REMEDY} {shell_path(folder)}")
-    if not _is_current(folder, state):
-        raise InputError(f"{target} was packed from another state of the folder; {REMEDY} {shell_path(folder)}")
-    return _open(folder, target, state)
-
-
-def _is_current(folder: Path, state: dict[str, Any]) -> bool:
-    """Whether a packed copy is complete and of the folder's present state."""
-    return bool(state.get("finished")) and state["folder_sha256"] == _hash(folder, state["images"])
-
-
-def _open(folder: Path, target: Path, state: dict[str, Any]) -> PackedStore:
-    shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
-    if sum(map(len, shards)) != len(state["images"]):
-        raise InputError(
-            f"the shards in {target} do not have {len(state['images'])} crops; delete it, and {REMEDY} "
-            f"{shell_path(folder)}"
-        )
-    numbers = {path: number for number, path in enumerate(state["images"])}
-    return PackedStore(shards, np.array(state["sizes"]), numbers, folder.resolve())
+    why = f"there is no packed copy in {target}"
+    if state is not None and state.get("finished"):
+        why = f"{target} was packed from another state of the folder"
+    raise InputError(f"{why}; {REMEDY} {shell_path(dataset_dir)}")
 
 
 def _target(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None) -> Path:
