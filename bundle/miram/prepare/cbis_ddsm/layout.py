@@ -84,16 +84,15 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomI
     root = Path(dicom_dir)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give the folder of the downloaded DICOM files as --dicom_dir")
-    kept = [] if cache is None else _read_cache(Path(cache))
-    known = {(file.path, file.size, file.modified): file for file in kept}
+    known = {} if cache is None else _read_cache(Path(cache))
     content = search(root)
     found = [_describe(root, name) for name in content.files]
-    new = [file for file in found if (file.path, file.size, file.modified) not in known]
+    new = [file for file in found if file not in known]
     with ThreadPoolExecutor() as pool, quiet_pydicom():
         headers = pool.map(lambda file: _read_header(root, file), new)
-        read = list(progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers))
-    known |= {(file.path, file.size, file.modified): file for file in read}
-    files = sorted(known[file.path, file.size, file.modified] for file in found)
+        read = progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers)
+        known |= zip(new, read, strict=True)
+    files = sorted(known[file] for file in found)
     if not any(file.series for file in files):
         first = next((f" ({name}: {reason})" for name, reason in content.problems.items()), "")
         raise InputError(
@@ -133,11 +132,13 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
     return DicomFile(file.path, file.size, file.modified, series, rows, columns)
 
 
-def _read_cache(path: Path) -> list[DicomFile]:
+def _read_cache(path: Path) -> dict[DicomFile, DicomFile]:
+    """The files that were read, each by what is known of it before."""
     try:
-        return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        read = [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return {DicomFile(file.path, file.size, file.modified): file for file in read}
     except (OSError, ValueError, TypeError, RecursionError):
-        return []  # missing or damaged: every header is read again
+        return {}  # missing or damaged: every header is read again
 
 
 @dataclass(frozen=True)
