@@ -94,11 +94,9 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
         uint16 values, and how they were scaled.
 
     Raises:
-        InputError: if `values` are empty, complex, or not finite.
+        InputError: if `values` are complex or not finite.
     """
     check_intensity(intensity)
-    if values.size == 0:
-        raise InputError(f"{path} holds no pixels; copy or export it again")
     if values.dtype.kind not in "buif":
         raise InputError(f"{path} holds values of type {values.dtype}, which are not gray levels; convert it")
     if intensity == "stored" and values.dtype == bool:
