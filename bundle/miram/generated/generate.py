@@ -29,18 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GeneratedData:
-    """
-    The result of :func:`generate_cbis_ddsm`.
-
-    `rows` are counted by the table's file name. `new_films` were written by this call: 0 if the data already existed.
-    """
+    """The result of :func:`generate_cbis_ddsm`."""
 
     dicom_dir: Path
     csv_dir: Path
     patients: int
     films: int
-    rows: dict[str, int]
-    new_films: int
+    rows: dict[str, int]  # by the table's file name
+    new_films: int  # written by this call: 0 if the data already existed
 
 
 def generate_cbis_ddsm(
