@@ -52,7 +52,6 @@ class Case:
     density: int  # 1 to 4
     size: tuple[int, int]  # (H, W) of her films
     views: tuple[View, ...]
-    groups: Groups = ()
 
     @property
     def patient(self) -> str:
@@ -138,7 +137,7 @@ def _draw_case(
     sides = ["LEFT", "RIGHT"] if rng.random() < settings.both_breasts else [str(rng.choice(["LEFT", "RIGHT"]))]
     density = _draw_key(_of(settings.statistics, groups[0][0]).density, rng)
     views = [view for side in sides for view in _draw_breast(side, groups, settings, rng)]
-    return Case(number, density, (rows, columns), tuple(views), groups)
+    return Case(number, density, (rows, columns), tuple(views))
 
 
 def _draw_breast(
