@@ -72,7 +72,7 @@ def make_folder(folder: Path, patients: dict[str, int], seed: int = 0) -> Path:
         "density": ["1", "2", "3", "4"],
         "mass_margins": ["CIRCUMSCRIBED", "OBSCURED", "SPICULATED"],
     }
-    write_datalist(folder / "datalist.json", {**head, "label_names": names, **splits})
+    write_datalist(folder, {**head, "label_names": names, **splits})
     return folder
 
 

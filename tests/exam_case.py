@@ -40,7 +40,7 @@ def make_views(folder: Path, patients: dict[str, int], crops: str = "whole") -> 
                 about = {"laterality": side, "view": view, "lesions": lesions, "crop": "whole"}
                 splits[split].append({"image": name, "mask": None, "patient": f"{split}{number}", **about})
     head = {"name": "squares", "prepared": {"crops": crops, "crop_size": max(SHAPE), "intensity": "stored"}}
-    write_datalist(folder / "datalist.json", {**head, "label_names": {"pathology": ["BENIGN", "MALIGNANT"]}, **splits})
+    write_datalist(folder, {**head, "label_names": {"pathology": ["BENIGN", "MALIGNANT"]}, **splits})
     return folder
 
 

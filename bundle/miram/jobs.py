@@ -66,21 +66,15 @@ def run_jobs(
     if time_limit <= 0:
         raise InputError(f"time_limit is {time_limit}; give the seconds that a file may take")
     count = min(available_cores() if workers is None else workers, len(jobs))
-    with progress_bar(len(jobs), description, unit="files") as bar:
-        if workers == 0:
-            return [_in_this_process(work, job, bar) for job in jobs]
+    if workers == 0:
+        return [_attempt(work, job) for job in progress_bar(len(jobs), description, "files", iterable=jobs)]
+    with progress_bar(len(jobs), description, "files") as bar:
         return _in_a_pool(work, jobs, count, time_limit, name, bar)
 
 
 def available_cores() -> int:
     """The cores that this process may use (fewer than the machine's in a container or a batch job)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_this_process(work: Callable[[Job], Result], job: Job, bar: tqdm) -> Result | InputError:
-    result = _attempt(work, job)
-    bar.update()
-    return result
 
 
 def _in_a_pool(

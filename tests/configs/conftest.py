@@ -54,7 +54,7 @@ def prepared(tmp_path: Path) -> Path:
     items = [{"image": f"images/{n}.png", "patient": f"p{n // 2}"} for n in range(14)]
     for n, item in enumerate(items):
         write_png16(tmp_path / "data" / item["image"], smooth_noise((80, 80), n))
-    write_datalist(tmp_path / "data/datalist.json", {"training": items[:10], "validation": items[10:], "test": []})
+    write_datalist(tmp_path / "data", {"training": items[:10], "validation": items[10:], "test": []})
     return tmp_path / "data"
 
 
@@ -64,7 +64,7 @@ def prepared_volumes(tmp_path: Path) -> Path:
     items = [{"image": f"images/{n}.nii.gz", "patient": f"p{n}"} for n in range(6)]
     for n, item in enumerate(items):
         write_volume(tmp_path / "volumes" / item["image"], smooth_noise((36, 36, 36), n), (1.0, 1.0, 1.0))
-    write_datalist(tmp_path / "volumes/datalist.json", {"training": items[:5], "validation": items[5:], "test": []})
+    write_datalist(tmp_path / "volumes", {"training": items[:5], "validation": items[5:], "test": []})
     return tmp_path / "volumes"
 
 

@@ -123,7 +123,7 @@ def test_false_alarms_of_training_views_become_crops_of_tissue(workflow, folder)
         assert (item["crop"], item["lesion"], item["mask"]) == ("tissue", None, None)
         assert item["mined_probability"] >= 0.5
     run(workflow("hard_negatives", min_probability=0.5))  # adds nothing twice
-    listed = read_datalist(folder / "data/datalist.json")
+    listed = read_datalist(folder / "data")
     assert sum("mined_by" in item for item in listed["training"]) == len(items)
     assert not any("mined_by" in item for split in ("validation", "test") for item in listed[split])
 

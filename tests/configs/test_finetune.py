@@ -62,7 +62,7 @@ def labelled(tmp_path):
         "grade": ["0", "1", "2"],
     }
     splits = {"training": items[:16], "validation": items[16:], "test": []}
-    write_datalist(tmp_path / "data/datalist.json", {"name": "small", "label_names": names, **splits})
+    write_datalist(tmp_path / "data", {"name": "small", "label_names": names, **splits})
     return tmp_path / "data"
 
 
@@ -299,7 +299,7 @@ def test_bad_values_end_with_a_message_and_no_checkpoint(change, overrides, mess
     if change:
         datalist = json.loads((labelled / "datalist.json").read_text())
         change(datalist)
-        write_datalist(labelled / "datalist.json", datalist)
+        write_datalist(labelled, datalist)
     with pytest.raises(RuntimeError) as caught:  # MONAI wraps it; on the command line the message stands alone
         run(**overrides)
     assert message in cause_of(caught.value)
@@ -340,7 +340,7 @@ def test_volumes_are_classified_by_the_same_code(run, tmp_path):
         voxels = (20000 + 30000 * (n % 2) + noise).astype(np.uint16)
         write_volume(tmp_path / "volumes" / item["image"], voxels, (1.0, 1.0, 1.0))
     splits = {"training": items[:4], "validation": items[4:], "test": []}
-    write_datalist(tmp_path / "volumes/datalist.json", {"label_names": {"kind": ["a", "b"]}, **splits})
+    write_datalist(tmp_path / "volumes", {"label_names": {"kind": ["a", "b"]}, **splits})
     sizes = {**SIZES, "image_size": [16, 16, 16], "pretrained": "none"}
     run("volumes", dataset_dir=str(tmp_path / "volumes"), task="kind", max_epochs=1, batch_size=4, **sizes)
     network, _ = load_classifier(tmp_path / "run/model.pt")

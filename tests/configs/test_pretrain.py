@@ -103,10 +103,10 @@ def test_a_run_starts_from_weights_says_so_and_goes_on_without_them(prepared, wo
 
 
 def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, tmp_path):
-    datalist = read_datalist(prepared / "datalist.json")
+    datalist = read_datalist(prepared)
     for split in ("training", "validation"):
         datalist[split] = [{**item, "kind": "ab"[n % 2]} for n, item in enumerate(datalist[split])]
-    write_datalist(prepared / "datalist.json", {**datalist, "label_names": {"kind": ["a", "b"]}})
+    write_datalist(prepared, {**datalist, "label_names": {"kind": ["a", "b"]}})
     run_here(workflow := workflow_of(dataset_dir=str(prepared), monitor_task="kind", monitor_interval=2))
     assert isinstance(workflow.parser.get_parsed_content("representation").probe.loader, PackedLoader)  # no workers
     table = pd.read_csv(tmp_path / "run/history.csv")
@@ -120,9 +120,9 @@ def test_labels_are_asked_every_so_many_epochs_and_shown(prepared, workflow_of, 
 def test_test_patients_are_learnt_from_only_when_told_and_the_files_say_so(
     allowed, images, prepared, workflow_of, tmp_path
 ):
-    datalist = read_datalist(prepared / "datalist.json")
+    datalist = read_datalist(prepared)
     splits = {"validation": datalist["validation"][:2], "test": datalist["validation"][2:]}
-    write_datalist(prepared / "datalist.json", {**datalist, **splits})
+    write_datalist(prepared, {**datalist, **splits})
     run_here(workflow_of(dataset_dir=str(prepared), allow_test_patients=allowed, max_epochs=1))
     for name in ("checkpoint", "backbone"):
         facts = torch.load(tmp_path / f"run/{name}.pt", weights_only=True)["provenance"]
@@ -233,10 +233,10 @@ def test_more_than_pixels_is_predicted_and_recorded(overlay, prepared, workflow_
 
 
 def test_the_recipe_for_masses_runs_with_every_lever(prepared, workflow_of, tmp_path):
-    datalist = read_datalist(prepared / "datalist.json")
+    datalist = read_datalist(prepared)
     for n, item in enumerate(datalist["training"]):
         item["crop"] = "lesion" if n < 4 else "tissue"
-    write_datalist(prepared / "datalist.json", datalist)
+    write_datalist(prepared, datalist)
     options = {"patch_size": [8, 8], "gradient_weight": 0.5, "crop_area": [0.5, 1.0], "monitor_task": None}
     options |= {"mask_views": 2, "batch_size": "auto", "images_per_step": 4}
     workflow = workflow_of("cbis_masses", dataset_dir=str(prepared), **options)
@@ -321,12 +321,12 @@ def test_sides_of_volumes_may_differ(size, prepared_volumes, workflow_of, tmp_pa
 
 
 def test_images_that_look_the_same_in_two_splits_are_refused_or_recorded(prepared, workflow_of, tmp_path):
-    datalist = read_datalist(prepared / "datalist.json")
+    datalist = read_datalist(prepared)
     for split in ("training", "validation"):
         for item in datalist[split]:
             item["hash"] = hashlib.sha256(item["image"].encode()).hexdigest()  # far from all others
         datalist[split][0]["hash"] = "0" * 64
-    write_datalist(prepared / "datalist.json", datalist)
+    write_datalist(prepared, datalist)
     with pytest.raises(Exception) as raised:  # noqa: PT011 - MONAI wraps the error
         run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
     assert "look the same" in cause_of(raised.value)
@@ -337,8 +337,8 @@ def test_images_that_look_the_same_in_two_splits_are_refused_or_recorded(prepare
 
 
 def test_a_folder_without_validation_images_trains(prepared, workflow_of, tmp_path):
-    datalist = read_datalist(prepared / "datalist.json")
-    write_datalist(prepared / "datalist.json", {**datalist, "validation": []})
+    datalist = read_datalist(prepared)
+    write_datalist(prepared, {**datalist, "validation": []})
     run_here(workflow_of(dataset_dir=str(prepared), max_epochs=1))
     assert not [name for name in pd.read_csv(tmp_path / "run/history.csv") if name.startswith("val_")]
     assert (tmp_path / "run/reconstructions_0001.png").exists()

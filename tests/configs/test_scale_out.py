@@ -30,10 +30,10 @@ def torchrun(processes: int, *options: str) -> tuple[str, ...]:
 @pytest.fixture
 def uneven(prepared: Path) -> Path:
     """10 crops for training and 5 for validation, no multiple of 2 or 4 processes."""
-    datalist = read_datalist(prepared / "datalist.json")
+    datalist = read_datalist(prepared)
     shutil.copy(prepared / "images/13.png", prepared / "images/14.png")
     datalist["validation"].append({"image": "images/14.png", "patient": "p7"})
-    write_datalist(prepared / "datalist.json", datalist)
+    write_datalist(prepared, datalist)
     return prepared
 
 

@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
         write_png16(path / item["image"], pixels.astype(np.uint16))
         items.append(item)
     splits = {"training": items[:28], "validation": items[28:32], "test": items[32:]}
-    write_datalist(path / "datalist.json", {"name": "discs", "generated": True, **splits})
+    write_datalist(path, {"name": "discs", "generated": True, **splits})
     save_weights_file(
         path / "backbone.pt", backbone_from_encoder(ViTEncoder(1, 32, 8, **SIZES), RANGE, {"scales": [1, 2]})
     )
@@ -112,7 +112,7 @@ def test_a_folder_without_masks_is_an_error(tmp_path, folder):
     items = [{"image": f"{n}.png", "patient": f"p{n}", "mask": None} for n in range(4)]
     for n, item in enumerate(items):
         write_png16(tmp_path / item["image"], np.random.default_rng(n).integers(65536, size=(80, 80)).astype(np.uint16))
-    write_datalist(tmp_path / "datalist.json", {"training": items[:2], "validation": items[2:], "test": []})
+    write_datalist(tmp_path, {"training": items[:2], "validation": items[2:], "test": []})
     with pytest.raises(RuntimeError) as error:
         run(training(tmp_path, tmp_path / "run", pretrained=str(folder / "backbone.pt")))
     assert "has a mask" in cause_of(error.value)
@@ -127,7 +127,7 @@ def test_volumes_are_segmented(tmp_path):
         write_volume(tmp_path / item["image"], volume + (40000 * ball).astype(np.uint16), None)
         write_volume(tmp_path / item["mask"], (65535 * ball).astype(np.uint16), None)
         items.append(item)
-    write_datalist(tmp_path / "datalist.json", {"training": items[:4], "validation": [items[4]], "test": [items[5]]})
+    write_datalist(tmp_path, {"training": items[:4], "validation": [items[4]], "test": [items[5]]})
     sizes = SIZES | {"image_size": [16] * 3, "patch_size": [4] * 3, "feature_size": 4, "pretrained": "none"}
     paths = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "run"), "device": "cpu", "num_workers": 0}
     more = {"max_epochs": 1, "batch_size": 2, "allow_leakage": "images", "progress": False}

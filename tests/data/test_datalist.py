@@ -34,7 +34,7 @@ def datalist(**splits: Any) -> dict[str, Any]:
 def test_a_description_names_the_data_and_changes_with_it(tmp_path: Path) -> None:
     hashes = set()
     for patient in ("a", "b"):
-        write_datalist(tmp_path / "datalist.json", datalist(training=[item(patient)], generated=True))
+        write_datalist(tmp_path, datalist(training=[item(patient)], generated=True))
         facts = describe(tmp_path)
         assert (facts["name"], facts["source"], facts["generated"]) == ("x", None, True)
         hashes.add(facts["sha256"])
@@ -43,8 +43,8 @@ def test_a_description_names_the_data_and_changes_with_it(tmp_path: Path) -> Non
 
 def test_what_is_written_is_read_with_unknown_keys(tmp_path: Path) -> None:
     written = datalist(training=[item("é")], validation=[item("b")], extra={"a": [1]})
-    write_datalist(tmp_path / "datalist.json", written)
-    assert read_datalist(tmp_path / "datalist.json") == written
+    write_datalist(tmp_path, written)
+    assert read_datalist(tmp_path) == written
 
 
 @pytest.mark.parametrize(
@@ -65,26 +65,26 @@ def test_what_is_written_is_read_with_unknown_keys(tmp_path: Path) -> None:
 )
 def test_broken_lists_are_neither_written_nor_read(tmp_path: Path, broken: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        write_datalist(tmp_path / "datalist.json", broken)
+        write_datalist(tmp_path, broken)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "datalist.json").write_text(json.dumps(broken))
     with pytest.raises(InputError, match=message):
-        read_datalist(tmp_path / "datalist.json")
+        read_datalist(tmp_path)
 
 
 def test_missing_and_damaged_lists_name_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no .*scripts/prepare_folder\.py"):
-        read_datalist(tmp_path / "datalist.json")
+        read_datalist(tmp_path)
     (tmp_path / "datalist.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
-        read_datalist(tmp_path / "datalist.json")
+        read_datalist(tmp_path)
 
 
 def test_a_split_comes_with_absolute_paths(tmp_path: Path) -> None:
     for name in ("images/a_0.png", "masks/a_0.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    write_datalist(tmp_path / "datalist.json", datalist(training=[item("a", mask="masks/a_0.png", density=2)]))
+    write_datalist(tmp_path, datalist(training=[item("a", mask="masks/a_0.png", density=2)]))
     assert load_split(tmp_path, "training") == [
         {
             "image": str(tmp_path / "images/a_0.png"),
@@ -96,7 +96,7 @@ def test_a_split_comes_with_absolute_paths(tmp_path: Path) -> None:
 
 
 def test_splits_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    write_datalist(tmp_path / "datalist.json", datalist(training=[item("a"), item("a", 1)]))
+    write_datalist(tmp_path, datalist(training=[item("a"), item("a", 1)]))
     for split, message in (("training", "2 files .* are missing"), ("test", "is empty"), ("train", "is not one of")):
         with pytest.raises(InputError, match=message):
             load_split(tmp_path, split)
@@ -170,7 +170,7 @@ def test_samples_name_their_image_and_place() -> None:
 def test_what_a_list_says_of_its_crops_and_test_patients(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a_0.png").touch()
-    write_datalist(tmp_path / "datalist.json", datalist(test=[item("a")], prepared={"crop_size": 64}))
+    write_datalist(tmp_path, datalist(test=[item("a")], prepared={"crop_size": 64}))
     assert read_prepared(tmp_path) == {"crop_size": 64}
     assert [one["patient"] for one in load_test_items(tmp_path, allowed=True)] == ["a"]
     assert load_test_items(tmp_path, allowed=False) == []

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miram.data.examinations import check_views, group_breasts, view_labels
+from miram.data.examinations import check_views, group_breasts, view_label
 from miram.data.tasks import Task
 from miram.errors import InputError
 
@@ -29,7 +29,7 @@ def test_a_view_is_as_bad_as_its_worst_lesion():
         view(lesions=None),
         view() | {"pathology": "MALIGNANT"},
     ]
-    np.testing.assert_array_equal(view_labels(views, TASK), [1, 0, 0, np.nan, np.nan, 1])
+    np.testing.assert_array_equal([view_label(one, TASK) for one in views], [1, 0, 0, np.nan, np.nan, 1])
 
 
 def test_a_breast_is_its_patients_views_of_one_side_and_study():

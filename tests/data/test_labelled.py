@@ -37,7 +37,7 @@ def folder(tmp_path):
     validation = [item(5, "MALIGNANT", ["OBSCURED"]), item(6, "MALIGNANT", ["OBSCURED"])]
     for one in training + validation:
         (tmp_path / one["image"]).touch()
-    write_datalist(tmp_path / "datalist.json", {"training": training, "validation": validation, "test": []})
+    write_datalist(tmp_path, {"training": training, "validation": validation, "test": []})
     return tmp_path
 
 

@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def test_a_row_an_image_with_relative_paths_and_empty_unknown_labels(folder):
-    task = find_task(read_datalist(folder / "datalist.json"), "pathology")
+    task = find_task(read_datalist(folder), "pathology")
     items = load_split(folder, "test")
     table = prediction_table(items, np.array([[0.1], [0.2], [0.3], [0.4]]), task, folder)
     assert list(table.columns) == ["image", "patient", "lesion", "label_MALIGNANT", "prob_MALIGNANT"]
@@ -34,13 +34,13 @@ def test_a_row_an_image_with_relative_paths_and_empty_unknown_labels(folder):
 
 @pytest.mark.parametrize("shape", [(3, 1), (4, 2), (4,)])
 def test_predictions_that_do_not_belong_to_the_labels_are_refused(folder, shape):
-    task = find_task(read_datalist(folder / "datalist.json"), "pathology")
+    task = find_task(read_datalist(folder), "pathology")
     with pytest.raises(InputError, match="do not match the 4 images and 1 classes"):
         prediction_table(load_split(folder, "test"), np.full(shape, 0.5), task, folder)
 
 
 def test_a_prediction_that_is_no_number_is_refused(folder):
-    task = find_task(read_datalist(folder / "datalist.json"), "pathology")
+    task = find_task(read_datalist(folder), "pathology")
     with pytest.raises(InputError, match=r"test_000_MLO.png is not finite"):
         prediction_table(load_split(folder, "test"), np.array([[0.1], [np.nan], [0.3], [0.4]]), task, folder)
 

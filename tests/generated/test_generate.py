@@ -101,7 +101,7 @@ def test_prepared_it_says_that_it_was_generated(generated, tmp_path):
     prepare_cbis_ddsm(data.dicom_dir, data.csv_dir, tmp_path / "crops", CropSettings("lesion", 64), workers=0)
     settings = FolderSettings(CropSettings(crop_size=64, crops_per_image=1), workers=0)
     prepare_folder(data.dicom_dir, tmp_path / "folder", settings)
-    crops, folder = (read_datalist(tmp_path / name / "datalist.json") for name in ("crops", "folder"))
+    crops, folder = (read_datalist(tmp_path / name) for name in ("crops", "folder"))
     assert (crops["name"], crops["licence"]) == ("miniature CBIS-DDSM (generated)", "CC0-1.0")
     assert "doi" not in crops["source"]
     assert crops["generated"] is folder["generated"] is True

@@ -88,7 +88,7 @@ def test_mean_intensity_and_size_do_not_give_malignancy_away():
     for case in draw_cases(200, 11, settings):
         for view in case.views:
             rng = np.random.default_rng((case.number, view.side == "RIGHT", view.view == "MLO"))
-            drawn = draw_mammogram(view, case.density, case.size, rng)
+            drawn = draw_mammogram(view, case.density, case.size, rng, FilmSettings())
             for finding, mask in zip(view.findings, drawn.masks, strict=True):
                 row, column = (int(place.mean()) for place in np.nonzero(mask))
                 crop = drawn.pixels[max(row - 128, 0) : row + 128, max(column - 128, 0) : column + 128]

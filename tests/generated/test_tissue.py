@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from miram.generated.tissue import draw_anatomy, draw_tissue
+from miram.generated.tissue import TissueSettings, draw_anatomy, draw_tissue
 
 
 @pytest.fixture(params=[("CC", 0), ("CC", 1), ("MLO", 0), ("MLO", 1)], ids=str)
@@ -48,7 +48,7 @@ def test_only_oblique_views_have_a_muscle_in_the_upper_corner():
 def draw(density, view="CC", seed=0, size=(480, 400)):
     rng = np.random.default_rng(seed)
     anatomy = draw_anatomy(size, view, rng)
-    return anatomy, draw_tissue(anatomy, density, rng)
+    return anatomy, draw_tissue(anatomy, density, rng, TissueSettings())
 
 
 def interior_mean(density, seed):

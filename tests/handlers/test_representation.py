@@ -40,7 +40,7 @@ def prepare(folder, training, validation):
         return found
 
     splits = {"training": items(training, "t"), "validation": items(validation, "v"), "test": []}
-    write_datalist(folder / "datalist.json", {**splits, "label_names": CLASSES})
+    write_datalist(folder, {**splits, "label_names": CLASSES})
     return folder
 
 

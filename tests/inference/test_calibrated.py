@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 def case(folder, name, seed=0):
     """The task, its validation items and noisy logits."""
-    task, items = find_task(read_datalist(folder / "datalist.json"), name), load_split(folder, "validation")
+    task, items = find_task(read_datalist(folder), name), load_split(folder, "validation")
     labels = targets(items, task)
     noise = np.random.default_rng(seed).normal(size=labels.shape)
     return task, items, 3 * (np.nan_to_num(labels) - 0.5) + 3 * noise

@@ -24,7 +24,7 @@ def folder(tmp_path):
         shape = (12, 10) if n == 3 else (16, 16)
         write_png16(tmp_path / f"images/{n}.png", random.integers(0, 65536, shape).astype(np.uint16))
         items.append({"image": f"images/{n}.png", "mask": None, "patient": f"p{n}"})
-    write_datalist(tmp_path / "datalist.json", {"training": items[:4], "validation": items[4:6], "test": items[6:]})
+    write_datalist(tmp_path, {"training": items[:4], "validation": items[4:6], "test": items[6:]})
     return tmp_path
 
 
@@ -124,8 +124,8 @@ def test_runs_that_start_at_once_pack_one_after_the_other(folder, monkeypatch, c
 def test_folders_that_share_out_the_same_crops_share_a_copy(folder, tmp_path):
     made = pack_folder(folder, packed_dir=tmp_path / "shared") / "shard_00000.npy"
     before = made.stat().st_mtime_ns
-    items = [item for split in SPLITS for item in read_datalist(folder / "datalist.json")[split]]
-    write_datalist(folder / "datalist.json", {"training": items[4:], "validation": items[2:4], "test": items[:2]})
+    items = [item for split in SPLITS for item in read_datalist(folder)[split]]
+    write_datalist(folder, {"training": items[4:], "validation": items[2:4], "test": items[:2]})
     assert ensure_packed(folder, tmp_path / "shared")
     assert made.stat().st_mtime_ns == before
 

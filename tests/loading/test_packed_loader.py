@@ -24,7 +24,7 @@ def make_folder(path, images, validation=0, **options):
         write_png16(path / f"images/{n:02}.png", image.astype(np.uint16))
         items.append({"image": f"images/{n:02}.png", "mask": None, "patient": f"p{n}"})
     splits = {"training": items[validation:], "validation": items[:validation], "test": []}
-    write_datalist(path / "datalist.json", splits)
+    write_datalist(path, splits)
     pack_folder(path, **options)
     return path
 

@@ -34,7 +34,7 @@ def masked(tmp_path):
         write_png16(tmp_path / "data" / item["mask"], np.where(crop == 60_000, 65535, 0).astype(np.uint16))
         items.append(item)
     splits = {"training": items[:4], "validation": items[4:6], "test": items[6:]}
-    write_datalist(tmp_path / "data/datalist.json", splits)
+    write_datalist(tmp_path / "data", splits)
     return tmp_path / "data"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def prepare(folder: Path, rows: str = ROWS, settings: CropSettings = BOTH, **opt
 
 
 def all_items(output: Path) -> list[Item]:
-    datalist = read_datalist(output / "datalist.json")
+    datalist = read_datalist(output)
     return sorted((item for split in SPLITS for item in datalist[split]), key=lambda item: item["image"])
 
 
@@ -78,7 +79,7 @@ def test_each_box_is_a_crop_with_its_mask_labels_and_place(folder: Path) -> None
     expected = np.zeros((32, 32), np.uint16)
     expected[13:19, 11:21] = 65535
     np.testing.assert_array_equal(read_png16(output / first["mask"]), expected)
-    labelled = applicable_items(all_items(output), find_task(read_datalist(output / "datalist.json"), "finding"))
+    labelled = applicable_items(all_items(output), find_task(read_datalist(output), "finding"))
     assert len(labelled) == 3
 
 
@@ -210,7 +211,7 @@ def test_splits_are_those_of_the_table(folder: Path) -> None:
     table = folder.parent / "split.csv"
     table.write_text("image,x,y,width,height,split,patient\na.png,20,100,10,6,test,p0\nb.png,3,40,12,12,train,p1\n")
     output = prepare_folder(folder, folder.parent / "out", FolderSettings(BOTH, workers=0, boxes_csv=table)).output_dir
-    assert {item["patient"] for item in read_datalist(output / "datalist.json")["test"]} == {"p0"}
+    assert {item["patient"] for item in read_datalist(output)["test"]} == {"p0"}
 
 
 def test_boxes_without_a_name_are_lesions_of_their_own(folder: Path) -> None:
@@ -269,8 +270,8 @@ def test_coco_says_the_same_as_a_csv(tmp_path: Path) -> None:
     coco, table = (read_boxes(tmp_path / f"boxes.{suffix}", ["a.png"]) for suffix in ("json", "csv"))
     assert set(coco.columns) == set(table.columns) == {"category", "birads"}
     assert coco.images == table.images
-    assert [(row.row, row.box) for row in coco.lesions["a.png"]] == [
-        (row.row, row.box) for row in table.lesions["a.png"]
+    assert [replace(row, name="") for row in coco.lesions["a.png"]] == [
+        replace(row, name="") for row in table.lesions["a.png"]
     ]
     assert [row.name for row in coco.lesions["a.png"]] == ["boxes.json, annotation 3", "boxes.json, annotation 4"]
     assert "attributes of the COCO file is neither text nor a number: left out" in coco.remarks

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miram.data.datalist import load_split, read_datalist
+from miram.data.datalist import describe, load_split, read_datalist
 from miram.errors import InputError
 from miram.prepare.folder import FolderSettings, prepare_folder
 from miram.prepare.image_crops import CropSettings
@@ -85,7 +85,7 @@ def test_every_file_is_crops_or_a_row_that_says_why(folder: Path) -> None:
 
 def test_the_data_list_follows_the_contract(folder: Path) -> None:
     output = prepare(folder).output_dir
-    datalist = read_datalist(output / "datalist.json")
+    datalist = read_datalist(output)
     items = load_split(output, "training") + load_split(output, "validation")
     assert len(items) == 12
     assert {item["source"]: item["patient"] for item in items} == {
@@ -211,7 +211,7 @@ def test_blank_cells_say_nothing(folder: Path) -> None:
     table.write_text('image,split,density\n1.dcm,test,A\n3.dcm,"  ",\t\n')
     summary = prepare(folder, labels_csv=table, patient_pattern=r"(\d)")
     assert sum(summary.patients.values()) == 4
-    assert read_datalist(summary.output_dir / "datalist.json")["label_names"] == {"density": ["A"]}
+    assert read_datalist(summary.output_dir)["label_names"] == {"density": ["A"]}
 
 
 def test_labels_are_carried_into_the_items(folder: Path) -> None:
@@ -219,7 +219,7 @@ def test_labels_are_carried_into_the_items(folder: Path) -> None:
     table.write_text("image,patient,density,birads\n4.png,patient_0001,C,10\n3.dcm,,B,2\ngone.png,,A,1\n")
     summary = prepare(folder, labels_csv=table)
     output = summary.output_dir
-    datalist = read_datalist(output / "datalist.json")
+    datalist = read_datalist(output)
     items = {item["source"]: item for item in datalist["training"] + datalist["validation"]}
     assert items["4.png"]["patient"] == items["1.dcm"]["patient"] == "patient_0001"
     assert [items[name]["density"] for name in ("4.png", "deep/er/3.dcm", "1.dcm")] == ["C", "B", None]
@@ -248,7 +248,7 @@ def test_a_test_split_is_drawn_or_named(folder: Path) -> None:
     table = folder.parent / "labels.csv"
     table.write_text("image,split,density\n1.dcm,test,A\n3.dcm,train,B\n")
     summary = prepare(folder, labels_csv=table)
-    datalist = read_datalist(summary.output_dir / "datalist.json")
+    datalist = read_datalist(summary.output_dir)
     assert {item["source"] for item in datalist["test"]} == {"1.dcm", "deep/2"}  # all of a patient, where one is named
     assert datalist["label_names"] == {"density": ["A", "B"]}
     assert summary.tasks == ["density"]
@@ -313,7 +313,7 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder: Path) -> Non
         summary = prepare(folder)
     assert summary.reused == 5
     assert report(summary.output_dir)[r"bild_\xe4.png"]["status"] == "crop"
-    datalist = read_datalist(summary.output_dir / "datalist.json")
+    datalist = read_datalist(summary.output_dir)
     items = datalist["training"] + datalist["validation"]
     found = {(item["source"], item["patient"]) for item in items if item["source"].startswith("bild")}
     assert found == {(r"bild_\xe4.png", r"bild_\xe4")}
@@ -395,8 +395,27 @@ def test_what_headers_say_is_counted_and_a_column_of_the_report(headers: Path) -
     assert "window of the header cannot be used and is ignored" in rows["window.dcm"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("modalities", "expected"),
+    [(["MG", "MG"], "MG"), (["MG", "US"], "mixed: MG, US"), (["MG", None], "mixed: MG, unknown"), ([None], "unknown")],
+)
+def test_the_data_list_has_the_modality_of_the_headers(tmp_path: Path, modalities, expected: str) -> None:
+    (tmp_path / "in").mkdir()
+    for number, modality in enumerate(modalities):
+        write_dicom(tmp_path / f"in/{number}.dcm", picture(seed=number), **{"Modality": modality} if modality else {})
+    summary = prepare(tmp_path / "in")
+    assert describe(summary.output_dir)["modality"] == expected
+    assert report(summary.output_dir)["0.dcm"]["modality"] == (modalities[0] or "")
+
+
+def test_a_modality_that_is_not_a_term_of_dicom_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_dicom(tmp_path / "in/a.dcm", picture(), Modality="DOE JANE")
+    assert describe(prepare(tmp_path / "in").output_dir)["modality"] == "unknown"
+
+
 def test_images_of_one_study_have_the_same_key_which_is_not_its_uid(headers: Path) -> None:
-    listed = read_datalist(prepare(headers).output_dir / "datalist.json")
+    listed = read_datalist(prepare(headers).output_dir)
     studies: dict[str, set[str]] = {}
     for item in [item for split in ("training", "validation", "test") for item in listed[split]]:
         studies.setdefault(item["study"], set()).add(item["source"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -79,33 +78,6 @@ def test_a_cell_may_hold_several_classes_in_any_order(tmp_path: Path) -> None:
     items = [{"source": name, **row.labels} for name, row in labels.images.items()]
     column = label_columns(items, Labels(columns=["finding"]))["finding"]
     assert column == LabelColumn({"calcification": 2, "mass": 3}, labelled=4, unknown=0, several=True)
-
-
-def test_classes_are_sorted_as_numbers_or_as_text_and_counted_in_images() -> None:
-    items: list[dict[str, Any]] = [
-        {"source": "a", "grade": "10", "side": "R"},
-        {"source": "b", "grade": "9", "side": None},
-        {"source": "b", "grade": "9", "side": None},
-        {"source": "c", "grade": "9", "side": "nan"},
-    ]
-    columns = label_columns(items, Labels(columns=["grade", "side"]))
-    assert list(columns["grade"].classes.items()) == [("9", 2), ("10", 1)]
-    assert columns["side"] == LabelColumn({"R": 1, "nan": 1}, labelled=2, unknown=1)
-
-
-@pytest.mark.parametrize(
-    ("counts", "identifier", "task"),
-    [
-        ({"a": 6, "b": 6}, False, True),
-        ({"a": 1, "b": 1}, False, True),  # two images of two classes are a small example
-        ({str(number): 1 for number in range(12)}, True, False),
-        ({"a": 12}, False, False),
-        ({"1": 1, "2": 1, "3": 10}, False, True),
-    ],
-)
-def test_a_column_of_own_values_is_not_a_task(counts: dict[str, int], identifier: bool, task: bool) -> None:
-    column = LabelColumn(counts, sum(counts.values()), 0)
-    assert (column.is_identifier, column.is_task) == (identifier, task)
 
 
 SPELLED = ["a/im1.png", "b/im1.png", "b/im2.png", "Im3.PNG", "deep/er/scan.4.nii.gz", "J\u00fcrgen.png"]

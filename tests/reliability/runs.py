@@ -54,7 +54,7 @@ def make_data(folder: Path) -> Path:
         write_png16(folder / items[-1]["image"], random.integers(0, 65535, (72, 72)).astype(np.uint16))
     names = {"pathology": ["BENIGN", "MALIGNANT"]}
     splits = {"training": items[:26], "validation": items[26:], "test": []}
-    write_datalist(folder / "datalist.json", {"name": "small", "label_names": names, **splits})
+    write_datalist(folder, {"name": "small", "label_names": names, **splits})
     torch.manual_seed(0)
     preprocessing = {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
     encoder = ViTEncoder(1, 32, 8, **SIZES)

@@ -90,7 +90,7 @@ def use_table(path: Path) -> None:
 
 def use_datalist(path: Path) -> None:
     """All that training and evaluation do with it before an image is read."""
-    datalist = read_datalist(path)
+    datalist = read_datalist(path.parent)
     describe(path.parent)
     check_leakage(path.parent)
     items = [item for split in SPLITS for item in load_split(path.parent, split, required=False)]

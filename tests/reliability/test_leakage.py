@@ -34,7 +34,7 @@ def make_folder(folder: Path, same: bool, **keys: Any) -> Path:
     for item, pixels in zip(items, pictures, strict=True):
         write_png16(folder / item["image"], pixels)
     splits = {"training": items[:2], "validation": items[2:3], "test": items[3:]}
-    write_datalist(folder / "datalist.json", {"label_names": {"label": ["a", "b"]}, **splits})
+    write_datalist(folder, {"label_names": {"label": ["a", "b"]}, **splits})
     return folder
 
 
@@ -111,7 +111,7 @@ def test_a_copy_under_another_name_is_found_although_its_crops_differ(tmp_path: 
     Image.fromarray(source).save(tmp_path / "in/copy.jpg", quality=60)
     settings = CropSettings(crop_size=64, crops_per_image=2)
     prepare_folder(tmp_path / "in", tmp_path / "out", FolderSettings(settings, validation_fraction=0.67, workers=0))
-    datalist = read_datalist(tmp_path / "out/datalist.json")
+    datalist = read_datalist(tmp_path / "out")
     held_out = {item["source"] for item in datalist["validation"]}
     assert held_out not in ({"a.png", "copy.jpg"}, {"b.png"}), "the draw parts the copies"
     with pytest.raises(InputError, match="1 pairs"):

@@ -23,7 +23,7 @@ def compare(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         pixels = random.integers(0, 30000, (16, 16)) + 300 * (n % 2)
         write_png16(tmp_path / "data" / item["image"], pixels.astype(np.uint16))
     splits = {"training": items[:20], "validation": items[20:30], "test": items[30:]}
-    write_datalist(tmp_path / "data/datalist.json", {"name": "small", "label_names": {"grade": ["a", "b"]}, **splits})
+    write_datalist(tmp_path / "data", {"name": "small", "label_names": {"grade": ["a", "b"]}, **splits})
     spec = importlib.util.spec_from_file_location("compare", repository / "scripts/compare.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -45,8 +45,7 @@ def test_a_dry_run_runs_nothing(compare, tmp_path: Path, capsys) -> None:
 
 
 def test_the_floor_is_cross_validated_without_a_test_split(compare, tmp_path: Path) -> None:
-    path = tmp_path / "data/datalist.json"
-    write_datalist(path, read_datalist(path) | {"test": []})
+    write_datalist(tmp_path / "data", read_datalist(tmp_path / "data") | {"test": []})
     options = ("--methods", "floor", "--seeds", "0,1", "--label_fractions", "1.0", "--level", "image", "--folds", "3")
     compare(*options, "--dry_run")
     assert not (tmp_path / "results").exists()

@@ -107,7 +107,7 @@ def test_the_summary_counts_classes_and_the_next_commands_can_be_pasted(tmp_path
     assert any(line.startswith("warning: patients differ only in spelling: 'P2', 'p2'") for line in said)
     words = shlex.split(said[-1])
     assert words[words.index("--dataset_dir") + 1 :] == [str(output), "--task", "my finding"]
-    found = find_task(read_datalist(output / "datalist.json"), "my finding")
+    found = find_task(read_datalist(output), "my finding")
     assert (found.type, found.classes) == ("multilabel", ("Mass", "calcification", "mass"))
 
 

@@ -22,30 +22,30 @@ REMEDY = "make it with scripts/prepare_folder.py or scripts/prepare_cbis_ddsm.py
 DEMONSTRATION = "A demonstration on generated data: no real patient is behind these figures."
 
 
-def write_datalist(path: str | os.PathLike[str], datalist: dict[str, Any]) -> None:
+def write_datalist(dataset_dir: str | os.PathLike[str], datalist: dict[str, Any]) -> None:
     """
-    Check a data list and write it as JSON, completely or not at all.
+    Check the data list of a prepared folder and write it as JSON, completely or not at all.
 
     Args:
-        path: `datalist.json` in the prepared folder.
         datalist: "training", "validation" and "test" (lists of items, each with "image" and "patient") and any other
             JSON content ("name", "modality", "source", "licence", "generated", "label_names").
 
     Raises:
         InputError: if a patient or an image is in two splits, or a path leaves the folder.
     """
-    _check(Path(path), datalist)
+    path = Path(dataset_dir) / FILE_NAME
+    _check(path, datalist)
     write_text(path, json.dumps(datalist, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_datalist(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_datalist(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    Read and check a data list; unknown keys are kept.
+    Read and check the data list of a prepared folder; unknown keys are kept.
 
     Raises:
         InputError: if the file is missing, not JSON, or breaks the contract (see :func:`write_datalist`).
     """
-    path = Path(path)
+    path = Path(dataset_dir) / FILE_NAME
     if not path.is_file():
         raise InputError(f"there is no {path}; {REMEDY}")
     try:
@@ -70,7 +70,7 @@ def load_split(dataset_dir: str | os.PathLike[str], split: str, required: bool =
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     folder = Path(dataset_dir)
-    items = [_absolute(item, folder) for item in read_datalist(folder / FILE_NAME)[split]]
+    items = [_absolute(item, folder) for item in read_datalist(folder)[split]]
     if not items and required:
         raise InputError(f"the {split} split of {folder / FILE_NAME} is empty; {remedy_of_empty(split)}")
     missing = [item[key] for item in items for key in _path_keys(item) if not Path(item[key]).is_file()]
@@ -94,7 +94,7 @@ def as_samples(items: Sequence[Item], key: str = "image") -> list[dict[str, Any]
 
 def read_prepared(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """How the crops of a prepared folder were made; empty if its data list does not say."""
-    return dict(read_datalist(Path(dataset_dir) / FILE_NAME).get("prepared", {}))
+    return dict(read_datalist(dataset_dir).get("prepared", {}))
 
 
 def remedy_of_empty(split: str) -> str:
@@ -114,10 +114,10 @@ def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: if the data list is missing or breaks the contract.
     """
-    path = Path(dataset_dir) / FILE_NAME
-    datalist = read_datalist(path)
+    datalist = read_datalist(dataset_dir)
     facts = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
-    return {**facts, "generated": says_generated(datalist), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    digest = hashlib.sha256((Path(dataset_dir) / FILE_NAME).read_bytes()).hexdigest()
+    return {**facts, "generated": says_generated(datalist), "sha256": digest}
 
 
 def says_generated(datalist: Mapping[str, Any]) -> bool:
@@ -129,12 +129,7 @@ def says_generated(datalist: Mapping[str, Any]) -> bool:
 
 
 def check_fraction(name: str, value: float) -> None:
-    """
-    Check the share of patients to hold out.
-
-    Raises:
-        InputError: if it is outside [0, 1).
-    """
+    """Raise an InputError if a share of patients to hold out is outside [0, 1)."""
     if not 0 <= value < 1:
         raise InputError(f"{name} is {value}; give 0 (no patient is held out) or more and below 1")
 

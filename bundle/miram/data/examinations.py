@@ -29,9 +29,7 @@ class Breast:
     @property
     def label(self) -> float:
         """1 if any view is positive, otherwise NaN if any is unknown, otherwise 0."""
-        if (self.view_labels == 1).any():
-            return 1.0
-        return float("nan") if np.isnan(self.view_labels).any() else 0.0
+        return _any_positive(self.view_labels)
 
 
 def group_breasts(items: Sequence[Item], task: Task) -> list[Breast]:
@@ -47,7 +45,7 @@ def group_breasts(items: Sequence[Item], task: Task) -> list[Breast]:
     Returns:
         in the order of their first views.
     """
-    labels = view_labels(items, task)
+    labels = np.array([view_label(item, task) for item in items])
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault(_breast_of(item), []).append(place)
@@ -60,19 +58,31 @@ def group_breasts(items: Sequence[Item], task: Task) -> list[Breast]:
     ]
 
 
-def view_labels(items: Sequence[Item], task: Task) -> np.ndarray:
+def view_label(item: Item, task: Task) -> float:
     """
-    Whether each view shows a lesion of the task's positive class.
+    Whether a view shows a lesion of the task's positive class.
 
     Args:
-        items: each with the task's own key, or with `lesions`, a list of lesions that have it (None is unknown).
+        item: with the task's own key, or with `lesions`, a list of lesions that have it (None is unknown).
         task: a binary task.
 
     Returns:
-        (N,) 1, 0 or NaN. A view without lesions is negative. A view without a positive lesion is unknown if any of its
+        1, 0 or NaN. A view without lesions is negative. A view without a positive lesion is unknown if any of its
         lesions is.
     """
-    return np.array([_view_label(item, task) for item in items])
+    if task.key in item:
+        return float(targets([item], task)[0, 0])
+    lesions = item.get("lesions")
+    if lesions is None:
+        return float("nan")
+    labelled = [{"image": item["image"], task.key: lesion.get(task.key)} for lesion in lesions]
+    return _any_positive(targets(labelled, task))
+
+
+def _any_positive(labels: np.ndarray) -> float:
+    if (labels == 1).any():
+        return 1.0
+    return float("nan") if np.isnan(labels).any() else 0.0
 
 
 def check_views(dataset_dir: str | os.PathLike[str], task: str) -> Task:
@@ -103,15 +113,3 @@ def check_views(dataset_dir: str | os.PathLike[str], task: str) -> Task:
 def _breast_of(item: Mapping[str, object]) -> tuple[str, ...]:
     side = item.get("laterality") or Path(str(item["image"])).stem
     return tuple(str(part) for part in (item["patient"], item.get("study"), side) if part)
-
-
-def _view_label(item: Item, task: Task) -> float:
-    if task.key in item:
-        return float(targets([item], task)[0, 0])
-    lesions = item.get("lesions")
-    if lesions is None:
-        return float("nan")
-    found = targets([{"image": item["image"], task.key: lesion.get(task.key)} for lesion in lesions], task)[:, 0]
-    if (found == 1).any():
-        return 1.0
-    return float("nan") if np.isnan(found).any() else 0.0

@@ -52,7 +52,7 @@ def check_leakage(
     """
     allowed = _parse(allow)
     path = Path(dataset_dir) / FILE_NAME
-    pairs = _alike(Path(dataset_dir), read_datalist(path), radius)  # refuses shared patients and image files
+    pairs = _alike(Path(dataset_dir), read_datalist(dataset_dir), radius)  # refuses shared patients and image files
     if pairs and "images" not in allowed:
         (split, one), (other_split, other) = pairs[0]
         raise InputError(
@@ -195,28 +195,19 @@ def perceptual_hash(pixels: np.ndarray, side: int = 64, frequencies: int = 16) -
     return np.packbits(coefficients > np.median(coefficients)).tobytes().hex()
 
 
-def near_pairs(first: list[str], second: list[str], radius: int, block: int = 4096) -> list[tuple[int, int]]:
+def near_pairs(first: Sequence[str], second: Sequence[str], radius: int) -> list[tuple[int, int]]:
     """
-    Find all pairs of hashes that differ in at most `radius` bits, by matrix products of -1 and 1.
-
-    Args:
-        radius: in bits.
-        block: how many hashes of each list are compared at once.
-
-    Returns:
-        (index into `first`, index into `second`), in order.
+    Find all pairs of hashes that differ in at most `radius` bits: (index into `first`, index into `second`), in order.
     """
-    pairs: list[tuple[int, int]] = []
-    left, right = _signs(first), _signs(second)
-    for row in range(0, len(left), block):
-        for column in range(0, len(right), block):
-            products = left[row : row + block] @ right[column : column + block].T  # 256 - 2 x differing bits: exact
-            close = np.argwhere(products >= left.shape[1] - 2 * radius)
-            pairs += [(row + int(one), column + int(other)) for one, other in close]
-    return sorted(pairs)
+    from sklearn.neighbors import NearestNeighbors  # here, since each process that hashes images imports this module
+
+    # the squared distance is the number of differing bits; between whole numbers, so that rounding does not matter
+    search = NearestNeighbors(radius=(radius + 0.5) ** 0.5, algorithm="brute").fit(_bits(second))
+    found = search.radius_neighbors(_bits(first), return_distance=False)
+    return [(row, int(column)) for row, columns in enumerate(found) for column in sorted(columns)]
 
 
-def _signs(hashes: list[str]) -> np.ndarray:
-    """(N, 256) float32 of -1 and 1."""
+def _bits(hashes: Sequence[str]) -> np.ndarray:
+    """(N, 256) float32 of 0 and 1."""
     packed = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
-    return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
+    return np.unpackbits(packed, axis=1).astype(np.float32)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, read_datalist
+from miram.data.datalist import SPLITS, Item, read_datalist
 from miram.errors import InputError
 
 TaskType = Literal["binary", "multiclass", "multilabel"]
@@ -82,7 +81,7 @@ def find_task(datalist: dict[str, Any], name: str) -> Task:
 
 def read_task(dataset_dir: str | os.PathLike[str], name: str) -> Task:
     """:func:`find_task` in the data list of a prepared folder."""
-    return find_task(read_datalist(Path(dataset_dir) / FILE_NAME), name)
+    return find_task(read_datalist(dataset_dir), name)
 
 
 def task_names(datalist: dict[str, Any]) -> list[str]:

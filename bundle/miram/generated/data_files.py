@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+from scipy import ndimage
 
 from miram.files import atomic_write, write_text
 from miram.generated.films import Film, Row, Series, generated_uid, table_name
@@ -33,7 +34,8 @@ def write_film(film: Film, mammogram: Mammogram, dicom_dir: Path) -> None:
         if image_path not in written:
             _write(image_path, mammogram.pixels, row.image, row, "full mammogram images")
             written.add(image_path)
-        _write(crop_path, _crop(mammogram.pixels, mask), row.crop, row, "cropped images")
+        box = ndimage.find_objects(mask.astype(np.uint8))[0]
+        _write(crop_path, mammogram.pixels[box], row.crop, row, "cropped images")
         # If both share a series, the header calls both cropped images: descriptions cannot be trusted.
         description = "cropped images" if row.mask == row.crop else "ROI mask images"
         _write(mask_path, _stored_mask(mask, row.mask_loss), row.mask, row, description)
@@ -47,12 +49,6 @@ def _row_paths(row: Row, dicom_dir: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def _crop(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The pixels in the mask's bounding box."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
 def _stored_mask(mask: np.ndarray, loss: float) -> np.ndarray:
     """The mask as 0 and 255; without the film's last rows and columns if `loss` is not 0."""
     rows, columns = (size - int(np.ceil(loss * size)) for size in mask.shape)
@@ -61,14 +57,7 @@ def _stored_mask(mask: np.ndarray, loss: float) -> np.ndarray:
 
 def _write(path: Path, pixels: np.ndarray, series: Series, row: Row, description: str) -> None:
     dataset = _header(series, row, description, UID(generated_uid(f"{series.series}/{path.name}")))
-    bits = 8 * pixels.itemsize
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
-    dataset.PixelRepresentation = 0
-    data = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
-    dataset.PixelData = data + b"\0" * (len(data) % 2)  # DICOM values have an even length
+    dataset.set_pixel_data(pixels, "MONOCHROME2", 8 * pixels.itemsize, generate_instance_uid=False)
     with atomic_write(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 

@@ -32,12 +32,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """
-    One row of a table, and the files that it refers to.
-
-    Names are those in the table, files those on disk. `mask_loss` is the share of the film's rows and columns that the
-    mask lacks.
-    """
+    """One row of a table, and the files that it refers to."""
 
     patient: str
     density: int
@@ -50,22 +45,22 @@ class Row:
     image: Series
     crop: Series
     mask: Series
-    crop_name: str
+    crop_name: str  # in the table
     mask_name: str
-    crop_file: str
+    crop_file: str  # on disk
     mask_file: str
-    mask_loss: float = 0.0
+    mask_loss: float = 0.0  # share of the film's rows and columns that the mask lacks
 
 
 @dataclass(frozen=True)
 class Film:
-    """One film: patient number, density, (H, W), the view, and a row for each of its findings."""
+    """One film."""
 
-    number: int
+    number: int  # of the patient
     density: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # (H, W)
     view: View
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # one for each of its findings
 
 
 @dataclass(frozen=True)

@@ -29,18 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GeneratedData:
-    """
-    The result of :func:`generate_cbis_ddsm`.
-
-    `rows` are counted by the table's file name. `new_films` were written by this call: 0 if the data already existed.
-    """
+    """The result of :func:`generate_cbis_ddsm`."""
 
     dicom_dir: Path
     csv_dir: Path
     patients: int
     films: int
-    rows: dict[str, int]
-    new_films: int
+    rows: dict[str, int]  # by the table's file name
+    new_films: int  # written by this call: 0 if the data already existed
 
 
 def generate_cbis_ddsm(
@@ -113,7 +109,7 @@ def _draw_and_write(film: Film, dicom_dir: Path, seed: int, settings: FilmSettin
 
 def _claim(output_dir: Path, arguments: dict) -> bool:
     """Whether the folder is already finished; refuse a folder with other arguments or other content."""
-    marker = _marker(output_dir)
+    marker = output_dir / GENERATED_MARKER
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
         if found["arguments"] != arguments:
@@ -130,11 +126,7 @@ def _claim(output_dir: Path, arguments: dict) -> bool:
 
 
 def _mark(output_dir: Path, arguments: dict, finished: bool) -> None:
-    write_json(_marker(output_dir), {"finished": finished, "arguments": arguments})
-
-
-def _marker(output_dir: Path) -> Path:
-    return output_dir / GENERATED_MARKER
+    write_json(output_dir / GENERATED_MARKER, {"finished": finished, "arguments": arguments})
 
 
 def prepare_demo(

@@ -38,10 +38,9 @@ class Mammogram:
 
 
 def draw_mammogram(
-    view: View, density: int, size: tuple[int, int], rng: np.random.Generator, settings: FilmSettings | None = None
+    view: View, density: int, size: tuple[int, int], rng: np.random.Generator, settings: FilmSettings
 ) -> Mammogram:
     """Draw one view with its findings."""
-    settings = settings or FilmSettings()
     anatomy = draw_anatomy(size, view.view, rng)
     image = draw_tissue(anatomy, density, rng, settings.tissue)
     masks = []

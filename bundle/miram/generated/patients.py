@@ -20,24 +20,19 @@ Key = TypeVar("Key", int, str)
 
 @dataclass(frozen=True)
 class Finding:
-    """
-    One lesion in one view: one row of a table.
-
-    `shape` is the mass shape or calcification type, `margin` the mass margins or calcification distribution, both as
-    tuples of atoms. `position` is the lesion's position in the breast, shared by its views: (depth from the chest wall,
-    height), both within (-1, 1). `radius` is its size relative to the image's height.
-    """
+    """One lesion in one view: one row of a table."""
 
     kind: Kind
     split: Split
     number: int
-    shape: tuple[str, ...]
-    margin: tuple[str, ...]
+    shape: tuple[str, ...]  # the atoms of the mass shape, or of the calcification type
+    margin: tuple[str, ...]  # the atoms of the mass margins, or of the calcification distribution
     pathology: str
     assessment: int
     subtlety: int
+    # in the breast, the same in all views: depth from the chest wall and height, both within (-1, 1)
     position: tuple[float, float]
-    radius: float
+    radius: float  # relative to the image's height
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,12 @@ class View:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient: `size` is (rows, columns) of her films, `density` 1..4."""
+    """One patient."""
 
     number: int
-    density: int
-    size: tuple[int, int]
+    density: int  # 1 to 4
+    size: tuple[int, int]  # (H, W) of her films
     views: tuple[View, ...]
-    groups: Groups = field(default=())
 
     @property
     def patient(self) -> str:
@@ -143,7 +137,7 @@ def _draw_case(
     sides = ["LEFT", "RIGHT"] if rng.random() < settings.both_breasts else [str(rng.choice(["LEFT", "RIGHT"]))]
     density = _draw_key(_of(settings.statistics, groups[0][0]).density, rng)
     views = [view for side in sides for view in _draw_breast(side, groups, settings, rng)]
-    return Case(number, density, (rows, columns), tuple(views), groups)
+    return Case(number, density, (rows, columns), tuple(views))
 
 
 def _draw_breast(

@@ -113,11 +113,8 @@ class TissueSettings:
     edge: float = 0.07  # pixels over which the compressed breast thins out, relative to the film's height
 
 
-def draw_tissue(
-    anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings | None = None
-) -> np.ndarray:
+def draw_tissue(anatomy: Anatomy, density: int, rng: np.random.Generator, settings: TissueSettings) -> np.ndarray:
     """Draw the breast (H, W), float32 of about 0..0.9, air = 0; `density` is from 1 (fat) to 4 (extremely dense)."""
-    settings = settings or TissueSettings()
     shape = anatomy.depth.shape
     cloud = power_law_field(shape, 1.6, rng, stretch=STREAKS)
     gland = _gland(anatomy, density, cloud, rng)

@@ -126,9 +126,9 @@ class HardNegatives(ViewSearch):
     def write(self) -> None:
         """Add the crops to the data list, in place of those that an earlier run of this classifier added."""
         items = [self._item(view, crop) for view, record in self.found() for crop in record["crops"]]
-        datalist = read_datalist(self.folder / FILE_NAME)
+        datalist = read_datalist(self.folder)
         kept = [item for item in datalist["training"] if item.get("mined_by") != self.model]
-        write_datalist(self.folder / FILE_NAME, datalist | {"training": kept + items})
+        write_datalist(self.folder, datalist | {"training": kept + items})
         tissue = sum(item.get("crop") == "tissue" for item in kept)
         logger.info(
             "%d hard negatives of %d training views (%d left out) added to %s, beside %d crops of lesions and %d of "

@@ -16,7 +16,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, MapTransform, Resized
 from torch import nn
 
-from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datalist, remedy_of_empty
+from miram.data.datalist import SPLITS, Item, load_split, read_datalist, remedy_of_empty
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.steps import in_precision
 from miram.errors import InputError
@@ -88,7 +88,7 @@ def check_data_of_task(dataset_dir: str | os.PathLike[str], task: Task) -> dict[
     Raises:
         InputError: if it lacks the task, or its classes differ.
     """
-    datalist = read_datalist(Path(dataset_dir) / FILE_NAME)
+    datalist = read_datalist(dataset_dir)
     own = find_task(datalist, task.name)
     if (own.type, tuple(own.classes)) != (task.type, tuple(task.classes)):
         raise InputError(

@@ -221,7 +221,7 @@ def _views(
                 )
             if source not in found[split]:
                 rows = [row for row in labels.lesions.get(source, []) if row.box]
-                names = [_lesion_name(row.row.lesion or f"{source}:{number}", item) for number, row in enumerate(rows)]
+                names = [_lesion_name(row.lesion or f"{source}:{number}", item) for number, row in enumerate(rows)]
                 boxes = tuple(row.box for row in rows if row.box)
                 found[split][source] = View(source, root / source, item, boxes, tuple(names), source in tissue)
     return found

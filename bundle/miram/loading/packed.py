@@ -76,12 +76,12 @@ def ensure_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.Path
         warning; training then reads the files.
 
     Raises:
-        InputError: if a crop cannot be read.
+        InputError: if a crop cannot be read, or a shard is damaged.
     """
     if _volumes(_all_paths(Path(dataset_dir))):
         logger.info("%s has volumes, which are read from their files", dataset_dir)
         return False
-    if is_packed(dataset_dir, packed_dir):
+    if find_packed(dataset_dir, packed_dir) is not None:
         return True
     try:
         pack_folder(dataset_dir, packed_dir=packed_dir)
@@ -154,12 +154,6 @@ def _alone(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Whether there is a complete packed copy of a folder's present state."""
-    folder, state = Path(dataset_dir), _read_index(_target(dataset_dir, packed_dir) / INDEX)
-    return state is not None and _is_current(folder, state)
-
-
 def find_packed(
     dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None
 ) -> PackedStore | None:
@@ -173,7 +167,16 @@ def find_packed(
     """
     folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
     state = _read_index(target / INDEX)
-    return _open(folder, target, state) if state is not None and _is_current(folder, state) else None
+    if state is None or not state.get("finished") or state["folder_sha256"] != _hash(folder, state["images"]):
+        return None
+    shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
+    if sum(map(len, shards)) != len(state["images"]):
+        raise InputError(
+            f"the shards in {target} do not have {len(state['images'])} crops; delete it, and {REMEDY} "
+            f"{shell_path(folder)}"
+        )
+    numbers = {path: number for number, path in enumerate(state["images"])}
+    return PackedStore(shards, np.array(state["sizes"]), numbers, folder.resolve())
 
 
 def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None = None) -> PackedStore:
@@ -183,29 +186,15 @@ def open_packed(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLi
     Raises:
         InputError: if there is no copy, it belongs to another state of the folder, or a shard is missing or damaged.
     """
-    folder, target = Path(dataset_dir), _target(dataset_dir, packed_dir)
+    store = find_packed(dataset_dir, packed_dir)
+    if store is not None:
+        return store
+    target = _target(dataset_dir, packed_dir)
     state = _read_index(target / INDEX)
-    if state is None or not state.get("finished"):
-        raise InputError(f"there is no packed copy in {target}; {REMEDY} {shell_path(folder)}")
-    if not _is_current(folder, state):
-        raise InputError(f"{target} was packed from another state of the folder; {REMEDY} {shell_path(folder)}")
-    return _open(folder, target, state)
-
-
-def _is_current(folder: Path, state: dict[str, Any]) -> bool:
-    """Whether a packed copy is complete and of the folder's present state."""
-    return bool(state.get("finished")) and state["folder_sha256"] == _hash(folder, state["images"])
-
-
-def _open(folder: Path, target: Path, state: dict[str, Any]) -> PackedStore:
-    shards = [_open_shard(target / name, tuple(state["shape"])) for name in state["shards"]]
-    if sum(map(len, shards)) != len(state["images"]):
-        raise InputError(
-            f"the shards in {target} do not have {len(state['images'])} crops; delete it, and {REMEDY} "
-            f"{shell_path(folder)}"
-        )
-    numbers = {path: number for number, path in enumerate(state["images"])}
-    return PackedStore(shards, np.array(state["sizes"]), numbers, folder.resolve())
+    why = f"there is no packed copy in {target}"
+    if state is not None and state.get("finished"):
+        why = f"{target} was packed from another state of the folder"
+    raise InputError(f"{why}; {REMEDY} {shell_path(dataset_dir)}")
 
 
 def _target(dataset_dir: str | os.PathLike[str], packed_dir: str | os.PathLike[str] | None) -> Path:
@@ -222,7 +211,7 @@ def _check_room(target: Path, needed: int) -> None:
 
 def _all_paths(folder: Path) -> list[str]:
     """In an order that does not depend on the splits: folders that share out the same crops can share a copy."""
-    datalist = read_datalist(folder / FILE_NAME)
+    datalist = read_datalist(folder)
     return sorted(item["image"] for split in SPLITS for item in datalist[split])
 
 
@@ -250,7 +239,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def _hash(folder: Path, paths: Sequence[str]) -> str:
     """Of the data list without its splits, and of the sizes of its files, which change with their pixels."""
-    datalist = read_datalist(folder / FILE_NAME)
+    datalist = read_datalist(folder)
     items = sorted((item for split in SPLITS for item in datalist[split]), key=lambda item: item["image"])
     digest = hashlib.sha256(json.dumps([datalist.get("prepared"), items], sort_keys=True).encode())
     digest.update(",".join(str(_bytes(folder / path)) for path in paths).encode())

@@ -214,9 +214,7 @@ class _ShardSampler(SeededSampler):
         return order[turn[self.shards[order]].argsort(stable=True)]
 
 
-def copy_window(
-    crop: np.ndarray, window: np.ndarray, place: Sequence[float | None], side: Sequence[int] | None = None
-) -> None:
+def copy_window(crop: np.ndarray, window: np.ndarray, place: Sequence[float | None], side: Sequence[int]) -> None:
     """
     Copy a part of a crop into the first pixels of `window` (h, w); a crop smaller than that is centred in air, zeros.
 
@@ -224,9 +222,9 @@ def copy_window(
         crop: (H, W).
         window: the array to fill, zeros.
         place: in [0, 1) along each axis, the part's place within the crop; None is the middle.
-        side: pixels of the part along each axis; None is the window's.
+        side: pixels of the part along each axis.
     """
-    sizes = zip(crop.shape, window.shape, side or window.shape, place, strict=True)
+    sizes = zip(crop.shape, window.shape, side, place, strict=True)
     source, target = zip(*(_overlap(*size) for size in sizes), strict=True)
     window[target] = crop[source]
 

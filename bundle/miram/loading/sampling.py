@@ -12,7 +12,7 @@ from monai.data import DataLoader
 
 from miram.data.datalist import Item
 from miram.errors import InputError
-from miram.loading.seeded import SeededDataset, SeededSampler, loader_of, make_loader
+from miram.loading.seeded import SeededDataset, SeededSampler, make_loader
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,7 @@ class BalancedSampler(SeededSampler):
     augmented in another way.
 
     Args:
-        weights: (N,) one per sample, proportional to how often it is drawn.
-        seed: another seed gives other draws.
-        num_replicas: number of processes; by default from `torch.distributed`.
-        rank: number of this process; by default from `torch.distributed`.
+        weights: (N,) one per sample, proportional to how often it is drawn; for the others see :class:`SeededSampler`.
     """
 
     def __init__(
@@ -61,10 +58,7 @@ class ShareSampler(SeededSampler):
 
     Args:
         marked: (N,) bool.
-        share: of the marked samples in an epoch, above 0 and below 1.
-        seed: another seed gives other draws.
-        num_replicas: number of processes; by default from `torch.distributed`.
-        rank: number of this process; by default from `torch.distributed`.
+        share: of the marked samples in an epoch, above 0 and below 1; for the others see :class:`SeededSampler`.
     """
 
     def __init__(
@@ -136,20 +130,17 @@ def make_training_loader(
     dataset: SeededDataset, batch_size: int, balanced: bool, num_workers: int = 0, pin_memory: bool = False
 ) -> DataLoader:
     """
-    A training loader.
+    A training loader (:func:`miram.loading.seeded.make_loader`).
 
     Args:
         dataset: whose items have "label" (K,).
-        batch_size: images of one process in a batch.
         balanced: draw the classes equally often, instead of each sample once per epoch.
-        num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
     """
-    if not balanced:
-        return make_loader(dataset, batch_size, True, num_workers, pin_memory)
-    labels = np.stack([item["label"] for item in dataset.data])
-    sampler = BalancedSampler(sample_weights(labels), dataset.seed)
-    return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
+    sampler = None
+    if balanced:
+        labels = np.stack([item["label"] for item in dataset.data])
+        sampler = BalancedSampler(sample_weights(labels), dataset.seed)
+    return make_loader(dataset, batch_size, True, num_workers, pin_memory, sampler)
 
 
 def epochs_for(max_epochs: int, min_iterations: int, steps_per_epoch: int) -> int:

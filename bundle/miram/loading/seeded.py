@@ -189,17 +189,16 @@ def make_loader(
     sampler: SeededSampler | None = None,
 ) -> DataLoader:
     """
-    A loader over this process's share of a data set.
+    MONAI's loader over this process's share of a data set.
+
+    It does not use torch's global generator, so that a network's random numbers do not depend on how often a loader was
+    started.
 
     Args:
         batch_size: images of one process in a batch.
         shuffle: for training: another order in each epoch, and only full batches, equally many in each process.
         num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
         sampler: the order; None goes through the data set once in an epoch.
-
-    Returns:
-        MONAI's `DataLoader`.
 
     Raises:
         InputError: if the data set is too small for one training batch.
@@ -207,27 +206,11 @@ def make_loader(
     sampler = sampler or SeededSampler(len(dataset), shuffle, dataset.seed)
     if shuffle:
         check_batch_size(sampler.count(), batch_size, sampler.num_replicas)
-    return loader_of(dataset, sampler, batch_size, num_workers, pin_memory)
-
-
-def loader_of(
-    dataset: SeededDataset, sampler: SeededSampler, batch_size: int, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader:
-    """
-    MONAI's loader with a sampler. It does not use torch's global generator, so that a network's random numbers do not
-    depend on how often a loader was started.
-
-    Args:
-        sampler: yields this process's samples; in training there are only full batches.
-        batch_size: images of one process in a batch.
-        num_workers: loader processes; 0 loads in this process.
-        pin_memory: put batches into pinned memory, from which a GPU copies without waiting.
-    """
     return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=sampler.shuffle,
+        drop_last=shuffle,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
@@ -237,12 +220,7 @@ def loader_of(
 
 
 def check_batch_size(num_images: int, batch_size: int, num_replicas: int) -> None:
-    """
-    Check that every process gets at least one training batch.
-
-    Raises:
-        InputError: if it does not, or a batch has no image.
-    """
+    """Raise an InputError if a process does not get a training batch, or a batch has no image."""
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; give at least 1")
     smallest_share = num_images // num_replicas

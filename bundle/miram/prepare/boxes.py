@@ -47,7 +47,7 @@ def read_boxes(path: str | os.PathLike[str], sources: Sequence[str], separator: 
     for number, source, cells in kept:
         lesions.setdefault(source, []).append(_lesion_row(table, number, cells, read(number, cells)))
     _check_pixels(table, [row.box for rows in lesions.values() for row in rows if row.box])
-    images = {source: _image_row(table, source, [row.row for row in rows]) for source, rows in lesions.items()}
+    images = {source: _image_row(table, source, rows) for source, rows in lesions.items()}
     return Labels(images, table.columns, missing, [*table.remarks, *_remarks(lesions)], lesions, repeated)
 
 
@@ -69,11 +69,11 @@ def _without_repeats(
 def _lesion_row(table: LabelTable, number: int, cells: Mapping[str, str], row: ImageRow) -> LesionRow:
     box = Box((cells["x"], cells["y"], cells["width"], cells["height"]))
     return LesionRow(
-        table.row_name(number),
-        row,
-        box if any(box.cells) else None,
-        _laterality(table, number, cells),
-        cells.get("view", "").upper() or None,
+        **vars(row),
+        name=table.row_name(number),
+        box=box if any(box.cells) else None,
+        laterality=_laterality(table, number, cells),
+        view=cells.get("view", "").upper() or None,
     )
 
 
@@ -106,7 +106,7 @@ def _image_row(table: LabelTable, source: str, rows: Sequence[ImageRow]) -> Imag
 
 
 def _remarks(lesions: Mapping[str, Sequence[LesionRow]]) -> list[str]:
-    unnamed = sum(row.box is not None and row.row.lesion is None for rows in lesions.values() for row in rows)
+    unnamed = sum(row.box is not None and row.lesion is None for rows in lesions.values() for row in rows)
     text = f"{unnamed} boxes have no name in a column lesion: each counts as a lesion of its own, also in two views"
     return [text] if unnamed else []
 

@@ -108,8 +108,8 @@ def prepare_folder(
         items, named, settings.test_fraction, settings.validation_fraction, settings.crops.seed, stratify_key=task
     )
     names = {"label_names": {name: list(column.classes) for name, column in columns.items()}}
-    head = _describe(root, output, settings.crops, records[0].spatial_dims)
-    write_datalist(output / FILE_NAME, head | names | splits)
+    head = _describe(root, output, settings.crops, records)
+    write_datalist(output, head | names | splits)
     return summarise(output, records, reused, origins, image_rows, box_rows, splits, labels, columns)
 
 
@@ -174,12 +174,13 @@ def _report(
         )
 
 
-def _describe(root: Path, output: Path, settings: CropSettings, spatial_dims: int) -> dict[str, Any]:
+def _describe(root: Path, output: Path, settings: CropSettings, records: Sequence[Record]) -> dict[str, Any]:
+    modalities = sorted({record.header.get("modality") or "unknown" for record in records})
     return {
         "name": as_text(output.resolve().name),
-        "modality": "unknown",
+        "modality": modalities[0] if len(modalities) == 1 else f"mixed: {', '.join(modalities)}",
         "source": "a folder of images",
         "licence": "unknown",
         "generated": is_generated(root),
-        "prepared": settings.facts(spatial_dims),
+        "prepared": settings.facts(records[0].spatial_dims),
     }

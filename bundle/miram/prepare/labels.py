@@ -31,12 +31,11 @@ class ImageRow:
     labels: dict[str, Label] = field(default_factory=dict)  # by column, one class or a list of them
 
 
-@dataclass(frozen=True)
-class LesionRow:
+@dataclass(frozen=True, kw_only=True)
+class LesionRow(ImageRow):
     """What a row of a table of boxes says; None is unknown."""
 
     name: str  # of the row, as the report names it
-    row: ImageRow  # what a table of labels says, too
     box: Box | None  # where the lesion is; None: the row says that the image shows no lesion
     laterality: str | None = None  # "LEFT" or "RIGHT"
     view: str | None = None  # "CC", "MLO" or another

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from miram.data.datalist import Item
 from miram.errors import InputError
@@ -28,13 +29,8 @@ def image_row(source: str, result: Record | InputError, patient: str) -> ReportR
 
 def report_lesions(rows: Sequence[LesionRow], result: Record | InputError, patient: str) -> list[ReportRow]:
     """The report's rows of the boxes of an image."""
-    return [_lesion_row(row, region, result, patient) for row, region in _numbered(rows)]
-
-
-def _numbered(rows: Sequence[LesionRow]) -> list[tuple[LesionRow, int | None]]:
-    """Each row with the number of its region: rows without a box have none."""
-    numbers = iter(range(len(rows)))
-    return [(row, next(numbers) if row.box else None) for row in rows]
+    regions = count()  # rows without a box are not counted
+    return [_lesion_row(row, next(regions) if row.box else None, result, patient) for row in rows]
 
 
 def _lesion_row(row: LesionRow, region: int | None, result: Record | InputError, patient: str) -> ReportRow:
@@ -77,7 +73,7 @@ def _image_items(record: Record, patient: str, labels: Labels) -> list[Item]:
 def _boxed_items(record: Record, patient: str, labels: Labels, unnamed: Counter[str]) -> list[Item]:
     """Lesions without a name get their number among those of the patient; `unnamed` counts these."""
     rows = labels.lesions.get(record.source, [])
-    boxed = [row.row for row in rows if row.box]
+    boxed = [row for row in rows if row.box]
     said = {
         key: next((value for row in rows if (value := getattr(row, key))), record.facts[key])
         for key in ("laterality", "view")
@@ -98,7 +94,7 @@ def _boxed_items(record: Record, patient: str, labels: Labels, unnamed: Counter[
 
 def _lesions(rows: Sequence[LesionRow], columns: Sequence[str]) -> list[Item]:
     """The labels of the lesions of a whole image; a row without a box counts if it has a label."""
-    named = [{"lesion": row.row.lesion, **{key: row.row.labels.get(key) for key in columns}} for row in rows]
+    named = [{"lesion": row.lesion, **{key: row.labels.get(key) for key in columns}} for row in rows]
     return [one for one, row in zip(named, rows, strict=True) if row.box or any(one[key] for key in columns)]
 
 
@@ -152,7 +148,7 @@ class LabelColumn:
     @property
     def is_identifier(self) -> bool:
         """Whether most images have a value of their own: an id or a remark, not classes that can be learned."""
-        own = sum(count == 1 for count in self.classes.values())
+        own = sum(images == 1 for images in self.classes.values())
         return len(self.classes) > 2 and 2 * own > self.labelled
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import nibabel
@@ -39,23 +39,14 @@ class ReportRow:
 
 def write_report(path: str | os.PathLike[str], rows: Sequence[ReportRow]) -> None:
     """Write `report.csv`: a header and one line per row, several outputs joined by `;`; no column that no row has."""
-    names = [field.name for field in fields(ReportRow) if field.name != "header"]
-    more = list(dict.fromkeys(name for row in rows for name in row.header))
+    columns = [field.name for field in fields(ReportRow) if field.name != "header"]
+    columns += dict.fromkeys(name for row in rows for name in row.header)
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*names, *more])
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
         for row in rows:
-            writer.writerow(
-                [
-                    _cell(value)
-                    for value in (*(getattr(row, name) for name in names), *(row.header.get(name, "") for name in more))
-                ]
-            )
-
-
-def _cell(value: object) -> object:
-    text = ";".join(value) if isinstance(value, tuple) else value
-    return as_text(text) if isinstance(text, str) else text
+            cells = asdict(row) | {"outputs": ";".join(row.outputs)} | dict(row.header)
+            writer.writerow({name: as_text(cells.get(name, "")) for name in columns})
 
 
 def write_png16(path: str | os.PathLike[str], array: np.ndarray) -> None:

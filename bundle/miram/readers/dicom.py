@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import FileDataset
-from pydicom.uid import JPEGExtended12Bit, RLELossless
+from pydicom.uid import JPEGExtended12Bit
 
 from miram.errors import InputError
 from miram.readers.dicom_display import find_padding, rescaled, windowed
@@ -110,21 +110,12 @@ def _check_length(path: str | os.PathLike[str], header: FileDataset) -> None:
         )
 
 
-def _decode(header: FileDataset) -> np.ndarray:
-    """Stored values, (H, W) or (H, W, samples), from one named decoder, whatever others are installed."""
-    syntax = header.file_meta.TransferSyntaxUID
-    plugin = "pydicom" if syntax == RLELossless else "gdcm"
-    # pydicom's own masking assumes that the stored bits are the lowest; ours uses HighBit.
-    values = stored_values(header, plugin if syntax.is_encapsulated else "")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
 def _image(path: str | os.PathLike[str], header: FileDataset, intensity: str) -> Image:
     adopt_groups(header)
     facts: dict[str, Any] = {"spacing": spacing(header), "laterality": laterality(header), "view": view(header)}
     facts |= {"patient": identity(header, "PatientID"), "study": identity(header, "StudyInstanceUID")}
     facts["header"] = terms(header)
-    stored = _decode(header)
+    stored = stored_values(header)
     if stored.ndim == 3:
         pixels, scaling = _gray(path, stored)
         return Image(pixels, scaling=scaling, **facts)

@@ -52,7 +52,10 @@ VIEWS = {
     *("AP", "PA", "LL", "RLD", "LLD", "RLO", "LLO"),
 }
 SIDES = {"L": "LEFT", "R": "RIGHT"}
+# Defined terms of Modality for images (PS3.3, C.7.3.1.1.1).
+MODALITIES = {*("CR", "CT", "DX", "IO", "MG", "MR", "NM", "OT", "PT", "PX", "RF", "RG", "SM", "US", "XA", "XC")}
 TERMS = {
+    "modality": ("Modality", MODALITIES),
     "photometric_interpretation": ("PhotometricInterpretation", {"MONOCHROME1", "MONOCHROME2", "RGB"}),
     "presentation_intent_type": ("PresentationIntentType", {"FOR PRESENTATION", "FOR PROCESSING"}),
     "presentation_lut_shape": ("PresentationLUTShape", {"IDENTITY", "INVERSE"}),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
@@ -48,7 +48,7 @@ TAGS = (
     *("WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelSpacing", "ImagerPixelSpacing"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression", "PresentationIntentType"),
     *("PresentationLUTShape", "BreastImplantPresent", "EstimatedRadiographicMagnificationFactor"),
-    *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
+    *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence", "Modality"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.57"  # pydicom 2 and 3 use its name for different syntaxes
@@ -82,8 +82,10 @@ def read_header(path: str | os.PathLike[str], max_pixels: int) -> FileDataset:
     try:
         bare = _is_bare(path)
         if not bare:
-            _check_syntax(path, read_file_meta_info(path).get("TransferSyntaxUID"))
-            check_inflated(path, 4 * max_pixels + 2**26)  # at most three bytes per pixel, and the rest of the header
+            meta = read_file_meta_info(path)
+            _check_syntax(path, meta.get("TransferSyntaxUID"))
+            # at most three bytes per pixel, and the rest of the header
+            _check_inflated(path, meta, limit=4 * max_pixels + 2**26)
         header = pydicom.dcmread(path, force=bare, specific_tags=list(TAGS))
         return _with_syntax(path, header)
     except (InputError, MemoryError):
@@ -135,18 +137,8 @@ def _with_syntax(path: str | os.PathLike[str], header: FileDataset) -> FileDatas
     return header
 
 
-def check_inflated(path: str | os.PathLike[str], limit: int) -> None:
-    """
-    Check that a deflated data set does not exceed a size limit: pydicom inflates all of it.
-
-    Args:
-        path: a DICOM file; other transfer syntaxes pass the check.
-        limit: in bytes.
-
-    Raises:
-        InputError: if it is larger.
-    """
-    meta = read_file_meta_info(path)
+def _check_inflated(path: str | os.PathLike[str], meta: FileMetaDataset, limit: int) -> None:
+    """Refuse a deflated data set of more than `limit` bytes: pydicom inflates all of it."""
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
     with open(path, "rb") as stream:
@@ -213,20 +205,21 @@ def pixel_fragments(pixel_data: bytes) -> list[bytes]:
     return decode_data_sequence(pixel_data) if IS_VERSION_2 else list(generate_fragments(pixel_data))[1:]
 
 
-def stored_values(header: FileDataset, plugin: str) -> np.ndarray:
+def stored_values(header: FileDataset) -> np.ndarray:
     """
-    Decode an image with one named decoder.
-
-    Args:
-        header: with the pixel data.
-        plugin: pydicom 3's name of the decoder: "gdcm" or "pydicom"; "" for uncompressed data.
+    Decode an image with one named decoder, whatever others are installed.
 
     Returns:
         (H, W) or (H, W, samples), with all allocated bits.
     """
+    syntax = header.file_meta.TransferSyntaxUID
+    rle, compressed = syntax == RLELossless, syntax.is_encapsulated
     if not IS_VERSION_2:
-        options: dict[str, Any] = {"decoding_plugin": plugin, "correct_unused_bits": False}
+        plugin = "pydicom" if rle else "gdcm"
+        # pydicom's own masking assumes that the stored bits are the lowest; ours uses HighBit
+        options: dict[str, Any] = {"decoding_plugin": plugin if compressed else "", "correct_unused_bits": False}
         header.pixel_array_options(**options)
-    elif plugin:
-        header.convert_pixel_data({"pydicom": "rle"}.get(plugin, plugin))
-    return header.pixel_array
+    elif compressed:
+        header.convert_pixel_data("rle" if rle else "gdcm")
+    values = header.pixel_array
+    return values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -39,12 +39,7 @@ class Image:
 
 
 def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: int) -> None:
-    """
-    Refuse, before memory is allocated, an image that is empty or larger than `max_pixels` by its header.
-
-    Raises:
-        InputError: if it is.
-    """
+    """Raise an InputError, before memory is allocated, if an image is empty or larger than `max_pixels`."""
     count = math.prod(int(length) for length in shape)
     if count < 1:
         raise InputError(f"{path} is an image of no pixels ({'x'.join(map(str, shape))}); remove it")
@@ -54,12 +49,7 @@ def check_size(path: str | os.PathLike[str], shape: Sequence[int], max_pixels: i
 
 
 def check_content(path: str | os.PathLike[str], shape: Sequence[int], pixels_per_byte: float) -> None:
-    """
-    Refuse, before memory is allocated, a file that claims more pixels than its length can hold.
-
-    Raises:
-        InputError: if the file is too short.
-    """
+    """Raise an InputError, before memory is allocated, if a file claims more pixels than its length can hold."""
     size = Path(path).stat().st_size
     if math.prod(int(length) for length in shape) > pixels_per_byte * size:
         raise InputError(
@@ -104,11 +94,9 @@ def to_uint16(path: str | os.PathLike[str], values: np.ndarray, intensity: str =
         uint16 values, and how they were scaled.
 
     Raises:
-        InputError: if `values` are empty, complex, or not finite.
+        InputError: if `values` are complex or not finite.
     """
     check_intensity(intensity)
-    if values.size == 0:
-        raise InputError(f"{path} holds no pixels; copy or export it again")
     if values.dtype.kind not in "buif":
         raise InputError(f"{path} holds values of type {values.dtype}, which are not gray levels; convert it")
     if intensity == "stored" and values.dtype == bool:
@@ -161,12 +149,7 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def check_intensity(intensity: str) -> None:
-    """
-    Refuse an unknown intensity scaling.
-
-    Raises:
-        InputError: if `intensity` is unknown.
-    """
+    """Raise an InputError for an unknown intensity scaling."""
     if intensity not in INTENSITIES:
         raise InputError(f"intensity {intensity!r} is not one of {', '.join(INTENSITIES)}")
 

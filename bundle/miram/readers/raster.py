@@ -44,7 +44,8 @@ def read_pillow(path: str | os.PathLike[str], max_pixels: int, intensity: str = 
         # The second picture of an MPO (JPEG) file is a preview or a brightness map.
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             raise InputError(f"{path} is animated or has several pages; give one image per file")
-        _check_sums(path)
+        with PIL.Image.open(path) as unread:
+            unread.verify()  # the checksums of a PNG, which Pillow does not verify when it reads the pixels
         wide = _is_wide_png(path)
         values = _turned(itk_array(path), image.getexif().get(ORIENTATION, 1)) if wide else _values(path, image)
     pixels, scaling = to_uint16(path, _gray(path, values), intensity)
@@ -159,12 +160,6 @@ def _gray(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
     if channels in (3, 4):
         return gray_of_color(path, values)
     return values[..., 0] if values.ndim == 3 else values
-
-
-def _check_sums(path: str | os.PathLike[str]) -> None:
-    """Let Pillow verify the checksums of a PNG, which it does not do when it reads the pixels."""
-    with PIL.Image.open(path) as image:
-        image.verify()
 
 
 def _is_wide_png(path: str | os.PathLike[str]) -> bool:

@@ -60,7 +60,7 @@ class _Search:
             if self.folders:
                 self._list(*self.folders.pop())
             else:
-                self.links.sort(key=_order, reverse=True)
+                self.links.sort(key=lambda link: link[0].split("/"), reverse=True)
                 self._follow(*self.links.pop())
         self.found.files.sort(key=lambda name: name.split("/"))
         return self.found
@@ -127,10 +127,6 @@ class _Search:
             self._take_file(name, real)
         else:
             self.found.ignored[name] = "neither a file nor a folder"
-
-
-def _order(link: tuple[str, str]) -> list[str]:
-    return link[0].split("/")
 
 
 def _is_hidden(name: str) -> bool:

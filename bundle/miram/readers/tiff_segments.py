@@ -24,12 +24,7 @@ BITS = (1, 8, 16, 32, 64)
 
 
 def check_segments(path: str | os.PathLike[str], page: tifffile.TiffPage, max_pixels: int) -> None:
-    """
-    Check the strips or tiles: tifffile fills missing ones with zeros.
-
-    Raises:
-        InputError: if some are missing or cut off, or a tile is larger than `max_pixels`.
-    """
+    """Raise an InputError if strips or tiles are missing, which tifffile fills with zeros, or a tile is too large."""
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     inside = all(count > 0 and offset + count <= Path(path).stat().st_size for offset, count in segments)
     if len(segments) < math.prod(page.chunked) or not inside:

@@ -47,7 +47,7 @@ def fold_lists(settings: Settings) -> dict[str, Datalist]:
     Raises:
         InputError: if there are too few patients.
     """
-    datalist = read_datalist(settings.dataset_dir / FILE_NAME)
+    datalist = read_datalist(settings.dataset_dir)
     if not settings.folds:
         return {"": datalist}
     items = [*datalist["training"], *datalist["validation"]]
@@ -78,7 +78,7 @@ def write_folds(settings: Settings) -> None:
             return
         folder = dataset_dir_of(name, settings)
         path = folder / FILE_NAME
-        if path.is_file() and read_datalist(path) != datalist:
+        if path.is_file() and read_datalist(folder) != datalist:
             raise InputError(
                 f"{path} is a fold of other data or by another task; give another --output_dir, or remove {folder}"
             )
@@ -86,7 +86,7 @@ def write_folds(settings: Settings) -> None:
             for item in datalist[split]:
                 _link_files(item, settings.dataset_dir, folder)
         if not path.is_file():  # last: a folder with a data list is complete
-            write_datalist(path, datalist)
+            write_datalist(folder, datalist)
 
 
 def check_label_fractions(settings: Settings) -> None:

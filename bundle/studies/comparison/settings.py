@@ -131,12 +131,12 @@ def check_data(settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: if a task or the test split is missing, or a patient is in two splits.
     """
-    path = settings.dataset_dir / FILE_NAME
-    datalist = read_datalist(path)  # refuses a patient in two splits
+    datalist = read_datalist(settings.dataset_dir)  # refuses a patient in two splits
     for task in settings.tasks:
         find_task(datalist, task)
     for split in () if settings.folds else ("validation", "test"):
         if not datalist[split]:
+            path = settings.dataset_dir / FILE_NAME
             raise InputError(f"the {split} split of {path} is empty; a comparison needs one: {remedy_of_empty(split)}")
     if settings.folds:
         _check_unseen(settings)

@@ -91,4 +91,4 @@ def make_noise(folder: Path, side: int, training: int = 48, validation: int = 8)
         items.append({"image": f"images/{number}.png", "mask": None, "patient": f"p{number}"})
         write_png16(folder / f"images/{number}.png", (field_[0] * 65535).numpy().astype(np.uint16))
     splits = {"training": items[:training], "validation": items[training:], "test": []}
-    write_datalist(folder / FILE_NAME, {"name": "smooth noise", "generated": True, **splits})
+    write_datalist(folder, {"name": "smooth noise", "generated": True, **splits})

@@ -43,7 +43,7 @@ def prepare_views(miniature: Any, output: Path) -> dict[str, Any]:
     """Crops of both kinds from the mammograms of the table."""
     boxes_csv = miniature.csv_dir / "boxes.csv"
     prepare_folder(miniature.dicom_dir, output, FolderSettings(BOTH, boxes_csv=boxes_csv, only_listed=True, workers=0))
-    return read_datalist(output / "datalist.json")
+    return read_datalist(output)
 
 
 @pytest.mark.parametrize("layout", ["classic", "descriptive", "idc"])
@@ -74,7 +74,7 @@ def test_labels_are_those_of_the_lesion(miniature: Any) -> None:
     write(miniature)
     sources = [row["image"] for row in table(miniature)]
     read = read_boxes(miniature.csv_dir / "boxes.csv", sources)
-    first, second = (read.lesions[source][0].row.labels for source in sources)
+    first, second = (read.lesions[source][0].labels for source in sources)
     assert first == {
         "pathology": "MALIGNANT",
         "abnormality": "mass",
@@ -95,7 +95,7 @@ def test_the_views_give_the_same_crops_and_splits_as_the_prepare_step(miniature:
         place = (20 + 5 * number, 40 + 5 * number, 8, 20)
         miniature.add(table_name, f"P_{number:05d}", box=place, pathology=pathology, separate=bool(number % 2))
     miniature.prepare(crops="both", validation_fraction=0.3, seed=2)
-    expected = read_datalist(miniature.output_dir / "datalist.json")
+    expected = read_datalist(miniature.output_dir)
     write(miniature, validation_fraction=0.3, seed=2)
     split_of = {item["patient"]: split for split in SPLITS for item in expected[split]}
     assert {row["patient"]: row["split"] for row in table(miniature)} == split_of

@@ -123,15 +123,15 @@ def test_index_as_csv(tmp_path: Path) -> None:
     path.write_text(
         "PatientID,SeriesInstanceUID,instanceCount,series_size_MB,series_aws_url\nx,1.2,2,14.62063,s3://bucket/a/*\n"
     )
-    assert read_index("cbis_ddsm", path) == {"1.2": Series("1.2", 2, 14_620_630, "s3://bucket/a/*")}
+    assert read_index(path) == {"1.2": Series("1.2", 2, 14_620_630, "s3://bucket/a/*")}
     path.write_text("SeriesInstanceUID\n1.2\n")
     with pytest.raises(InputError, match="is not an index of series"):
-        read_index("cbis_ddsm", path)
+        read_index(path)
 
 
 def test_index_of_the_package() -> None:
     pytest.importorskip("idc_index_data", reason="the extra `idc` is not installed")
-    index = read_index("cbis_ddsm")
+    index = read_index()
     assert len(index) == 6775
     assert sum(series.files for series in index.values()) == 10239
     assert round(sum(series.size for series in index.values()) / 1e9, 1) == 163.5
@@ -143,7 +143,7 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         download_series([], tmp_path)
     monkeypatch.setitem(download.sys.modules, "idc_index_data", None)
     with pytest.raises(InputError, match=r"idc_index_data.*\[idc\]"):
-        read_index("cbis_ddsm")
+        read_index()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def report(miniature: Any) -> list[dict[str, str]]:
 
 
 def items(miniature: Any, split: str = "training") -> list[dict[str, Any]]:
-    return read_datalist(miniature.output_dir / "datalist.json")[split]
+    return read_datalist(miniature.output_dir)[split]
 
 
 def without_hash(item: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def test_item_holds_every_label(miniature: Any) -> None:
         "zoom": 0.5,
     }
     assert items(miniature)[1]["subtlety"] is None
-    datalist = read_datalist(miniature.output_dir / "datalist.json")
+    datalist = read_datalist(miniature.output_dir)
     assert datalist["label_names"] == LABEL_NAMES
     assert (datalist["name"], datalist["modality"], datalist["licence"]) == ("CBIS-DDSM", "MG", "CC BY 3.0")
     assert datalist["generated"] is False

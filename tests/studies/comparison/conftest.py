@@ -30,9 +30,7 @@ def labelled(tmp_path: Path) -> Path:
         "mass_margins": ["OBSCURED", "SPICULATED"],
     }
     splits = {"training": items[:24], "validation": items[24:36], "test": items[36:]}
-    write_datalist(
-        tmp_path / "data/datalist.json", {"name": "small", "generated": True, "label_names": names, **splits}
-    )
+    write_datalist(tmp_path / "data", {"name": "small", "generated": True, "label_names": names, **splits})
     return tmp_path / "data"
 
 

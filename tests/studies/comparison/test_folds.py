@@ -12,7 +12,7 @@ import pytest
 from miram.data.datalist import SPLITS, describe, load_split, read_datalist
 from miram.data.leakage import check_leakage
 from miram.errors import InputError
-from miram.loading.packed import is_packed, pack_folder
+from miram.loading.packed import find_packed, pack_folder
 from miram.prepare.prepared import write_png16
 from studies.comparison import folds
 from studies.comparison.plan import identity, make_plan, run_overrides
@@ -30,7 +30,7 @@ def patients(datalist, *splits):
 
 
 def test_every_patient_is_left_out_once_and_the_test_split_never_used(in_folds) -> None:
-    own, lists = read_datalist(in_folds.dataset_dir / "datalist.json"), folds.fold_lists(in_folds)
+    own, lists = read_datalist(in_folds.dataset_dir), folds.fold_lists(in_folds)
     held_out = [item["image"] for datalist in lists.values() for item in datalist["test"]]
     assert sorted(held_out) == sorted(item["image"] for split in SPLITS[:2] for item in own[split])
     for datalist in lists.values():
@@ -89,7 +89,7 @@ def test_the_folds_share_one_packed_copy(in_folds) -> None:
     paths = [run_overrides(step, in_folds) for step in steps]
     (shared,) = {path["packed_dir"] for path in paths}
     pack_folder(paths[0]["dataset_dir"], packed_dir=shared)
-    assert all(is_packed(path["dataset_dir"], shared) for path in paths)
+    assert all(find_packed(path["dataset_dir"], shared) for path in paths)
     own = replace(in_folds, overrides={"pretrain": {"packed_dir": "fast_disk"}})
     assert run_overrides(make_plan(own)[0], own)["packed_dir"] == "fast_disk"
 

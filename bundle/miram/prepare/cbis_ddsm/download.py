@@ -30,12 +30,11 @@ class Series:
     url: str  # where they are, `s3://bucket/folder/*`
 
 
-def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str, Series]:
+def read_index(index_csv: str | Path | None = None) -> dict[str, Series]:
     """
-    The series of a collection, by their UID.
+    The series of CBIS-DDSM, by their UID.
 
     Args:
-        collection: the IDC's name of it, as `cbis_ddsm`.
         index_csv: a CSV table with SeriesInstanceUID, instanceCount, series_size_MB and series_aws_url to read instead
             of the index that the installed `idc-index` holds.
 
@@ -45,7 +44,7 @@ def read_index(collection: str, index_csv: str | Path | None = None) -> dict[str
     columns = ["SeriesInstanceUID", "instanceCount", "series_size_MB", "series_aws_url"]
     try:
         if index_csv is None:
-            table = pd.read_parquet(_index_file(), columns=columns, filters=[("collection_id", "==", collection)])
+            table = pd.read_parquet(_index_file(), columns=columns, filters=[("collection_id", "==", "cbis_ddsm")])
         else:
             table = pd.read_csv(index_csv, usecols=columns, dtype={"SeriesInstanceUID": str})
     except ValueError as error:
@@ -210,7 +209,7 @@ def plan_download(
     if what not in PARTS:
         raise InputError(f"what is {what!r}; give one of {', '.join(PARTS)}")
     uids = named_series(read_tables(csv_dir), what)
-    index = read_index("cbis_ddsm", index_csv)
+    index = read_index(index_csv)
     wanted = [index[uid] for uid in uids if uid in index]
     left = [series for series in wanted if not is_complete(series, output_dir)]
     return DownloadPlan(wanted, left, [uid for uid in uids if uid not in index])

@@ -63,12 +63,9 @@ class DicomIndex:
         for path in self.unreadable:
             if uid in path:
                 return f"{path} is not a readable DICOM file"
-        return f"no file of series {uid}" + self._elsewhere()
-
-    def _elsewhere(self) -> str:
-        """Where a series may be as well, if its folder's name does not tell."""
-        first = next(iter(self.unfollowed), None)
-        return "" if first is None else f" (it may be behind {first}: {self.unfollowed[first]})"
+        # folders need not be named by the series
+        behind = [f" (it may be behind {path}: {reason})" for path, reason in self.unfollowed.items()][:1]
+        return "".join([f"no file of series {uid}", *behind])
 
 
 def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomIndex:
@@ -87,16 +84,15 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomI
     root = Path(dicom_dir)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give the folder of the downloaded DICOM files as --dicom_dir")
-    kept = [] if cache is None else _read_cache(Path(cache))
-    known = {(file.path, file.size, file.modified): file for file in kept}
+    known = {} if cache is None else _read_cache(Path(cache))
     content = search(root)
     found = [_describe(root, name) for name in content.files]
-    new = [file for file in found if (file.path, file.size, file.modified) not in known]
+    new = [file for file in found if file not in known]
     with ThreadPoolExecutor() as pool, quiet_pydicom():
         headers = pool.map(lambda file: _read_header(root, file), new)
-        read = list(progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers))
-    known |= {(file.path, file.size, file.modified): file for file in read}
-    files = sorted(known[file.path, file.size, file.modified] for file in found)
+        read = progress_bar(len(new), "Reading DICOM headers", unit="file", iterable=headers)
+        known |= zip(new, read, strict=True)
+    files = sorted(known[file] for file in found)
     if not any(file.series for file in files):
         first = next((f" ({name}: {reason})" for name, reason in content.problems.items()), "")
         raise InputError(
@@ -106,13 +102,11 @@ def scan_dicom(dicom_dir: str | Path, cache: str | Path | None = None) -> DicomI
         write_text(cache, json.dumps([astuple(file) for file in files]))
     for name, reason in content.problems.items():
         logger.warning("%s: %s", root / name, reason)
-    index = _index(files)
-    index.unfollowed = content.problems
-    return index
+    return _index(files, content.problems)
 
 
-def _index(files: list[DicomFile]) -> DicomIndex:
-    index = DicomIndex()
+def _index(files: list[DicomFile], unfollowed: dict[str, str]) -> DicomIndex:
+    index = DicomIndex(unfollowed=unfollowed)
     for file in files:
         if file.series:
             index.series.setdefault(file.series, []).append(file)
@@ -138,11 +132,13 @@ def _read_header(root: Path, file: DicomFile) -> DicomFile:
     return DicomFile(file.path, file.size, file.modified, series, rows, columns)
 
 
-def _read_cache(path: Path) -> list[DicomFile]:
+def _read_cache(path: Path) -> dict[DicomFile, DicomFile]:
+    """The files that were read, each by what is known of it before."""
     try:
-        return [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        read = [DicomFile(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return {DicomFile(file.path, file.size, file.modified): file for file in read}
     except (OSError, ValueError, TypeError, RecursionError):
-        return []  # missing or damaged: every header is read again
+        return {}  # missing or damaged: every header is read again
 
 
 @dataclass(frozen=True)

@@ -49,21 +49,16 @@ GENERATED = {
 
 @dataclass(frozen=True)
 class Summary:
-    """
-    What was prepared; as text, what a user wants to know at the end.
+    """What was prepared; as text, what a user wants to know at the end."""
 
-    Each row of the tables is one row of `report.csv`, too. `statuses` counts them by what became of them ("crop",
-    "skipped", "error"), `kinds` those skipped or failed by the kind of reason.
-    """
-
-    output_dir: Path
-    rows: int
-    statuses: Counter[str]
-    kinds: Counter[str]
-    crops: dict[str, int]
-    patients: dict[str, int]
-    lesions: int
-    seconds: float
+    output_dir: Path  # the prepared folder
+    rows: int  # of the tables, each of which is one row of `report.csv`, too
+    statuses: Counter[str]  # the rows by what became of them: "crop", "skipped" or "error"
+    kinds: Counter[str]  # those skipped or failed, by the kind of reason
+    crops: dict[str, int]  # by split
+    patients: dict[str, int]  # who have a crop, by split
+    lesions: int  # that have a crop
+    seconds: float  # that it took
 
     def __str__(self) -> str:
         crop, skipped, error = (self.statuses[status] for status in ("crop", "skipped", "error"))
@@ -130,7 +125,7 @@ def prepare_cbis_ddsm(
     _report(output, outcomes, strict)
     description = GENERATED if is_generated(dicom_dir, csv_dir) else PUBLISHED
     datalist = {"prepared": settings.facts(spatial_dims=2), **description, **_splits(rows, outcomes, held_out)}
-    write_datalist(output / FILE_NAME, datalist)
+    write_datalist(output, datalist)
     return _summary(output, outcomes, datalist, time.monotonic() - start)
 
 

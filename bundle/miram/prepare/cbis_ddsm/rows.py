@@ -150,20 +150,12 @@ def _item(row: LesionView, crop: Crop, labels: Mapping[str, Any]) -> Item:
     Of a lesion's, `labels` are the lesion's, and `view_labels` this view's own, which may differ. A tissue crop may
     show a lesion, a part of one or none, so it has no label of one. A whole mammogram lists its lesions.
     """
-    paths = {"image": crop.image, "mask": crop.mask, "crop": crop.kind}
-    about = {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}
+    item: Item = {"image": crop.image, "mask": crop.mask, "crop": crop.kind}
+    item |= {"patient": row.patient, "laterality": row.laterality, "view": row.view, "density": row.density}
+    item["lesion"] = None if crop.region is None else row.lesion
     if crop.kind == "whole":
-        return {**paths, **about, "lesion": None, "lesions": [{"lesion": row.lesion, **labels}], "zoom": crop.zoom}
-    if crop.region is None:
-        return {**paths, **about, "lesion": None, "zoom": crop.zoom}
-    return {
-        **paths,
-        **about,
-        "lesion": row.lesion,
-        "abnormality": row.abnormality,
-        **labels,
-        "assessment": row.assessment,
-        "subtlety": row.subtlety,
-        "view_labels": {"pathology": row.pathology, **row.descriptors},
-        "zoom": crop.zoom,
-    }
+        item["lesions"] = [{"lesion": row.lesion, **labels}]
+    elif crop.region is not None:
+        item |= {"abnormality": row.abnormality, **labels, "assessment": row.assessment, "subtlety": row.subtlety}
+        item["view_labels"] = {"pathology": row.pathology, **row.descriptors}
+    return item | {"zoom": crop.zoom}
