@@ -7,10 +7,11 @@ import sys
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from miram import files
 from miram.errors import InputError
-from miram.files import atomic_write, claim_folder, path_inside, write_json, write_table, write_text
+from miram.files import atomic_write, claim_folder, path_inside, release_folder, write_json, write_table, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -76,12 +77,15 @@ def test_a_folder_is_claimed_until_its_process_ends_however_it_ends(tmp_path, mo
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     worker = int(other.stdout.readline())
     try:
-        with pytest.raises(InputError, match=r"another run is writing to .*run: wait until it has ended, or choose"):
+        with pytest.raises(InputError, match=r"another run is writing to .*run: wait until its process has ended"):
             claim_folder(folder)
         other.kill()
         other.wait()
         claim_folder(folder)  # also while a worker of the killed process still runs
         claim_folder(folder)  # a second run of this process
+        release_folder(folder)
+        with FileLock(folder / ".lock", timeout=0):
+            pass  # others may have it
     finally:
         os.kill(worker, signal.SIGKILL)
         other.kill()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PATIENCE = 5.0  # seconds in which a run that was killed ends its own processes
-_claims: dict[Path, FileLock] = {}  # of this process, until it ends
+_claims: dict[Path, FileLock] = {}  # of this process
 
 
 @contextmanager
@@ -65,7 +65,8 @@ def remove_temporaries(folder: str | os.PathLike[str]) -> None:
 
 def claim_folder(folder: str | os.PathLike[str]) -> None:
     """
-    Keep other processes from writing to `folder` until this one ends, however it ends. Create it if it is missing.
+    Keep other processes from writing to `folder` until it is released, or until this process ends in any way.
+    Create it if it is missing.
 
     Raises:
         InputError: if another process has claimed it.
@@ -79,9 +80,17 @@ def claim_folder(folder: str | os.PathLike[str]) -> None:
         lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise InputError(
-            f"another run is writing to {folder}: wait until it has ended, or choose another --output_dir"
+            f"another run is writing to {folder}: wait until its process has ended (also that of a notebook), or choose "
+            "another --output_dir"
         ) from error
     _claims[folder] = lock
+
+
+def release_folder(folder: str | os.PathLike[str]) -> None:
+    """Let other processes write to a folder that this one has claimed."""
+    lock = _claims.pop(Path(folder).resolve(), None)
+    if lock is not None:
+        lock.release()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -9,9 +9,9 @@ import torch
 from monai.data import set_track_meta
 from monai.utils import set_determinism
 
-from miram.engines.distributed import is_main_process, world_size
+from miram.engines.distributed import is_main_process, stop_distributed, world_size
 from miram.errors import InputError
-from miram.files import claim_folder
+from miram.files import claim_folder, release_folder
 
 
 def best_device() -> torch.device:
@@ -64,3 +64,9 @@ def start_run(
     set_track_meta(track_meta)
     if seed is not None:
         set_determinism(seed=seed, use_deterministic_algorithms=None)
+
+
+def end_run(output_dir: str | os.PathLike[str]) -> None:
+    """Do what every workflow does last, in `finalize`: let others write to its folder, and leave the process group."""
+    release_folder(output_dir)
+    stop_distributed()
