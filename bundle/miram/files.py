@@ -80,8 +80,8 @@ def claim_folder(folder: str | os.PathLike[str]) -> None:
         lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise InputError(
-            f"another run is writing to {folder}: wait until its process has ended (also that of a notebook), or choose "
-            "another --output_dir"
+            f"another run is writing to {folder}: wait until its process has ended (also that of a notebook), or "
+            "choose another --output_dir"
         ) from error
     _claims[folder] = lock
 
