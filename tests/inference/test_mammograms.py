@@ -82,7 +82,8 @@ def test_nothing_is_added_to_a_breast_without_bays_or_to_none():
     image = np.zeros((700, 500), np.uint16)
     image[50:650, :300] = 30_000
     np.testing.assert_array_equal(whole_breast(image), breast_mask(image))
-    assert not whole_breast(np.zeros((700, 500), np.uint16)).any()
+    with pytest.raises(InputError, match="no breast was found"):
+        whole_breast(np.zeros((700, 500), np.uint16))
 
 
 def test_a_color_image_is_refused_and_not_read_otherwise(tmp_path):

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from miram.errors import InputError
 from miram.packaging.label_map import AnswerMapd
-from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadCropd, ServedClassifier, dicom_source
+from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadServedCropd, ServedClassifier, dicom_source
 from miram.packaging.weights import read_state, saved_bytes
 from miram.prepare.prepared import write_png16
 
@@ -46,16 +46,8 @@ def crop(tmp_path):
     return str(tmp_path / "crop.png"), pixels
 
 
-def test_a_crop_is_loaded_rows_first_and_reduced_if_it_is_larger(crop):
-    path, pixels = crop
-    loaded = LoadCropd("image", (64, 64), 100)({"image": path})["image"]
-    assert isinstance(loaded, MetaTensor)
-    np.testing.assert_array_equal(loaded[0].numpy(), pixels)
-    assert LoadCropd("image", (20, 20), 100)({"image": path})["image"].shape == (1, 16, 20)
-
-
 def test_the_client_is_told_of_bad_input(crop, classifier):
-    check = CheckServedd([LoadCropd("image", (64, 64), 45)], classifier)
+    check = CheckServedd([LoadServedCropd("image", (64, 64), 45)], classifier)
     with pytest.raises(HTTPException, match="looks like a whole mammogram") as caught:
         check({"image": crop[0]})
     assert caught.value.status_code == 400

@@ -22,12 +22,11 @@ from miram.handlers.detection_report import (
     write_detection_report,
 )
 from miram.inference.detecting import DetectorModel
-from miram.inference.inputs import Inputs, output_names
+from miram.inference.inputs import Inputs, output_names, read_input
 from miram.inference.mammograms import find_mammograms
 from miram.inference.token_map_files import TokenMaps
 from miram.progress import progress_bar
 from miram.provenance.versions import provenance
-from miram.readers.formats import read_image
 from miram.visualize.detections import Panel, plot_views
 from miram.visualize.html_report import INTENDED_USE
 
@@ -174,9 +173,7 @@ def _search(
     found, names = [], output_names(inputs.names)
     with progress_bar(len(inputs.items), "searching", unit="images") as bar:
         for index, (item, name) in enumerate(zip(inputs.items, inputs.names, strict=True)):
-            image = read_image(item["image"], intensity=intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", name, remark)
+            image = read_input(item["image"], intensity, name)
             boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
             shown = scores > limit
             facts = {"laterality": image.laterality, "view": image.view}

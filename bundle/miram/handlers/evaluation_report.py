@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
-from miram.data.datalist import DEMONSTRATION, FILE_NAME, Item, read_datalist, says_generated
+from miram.data.datalist import DEMONSTRATION, Item, describe
 from miram.data.prediction_table import prediction_table
 from miram.engines.distributed import is_main_process
 from miram.files import write_json, write_table
@@ -97,19 +96,17 @@ class EvaluationHandler(SplitReport):
             self.map_kind,
         )
         self._write_report(found, facts, notes, pictures)
-        logger.info(describe(found))
+        logger.info(_main_figures(found))
         logger.info("the report is %s", self.output_dir / "report.html")
 
     def _facts(self) -> dict[str, Any]:
         """Where the numbers come from."""
-        path = Path(self.dataset_dir) / FILE_NAME
-        datalist = read_datalist(path)
-        named = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = describe(self.dataset_dir)
+        demonstration, digest = data.pop("generated"), data.pop("sha256")
         calibration = asdict(self.calibration)
         return {
             "task": asdict(self.trained.task),
-            "data": {**named, "split": self.split, "images": len(self.items), "datalist_sha256": digest},
+            "data": {**data, "split": self.split, "images": len(self.items), "datalist_sha256": digest},
             "model": {
                 "file": self.trained.path.name,
                 "run": self.trained.path.parent.name,
@@ -119,7 +116,7 @@ class EvaluationHandler(SplitReport):
             },
             "calibration": calibration,
             "provenance": provenance(seed=(self.metrics or {}).get("seed")),
-            "demonstration": says_generated(datalist),
+            "demonstration": demonstration,
         }
 
     def _notes(self) -> list[str]:
@@ -166,7 +163,7 @@ class EvaluationHandler(SplitReport):
         )
 
 
-def describe(found: Mapping[str, Any]) -> str:
+def _main_figures(found: Mapping[str, Any]) -> str:
     """The main figures in a line for the log."""
     return "; ".join(
         f"{short} per {level} {estimate_text(report['metrics'][name]['overall'])}"

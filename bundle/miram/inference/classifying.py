@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,6 +19,7 @@ from miram.data.datalist import FILE_NAME, SPLITS, Item, load_split, read_datali
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.steps import in_precision
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
@@ -66,7 +66,7 @@ def load_trained(
     own = content["task"]
     if task is not None and own["name"] != task:
         raise InputError(f"{path} is a model for the task {own['name']!r}, not {task!r}; give --task {own['name']}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     return TrainedClassifier(
         path=path,
         sha256=digest,

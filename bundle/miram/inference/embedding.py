@@ -84,8 +84,7 @@ class Embedding:
     def describe(self, windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The features of windows, float32: "token" and "mean" (B, D), "grid" (B, *grid, D)."""
         encoder = self.encoder.encoder
-        device = next(encoder.parameters()).device
-        batch = torch.from_numpy(np.stack(windows).astype(np.float32))[:, None].to(device)
+        batch = torch.from_numpy(np.stack(windows).astype(np.float32))[:, None].to(self.encoder.device)
         tokens = self.encoder.tokens(batch).cpu()
         patches = tokens if encoder.cls_token is None else tokens[:, 1:]
         made = {"token": tokens[:, 0], "mean": patches.mean(dim=1), "grid": patches.unflatten(1, encoder.grid)}

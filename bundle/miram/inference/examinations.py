@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ import torch
 
 from miram.data.examinations import Breast, group_breasts
 from miram.data.tasks import Task
-from miram.inference.inputs import Inputs, reduce_to
+from miram.inference.inputs import Inputs, read_input, reduce_to
 from miram.inference.tiles import TileEncoder, Tiles
 from miram.progress import progress_bar
-from miram.readers.formats import read_image, without_suffix
+from miram.readers.formats import without_suffix
 
 SIDES = {"L": "LEFT", "LEFT": "LEFT", "R": "RIGHT", "RIGHT": "RIGHT"}
 VIEWS = ("CC", "MLO", "ML", "LM", "XCCL", "XCCM")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,7 @@ def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, 
     patients, studies, views = Numbers("patient"), Numbers("study"), []
     with progress_bar(len(inputs.items), "features", unit="views") as bar:
         for item, name in zip(inputs.items, inputs.names, strict=True):
-            image = read_image(item["image"], intensity=intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", name, remark)
+            image = read_input(item["image"], intensity, name)
             pixels = as_prepared(image.pixels, prepared)
             tiles = encoder.tiles(pixels)
             features = torch.from_numpy(encoder.features(pixels, tiles))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +16,13 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from miram.errors import InputError
-from miram.inference.inputs import Inputs, check_pixels, find_images
+from miram.inference.inputs import Inputs, check_pixels, find_images, read_input
 from miram.inference.windows import is_number
 from miram.readers.dicom import read_dicom
-from miram.readers.formats import READERS, read_image
+from miram.readers.formats import READERS
 from miram.readers.image import reason
 from miram.readers.volumes import image_io, read_itk, read_nifti
 from miram.transforms.crops import breast_mask
-
-logger = logging.getLogger(__name__)
 
 NO_BREAST = "no breast was found: nothing stands out from the background"
 
@@ -89,9 +86,14 @@ def whole_breast(pixels: np.ndarray, gap: float = 0.06, working_size: int = 512)
         working_size: largest length of the small copy's longer side.
 
     Returns:
-        bool, (H, W); False everywhere if no breast was found.
+        bool, (H, W).
+
+    Raises:
+        InputError: if no breast is found.
     """
     mask = breast_mask(pixels)
+    if not mask.any():
+        raise InputError(NO_BREAST)
     step = -(-max(mask.shape) // working_size)
     radius = max(1, round(gap * max(mask.shape) / step / 2))
     cells = mask
@@ -110,8 +112,7 @@ class LoadMammogramd(MapTransform):
     """
     Load whole images as the prepare steps read them, and keep the grid of the file.
 
-    MONAI's `LoadImage` is not used: if our reader refuses a file (a color image, a damaged file), `LoadImage` tries its
-    own readers, and one of them may return something else.
+    MONAI's `LoadImage` is not used, see :class:`miram.inference.inputs.LoadCropd`.
 
     Args:
         intensity: see :func:`miram.readers.formats.read_image`.
@@ -136,9 +137,7 @@ class LoadMammogramd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             path = result[key]
-            image = read_image(path, intensity=self.intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", path, remark)
+            image = read_input(path, self.intensity)
             check_pixels(path, image.pixels, spatial_dims=2, largest_crop=max(image.pixels.shape))
             shape, affine = source_grid(path, image.pixels.shape)
             meta = {

@@ -19,7 +19,7 @@ from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
-from miram.inference.mammograms import NO_BREAST, whole_breast
+from miram.inference.mammograms import whole_breast
 from miram.inference.windows import Region, WindowFunction, WindowGrid, check_windows, is_number, window_to_input
 from miram.progress import progress_bar
 from miram.readers.formats import read_image
@@ -89,8 +89,6 @@ class RiskMapInferer(Inferer):
     def _map(self, image: torch.Tensor, network: WindowFunction) -> torch.Tensor:
         """(1, H, W) -> (1, H, W)."""
         breast = whole_breast(image[0].cpu().numpy())
-        if not breast.any():
-            raise InputError(NO_BREAST)
         grid = self._grid(breast.shape)
         judged = grid.showing(breast)
         places = np.argwhere(judged)

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 
 from miram.errors import InputError
 from miram.inference.classifying import Probabilitiesd, TrainedClassifier, find_calibration
-from miram.inference.inputs import check_pixels, reduce_to
+from miram.inference.inputs import LoadCropd
 from miram.packaging.weights import load_packaged
-from miram.readers.formats import read_image, without_suffix
+from miram.readers.formats import without_suffix
 from miram.visualize.html_report import INTENDED_USE
 
 Data = dict[Hashable, Any]
@@ -85,41 +84,13 @@ class CheckServedd(Transform):
         return data
 
 
-class LoadCropd(MapTransform):
-    """
-    Load crops of lesions, in any supported format, as :class:`miram.inference.inputs.CropReader` reads them.
-
-    Args:
-        crop_size: size in pixels to which a larger image is downsampled.
-        largest_crop: an image with more pixels along its longest side counts as a whole mammogram.
-        intensity: see :func:`miram.readers.formats.read_image`.
-    """
-
-    def __init__(
-        self,
-        keys: Hashable | Sequence[Hashable],
-        crop_size: Sequence[int],
-        largest_crop: int,
-        intensity: str = "stored",
-    ) -> None:
-        super().__init__(keys)
-        self.crop_size = tuple(crop_size)
-        self.largest_crop = largest_crop
-        self.intensity = intensity
+class LoadServedCropd(LoadCropd):
+    """Load crops of lesions; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
-        """
-        Replace paths with images (1, H, W), float32 0..65535.
-
-        Raises:
-            InputError: if an image cannot be read, is a volume, is constant, or looks like a whole mammogram.
-        """
-        result = dict(data)
-        for key in self.key_iterator(result):
-            pixels = read_image(dicom_source(result[key]), intensity=self.intensity).pixels
-            check_pixels(result[key], pixels, len(self.crop_size), self.largest_crop)
-            result[key] = MetaTensor(reduce_to(pixels, self.crop_size)[None].astype(np.float32))
-        return result
+        """Replace paths with images, see :class:`miram.inference.inputs.LoadCropd`."""
+        sources = {key: dicom_source(data[key]) for key in self.key_iterator(data)}
+        return super().__call__({**data, **sources})
 
 
 @dataclass(eq=False)

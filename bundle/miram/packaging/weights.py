@@ -14,6 +14,7 @@ from torch import nn
 
 from miram.data.tasks import Task
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.calibrated import Calibration, calibration_of_model
 from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
@@ -115,7 +116,7 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     make = ViTSegmenter if describes_segmenter(facts["network_def"]) else ViTClassifier
     network: Any = make(**facts["network_def"])
     _load_strictly(network, state, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     same = digest == facts["model_sha256"]
     task = facts["task"]
     return TrainedClassifier(
