@@ -85,7 +85,7 @@ class EvaluationHandler(SplitReport):
         write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
-        pictures += draw_most_wrong(
+        most_wrong = draw_most_wrong(
             self.output_dir,
             table,
             self.trained,
@@ -95,6 +95,9 @@ class EvaluationHandler(SplitReport):
             self.num_cases,
             self.map_kind,
         )
+        if self.num_cases and not most_wrong:
+            notes.append("No prediction is wrong at the operating point, so there is no picture of wrong ones.")
+        pictures += most_wrong
         self._write_report(found, facts, notes, pictures)
         logger.info(_main_figures(found))
         logger.info("the report is %s", self.output_dir / "report.html")

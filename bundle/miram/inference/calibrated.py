@@ -79,6 +79,12 @@ class Calibration:
             logits = logits * logits.new_tensor(self.scale) + logits.new_tensor(self.bias)
         return probabilities(logits, task)
 
+    def called(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
+        """Which classes an image is called, bool (..., K): in a multi-class task the most probable one alone."""
+        if task.type == "multiclass":
+            return np.eye(len(task.scored), dtype=bool)[probabilities.argmax(axis=-1)]
+        return probabilities >= np.array(list(self.thresholds_at("image", task.scored).values()))
+
     def describe(self) -> str:
         """Scale, bias and where they come from, as text."""
         scale, bias = (", ".join(f"{value:.3g}" for value in values) for values in (self.scale, self.bias))

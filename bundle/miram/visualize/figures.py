@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -44,13 +45,16 @@ class Painter:
 def sheet(
     count: int, columns: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a place without axes for each of `count` panels of that width and height in inches, in rows."""
+    """
+    A figure with a place without axes for each of `count` panels of that width and height in inches, in rows, and with
+    a margin for the title above and the note below, which are wrapped.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = (panel[0] * max(columns, 2.5), panel[1] * rows + margin)  # wide enough for the title
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize="small")
+    width = panel[0] * max(columns, 2.5)  # not too narrow for the title
+    figure = Figure(figsize=(width, panel[1] * rows + margin), layout="constrained")
+    figure.suptitle(fill(title, int(9 * width)))  # letters per inch
+    figure.supxlabel(fill(note, int(15 * width)), fontsize="small")
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for axis in axes:
         axis.set_axis_off()
