@@ -26,12 +26,10 @@ class Case:
     caption: str = ""  # which image it is
 
 
-def plot_contact_sheet(
-    cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
-) -> None:
+def plot_contact_sheet(cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "") -> None:
     """Draw cases in rows: each image, and below it the same image with its heat map, if any case has one."""
     overlaid = any(case.heat is not None for case in cases)
-    figure, axes = sheet(len(cases), columns, (2.3, 5.1 if overlaid else 2.8), 0.8, title, note)
+    figure, axes = sheet(len(cases), (2.3, 5.1 if overlaid else 2.8), 0.8, title, note)
     for axis, case in zip(axes, cases, strict=False):
         gray = _gray(case.image)
         blank = np.ones((len(gray) // 16, *gray.shape[1:]))  # between an image and its map

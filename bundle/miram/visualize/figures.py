@@ -8,9 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from textwrap import fill
 from typing import Any
 
+import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch.nn import functional
 
 from miram.files import atomic_write
 
@@ -22,6 +25,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) ->
     FigureCanvasAgg(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def reduced(image: np.ndarray, longest: int) -> np.ndarray:
+    """An image (H, W) of which a picture shows at most so many pixels along the longest side, by area averaging."""
+    scale = longest / max(image.shape)
+    if scale >= 1:
+        return image
+    size = [max(1, round(length * scale)) for length in image.shape]
+    values = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    return functional.interpolate(values[None, None], size=size, mode="area")[0, 0].numpy()
 
 
 class Painter:
@@ -43,13 +56,13 @@ class Painter:
 
 
 def sheet(
-    count: int, columns: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
+    count: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
 ) -> tuple[Figure, list[Axes]]:
     """
     A figure with a place without axes for each of `count` panels of that width and height in inches, in rows, and with
     a margin for the title above and the note below, which are wrapped.
     """
-    columns = min(columns, count)
+    columns = min(6, count)
     rows = -(-count // columns)
     width = panel[0] * max(columns, 2.5)  # not too narrow for the title
     figure = Figure(figsize=(width, panel[1] * rows + margin), layout="constrained")

@@ -120,7 +120,7 @@ def estimate_table(
 
     Args:
         columns: their headings.
-        rows: by heading, an estimate for each column (:meth:`miram.metrics.bootstrap.Estimate.as_dict`).
+        rows: by heading, for each column an estimate (:class:`miram.metrics.bootstrap.Estimate`) as a dictionary.
         notes: listed below.
     """
     reasons = Reasons()
