@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from miram.errors import InputError
-from miram.handlers.detection_report import (
-    Candidates,
-    DetectionSettings,
-    view_facts,
-    write_detection_report,
-)
+from miram.handlers.detection_report import Candidates, DetectionSettings, write_detection_report
 from miram.handlers.inference_report import result_facts
 from miram.handlers.view_search import ViewSearch
 from miram.inference.calibrated import Calibration
@@ -46,17 +41,15 @@ class DetectionHandler(ViewSearch):
         found = self.found()
         if not found:
             raise InputError(f"no view could be searched; the first: {next(iter(self.problems.values()), '')}")
-        candidates, lesions = [], []
+        candidates = []
         for view, record in found:
-            peaks = np.array(record["candidates"], float).reshape(-1, 3)
+            peaks, shape = np.array(record["candidates"], float).reshape(-1, 3), record["shape"]
             boxes = boxes_around(peaks[:, 1::-1] + 0.5, self.size)
-            image = Candidates(view.source, record["shape"], record["spacing"], boxes, peaks[:, 2], view_facts(view))
-            lesions.append(view.lesion_boxes(record["shape"]))
-            candidates.append((view, image))
+            image = Candidates.of_view(view, shape, record["spacing"], boxes, peaks[:, 2])
+            candidates.append((view, image, view.lesion_boxes(shape)))
         write_detection_report(
             self.output_dir,
             candidates,
-            lesions,
             self.settings,
             self.dataset_dir,
             self.split,

@@ -17,7 +17,6 @@ from miram.files import as_text, write_json, write_table
 from miram.handlers.detection_report import (
     Candidates,
     DetectionSettings,
-    view_facts,
     write_candidates,
     write_detection_report,
 )
@@ -88,16 +87,12 @@ def run_detector_evaluation(
     split = split or maps.last_split()
     views, problems = maps.load(split, max_patients)
     found = []
-    with progress_bar(len(views), "searching", unit="views") as bar:
-        for one in views:
-            boxes, scores = detector.find(np.load(one.map), one.shape)
-            facts = view_facts(one.view)
-            found.append((one.view, Candidates(one.view.source, one.shape, one.spacing, boxes, scores, facts)))
-            bar.update()
+    for one in progress_bar(len(views), "searching", unit="views", iterable=views):
+        candidates = detector.find(np.load(one.map), one.shape)
+        found.append((one.view, Candidates.of_view(one.view, one.shape, one.spacing, *candidates), one.boxes))
     write_detection_report(
         Path(output_dir),
         found,
-        [one.boxes for one in views],
         settings or DetectionSettings(),
         maps.dataset_dir,
         split,
@@ -171,18 +166,17 @@ def _search(
 ) -> list[tuple[Candidates, float | None]]:
     """Of each image, read and drawn one at a time, the candidates above the limit and the highest score of all."""
     found, names = [], output_names(inputs.names)
-    with progress_bar(len(inputs.items), "searching", unit="images") as bar:
-        for index, (item, name) in enumerate(zip(inputs.items, inputs.names, strict=True)):
-            image = read_input(item["image"], intensity, name)
-            boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
-            shown = scores > limit
-            facts = {"laterality": image.laterality, "view": image.view}
-            spacing = image.spacing or (None, None)
-            own = Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts)
-            found.append((own, max(scores.tolist(), default=None)))
-            if num_pictures is None or index < num_pictures:
-                _draw(image.pixels, own, output / f"{names[index]}.png")
-            bar.update()
+    for index, item in enumerate(progress_bar(len(names), "searching", unit="images", iterable=inputs.items)):
+        name = inputs.names[index]
+        image = read_input(item["image"], intensity, name)
+        boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
+        shown = scores > limit
+        facts = {"laterality": image.laterality, "view": image.view}
+        spacing = image.spacing or (None, None)
+        own = Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts)
+        found.append((own, max(scores.tolist(), default=None)))
+        if num_pictures is None or index < num_pictures:
+            _draw(image.pixels, own, output / f"{names[index]}.png")
     return found
 
 

@@ -122,15 +122,13 @@ def _draw(
     most: int | None,
 ) -> None:
     """A picture of each view; their pixels are read again, one at a time."""
-    names = output_names(sources)
-    with progress_bar(len(views[:most]), "pictures", unit="views") as bar:
-        for view, source, name, row in zip(views[:most], sources, names, table.to_dict("records"), strict=False):
-            pixels = as_prepared(read_image(view.path, intensity=intensity).pixels, model.prepared)
-            heat = view.tiles.map(exam_attention(model.network, view.features).numpy())
-            side = " ".join(part for part in (view.laterality, view.view) if part) or "side unknown"
-            title = f"{side}: probability of {model.task.scored[0].lower()} in this view {row[_column(model)]:.2f}"
-            plot_case(Case(pixels, heat, title, as_text(source)), output / f"{name}.png", f"{NOTE}\n{INTENDED_USE}")
-            bar.update()
+    rows = zip(views[:most], sources, output_names(sources), table.to_dict("records"), strict=False)
+    for view, source, name, row in progress_bar(len(views[:most]), "pictures", unit="views", iterable=rows):
+        pixels = as_prepared(read_image(view.path, intensity=intensity).pixels, model.prepared)
+        heat = view.tiles.map(exam_attention(model.network, view.features).numpy())
+        side = " ".join(part for part in (view.laterality, view.view) if part) or "side unknown"
+        title = f"{side}: probability of {model.task.scored[0].lower()} in this view {row[_column(model)]:.2f}"
+        plot_case(Case(pixels, heat, title, as_text(source)), output / f"{name}.png", f"{NOTE}\n{INTENDED_USE}")
 
 
 def _facts(model: ExamModel, breasts: pd.DataFrame, views: pd.DataFrame) -> dict[str, Any]:

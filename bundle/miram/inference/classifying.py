@@ -71,31 +71,11 @@ def load_trained(
         path=path,
         sha256=digest,
         network=network.eval(),
-        task=Task(own["name"], own["type"], tuple(own["classes"])),
+        task=Task(own["name"], own["type"], own["classes"]),
         preprocessing=dict(content["preprocessing"]),
         calibration=calibration_of_model(content, digest),
         provenance=dict(content.get("provenance") or {}),
     )
-
-
-def check_data_of_task(dataset_dir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
-    """
-    Check that a prepared folder has a model's task with the same classes.
-
-    Returns:
-        the data list.
-
-    Raises:
-        InputError: if it lacks the task, or its classes differ.
-    """
-    datalist = read_datalist(Path(dataset_dir) / FILE_NAME)
-    own = find_task(datalist, task.name)
-    if (own.type, tuple(own.classes)) != (task.type, tuple(task.classes)):
-        raise InputError(
-            f"the classes of {task.name!r} are {', '.join(own.classes)} ({own.type}) in {dataset_dir}, but "
-            f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
-        )
-    return datalist
 
 
 def items_of_task(
@@ -116,16 +96,22 @@ def items_of_task(
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    datalist = check_data_of_task(dataset_dir, trained.task)
+    datalist, task = read_datalist(Path(dataset_dir) / FILE_NAME), trained.task
+    own = find_task(datalist, task.name)
+    if own != task:
+        raise InputError(
+            f"the classes of {task.name!r} are {', '.join(own.classes)} ({own.type}) in {dataset_dir}, but "
+            f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
+        )
     if required and not datalist[split]:
         raise InputError(
             f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
             "Or use --split validation, whose figures are too optimistic"
         )
-    items = applicable_items(load_split(dataset_dir, split, required), trained.task)
-    unknown = unknown_count(items, trained.task)
+    items = applicable_items(load_split(dataset_dir, split, required), task)
+    unknown = unknown_count(items, task)
     if required and unknown == len(items):
-        raise InputError(f"none of the {len(items)} {split} images has a known label of {trained.task.name!r}")
+        raise InputError(f"none of the {len(items)} {split} images has a known label of {task.name!r}")
     logger.info("%s: %d images of the task, %d of them without a known label", split, len(items), unknown)
     return items
 

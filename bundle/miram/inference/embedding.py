@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,26 +162,6 @@ def embed(
     write_features(output, paths, {"settings": settings, "left_out": problems, **facts})
     shutil.rmtree(folder)
     return problems
-
-
-def nearest(values: np.ndarray, query: np.ndarray, count: int) -> Iterator[tuple[int, float]]:
-    """
-    The nearest neighbours of a feature by cosine similarity, the mean of all features subtracted.
-
-    Args:
-        values: (N, D).
-        query: (D,).
-        count: at most so many.
-
-    Yields:
-        place in `values` and similarity, the most similar first.
-    """
-    center = values.mean(axis=0)
-    centered, wanted = values - center, query - center
-    norms = np.linalg.norm(centered, axis=1) * np.linalg.norm(wanted)
-    similarity = centered @ wanted / np.maximum(norms, 1e-12)
-    for place in np.argsort(-similarity, kind="stable")[:count]:
-        yield int(place), float(similarity[place])
 
 
 def _write_part(path: Path, batch: Sequence[Source], embedding: Embedding, key: bytes) -> None:

@@ -46,17 +46,16 @@ def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, 
         intensity: see :func:`miram.readers.formats.read_image`.
     """
     patients, studies, views = Numbers("patient"), Numbers("study"), []
-    with progress_bar(len(inputs.items), "features", unit="views") as bar:
-        for item, name in zip(inputs.items, inputs.names, strict=True):
-            image = read_input(item["image"], intensity, name)
-            pixels = as_prepared(image.pixels, prepared)
-            tiles = encoder.tiles(pixels)
-            features = torch.from_numpy(encoder.features(pixels, tiles))
-            said = said_by_name(name)
-            patient = patients.of(image.patient or image.study) or said["patient"]
-            side, view = image.laterality or said["laterality"], image.view or said["view"]
-            views.append(ExamView(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
-            bar.update()
+    named = zip(inputs.items, inputs.names, strict=True)
+    for item, name in progress_bar(len(inputs.items), "features", unit="views", iterable=named):
+        image = read_input(item["image"], intensity, name)
+        pixels = as_prepared(image.pixels, prepared)
+        tiles = encoder.tiles(pixels)
+        features = torch.from_numpy(encoder.features(pixels, tiles))
+        said = said_by_name(name)
+        patient = patients.of(image.patient or image.study) or said["patient"]
+        side, view = image.laterality or said["laterality"], image.view or said["view"]
+        views.append(ExamView(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
     return views
 
 

@@ -143,11 +143,10 @@ def largest_risks(
         progress=False,
     )
     found = {}
-    with torch.no_grad(), progress_bar(len(paths), "risk maps", unit="views") as bar:
-        for path in paths:
+    with torch.no_grad():
+        for path in progress_bar(len(paths), "risk maps", unit="views", iterable=paths):
             pixels = torch.from_numpy(read_image(path).pixels.astype(np.float32))[None, None]
             found[path] = float(inferer(pixels, trained.network).max())
-            bar.update()
     return found
 
 

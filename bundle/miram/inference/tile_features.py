@@ -59,10 +59,8 @@ class FeatureCache:
         missing = [path for path in paths if self._stored(path) is None]
         logger.info("features of %d views: %d are in %s", len(paths), len(paths) - len(missing), self.folder)
         write_json(self.folder / "settings.json", self.encoder.settings)
-        with progress_bar(len(missing), "features", unit="views") as bar:
-            for path in missing:
-                self._compute(path)
-                bar.update()
+        for path in progress_bar(len(missing), "features", unit="views", iterable=missing):
+            self._compute(path)
         found = {path: values for path in paths if (values := self._stored(path)) is not None and len(values)}
         for path in paths:
             if path not in found:

@@ -75,11 +75,10 @@ class TokenMaps:
             *(self.intensity, self.workers, self.time_limit, max_patients),
         )
         missing = views.todo + [view for view in views.done if not self._is_whole(_map_file(folder, view))]
-        with progress_bar(len(missing), f"maps of {split} views", unit="views") as bar:
-            for number, view in enumerate(missing):
-                records.save(view, self._compute(view, _map_file(folder, view)))
-                _check_room(_map_file(folder, view), len(missing) - number - 1)
-                bar.update()
+        shown = progress_bar(len(missing), f"maps of {split} views", unit="views", iterable=missing)
+        for number, view in enumerate(shown, start=1):
+            records.save(view, self._compute(view, _map_file(folder, view)))
+            _check_room(_map_file(folder, view), len(missing) - number)
         found, problems = [], dict(views.problems)
         for view in sorted(views.todo + views.done, key=lambda view: view.source):
             try:

@@ -109,7 +109,7 @@ def choose_thresholds(
                 value = classification.choose_threshold(labels, units.probabilities[:, column], rule, target)
             else:
                 logger.warning(
-                    "no threshold can be chosen for class %r per %s: in validation all have the same label; 0.5 is used",
+                    "no threshold can be chosen for class %r per %s: all validation labels are the same; 0.5 is used",
                     name,
                     level,
                 )

@@ -123,7 +123,7 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
         path=path,
         sha256=digest,
         network=network.eval(),
-        task=Task(task["name"], task["type"], tuple(task["classes"])),
+        task=Task(**task),
         preprocessing=dict(facts["preprocessing"]),
         calibration=calibration_of_model(facts if same else {}, digest),
         provenance=dict(facts["provenance"]) if same else {},
