@@ -21,8 +21,7 @@ from miram.handlers.detection_report import (
     write_detection_report,
 )
 from miram.inference.detecting import DetectorModel
-from miram.inference.inputs import Inputs, output_names, read_input
-from miram.inference.mammograms import find_mammograms
+from miram.inference.inputs import Inputs, output_names
 from miram.inference.token_map_files import TokenMaps
 from miram.progress import progress_bar
 from miram.provenance.versions import provenance
@@ -103,39 +102,26 @@ def run_detector_evaluation(
 
 
 def run_detector_inference(
-    source: str | os.PathLike[str] | None,
+    inputs: Inputs,
     output_dir: str | os.PathLike[str],
     model: DetectorModel,
     false_alarms: float = 1.0,
-    intensity: str | None = None,
-    smallest_view: int | None = None,
     num_pictures: int | None = None,
-    workers: int | None = None,
-    time_limit: float = 300.0,
 ) -> None:
     """
     Find candidates in a user's mammograms.
 
     Args:
-        source: a file, or a folder with its subfolders.
+        inputs: the mammograms, see :func:`miram.inference.mammograms.find_mammograms`.
         output_dir: gets candidates.csv, candidates.json (COCO), images.csv, detections.json and a PNG per image.
         false_alarms: per view, on the validation views; candidates with a lower score are left out.
-        intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two windows of the encoder, or
-            half of the smallest training view if that is less.
         num_pictures: the largest number of pictures; None draws every image.
-        workers: see :func:`miram.inference.inputs.find_images`.
-        time_limit: see :func:`miram.inference.inputs.find_images`.
 
     Raises:
-        InputError: if no image can be searched, or the model does not know the rate of false alarms.
+        InputError: if the model does not know the rate of false alarms.
     """
     output, limit = Path(output_dir), model.threshold(false_alarms)
-    intensity = intensity or model.prepared.get("intensity", "stored")
-    two_windows = 2 * max(model.encoder.field_of_view)
-    smallest = min(two_windows, model.prepared["smallest_view"]) if smallest_view is None else smallest_view
-    inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
-    found = _search(inputs, model, limit, intensity, output, num_pictures)
+    found = _search(inputs, model, limit, output, num_pictures)
     write_candidates(output, [one for one, _ in found])
     rows: list[dict[str, Any]] = [
         {"image": one.image, "candidates": len(one.scores), "highest": highest, "problem": None}
@@ -162,13 +148,12 @@ def run_detector_inference(
 
 
 def _search(
-    inputs: Inputs, model: DetectorModel, limit: float, intensity: str, output: Path, num_pictures: int | None
+    inputs: Inputs, model: DetectorModel, limit: float, output: Path, num_pictures: int | None
 ) -> list[tuple[Candidates, float | None]]:
     """Of each image, read and drawn one at a time, the candidates above the limit and the highest score of all."""
     found, names = [], output_names(inputs.names)
-    for index, item in enumerate(progress_bar(len(names), "searching", unit="images", iterable=inputs.items)):
-        name = inputs.names[index]
-        image = read_input(item["image"], intensity, name)
+    for index, name in enumerate(progress_bar(len(names), "searching", unit="images", iterable=inputs.names)):
+        image = inputs.read(index)
         boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
         shown = scores > limit
         facts = {"laterality": image.laterality, "view": image.view}

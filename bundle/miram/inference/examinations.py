@@ -13,7 +13,7 @@ import torch
 
 from miram.data.examinations import Breast, group_breasts
 from miram.data.tasks import Task
-from miram.inference.inputs import Inputs, read_input, reduce_to
+from miram.inference.inputs import Inputs, reduce_to
 from miram.inference.tiles import TileEncoder, Tiles
 from miram.progress import progress_bar
 from miram.readers.formats import without_suffix
@@ -35,7 +35,7 @@ class ExamView:
     tiles: Tiles  # where they are
 
 
-def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[ExamView]:
+def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any]) -> list[ExamView]:
     """
     Read views one at a time, as the training views were prepared, and compute the features of their tiles.
 
@@ -43,19 +43,19 @@ def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, 
         inputs: made by :func:`miram.inference.mammograms.find_mammograms`.
         encoder: describes the tiles.
         prepared: how the training views were prepared: larger ones are downsampled to "crop_size".
-        intensity: see :func:`miram.readers.formats.read_image`.
     """
     patients, studies, views = Numbers("patient"), Numbers("study"), []
-    named = zip(inputs.items, inputs.names, strict=True)
-    for item, name in progress_bar(len(inputs.items), "features", unit="views", iterable=named):
-        image = read_input(item["image"], intensity, name)
+    for index, name in enumerate(progress_bar(len(inputs.names), "features", unit="views", iterable=inputs.names)):
+        image = inputs.read(index)
         pixels = as_prepared(image.pixels, prepared)
         tiles = encoder.tiles(pixels)
         features = torch.from_numpy(encoder.features(pixels, tiles))
         said = said_by_name(name)
         patient = patients.of(image.patient or image.study) or said["patient"]
         side, view = image.laterality or said["laterality"], image.view or said["view"]
-        views.append(ExamView(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
+        views.append(
+            ExamView(inputs.items[index]["image"], str(patient), studies.of(image.study), side, view, features, tiles)
+        )
     return views
 
 

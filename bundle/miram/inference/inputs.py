@@ -35,11 +35,16 @@ class Inputs:
     items: list[dict[str, str]]  # {"image": path} for each image that can be read
     names: list[str]  # for each item, its path relative to the given folder
     problems: dict[str, str]  # by name, why a file was skipped
+    intensity: str = "stored"  # how they are read, see :func:`miram.readers.formats.read_image`
 
     @property
     def samples(self) -> list[dict[str, Any]]:
         """The items, each with its "index"."""
         return [{**item, "index": index} for index, item in enumerate(self.items)]
+
+    def read(self, index: int) -> Image:
+        """An image; the remarks on it are logged under its name."""
+        return read_input(self.items[index]["image"], self.intensity, self.names[index])
 
 
 def stored_crop_size(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> list[int]:
@@ -130,7 +135,7 @@ def find_images(
         raise InputError(next(iter(problems.values()), f"{root} holds no image"))
     for name, problem in problems.items():
         logger.warning("skipped %s: %s", name, problem)
-    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
+    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems, intensity)
 
 
 def output_names(names: Sequence[str]) -> list[str]:

@@ -52,6 +52,21 @@ def find_mammograms(
     return find_images(source, check, intensity, workers, time_limit)
 
 
+def smallest_size(field_of_view: Sequence[int], prepared: Mapping[str, Any] | None = None) -> int:
+    """
+    Pixels along the longest side below which an image is taken for a crop.
+
+    Args:
+        field_of_view: size of a window of the model.
+        prepared: of training on whole views, how they were prepared.
+
+    Returns:
+        two windows, or half of the training views if that is less.
+    """
+    two_windows, known = 2 * max(field_of_view), prepared or {}
+    return min(two_windows, known.get("smallest_view", known.get("crop_size", 2 * two_windows) // 2))
+
+
 def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray, smallest_view: int = 0) -> None:
     """
     Check that an image can be mapped.

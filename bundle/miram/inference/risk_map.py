@@ -122,24 +122,20 @@ class ClassProbability:
         return self.calibration.probabilities(logits, self.task)[:, self.task.scored.index(self.name)]
 
 
-def largest_risks(
-    trained: TrainedClassifier, paths: Sequence[str], overlap: float = 0.5, batch_size: int = 16
-) -> dict[str, float]:
+def largest_risks(trained: TrainedClassifier, paths: Sequence[str]) -> dict[str, float]:
     """
     The largest value of each view's risk map, for the positive class of a binary task.
 
     Args:
         trained: a classifier of crops.
         paths: of prepared views, with the pixels of the training crops.
-        overlap: see :class:`RiskMapInferer`.
-        batch_size: windows at once.
     """
     inferer = RiskMapInferer(
         trained.preprocessing["field_of_view"],
-        overlap,
-        batch_size,
-        window_to_input(trained.preprocessing),
-        ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
+        overlap=0.5,
+        sw_batch_size=16,
+        preprocessing=window_to_input(trained.preprocessing),
+        postprocessing=ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
         progress=False,
     )
     found = {}

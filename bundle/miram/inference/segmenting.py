@@ -111,11 +111,6 @@ class SegmentationInferer(SlidingWindowInferer):
         return mask_regions(probability >= self.threshold, probability)[:count]
 
 
-def smallest_view(roi_size: Sequence[int]) -> int:
-    """Pixels along the longest side below which an image is taken for a crop: two windows."""
-    return 2 * max(roi_size)
-
-
 @dataclass(frozen=True)
 class MaskRegion(Region):
     """A connected region of a mask; its probability, row and column are those of its highest point."""

@@ -173,17 +173,14 @@ def prepared_views(prepared: Mapping[str, Any], intensity: str, items: Sequence[
     return {**prepared, "intensity": intensity, "smallest_view": smallest}
 
 
-def anchor_sizes(
-    items: Sequence[Mapping[str, Any]], sizes: Sequence[float] | None = None, count: int = 6
-) -> list[float]:
+def anchor_sizes(items: Sequence[Mapping[str, Any]], sizes: Sequence[float] | None = None) -> list[float]:
     """
     The sides of a detector's anchors in pixels.
 
     Args:
         items: of the training views, see :func:`detection_items`.
-        sizes: given ones; None spaces them evenly, as ratios, from the small lesions to the large ones (the square
+        sizes: given ones; None spaces six evenly, as ratios, from the small lesions to the large ones (the square
             roots of their boxes' areas, without 2 % at either end).
-        count: how many are made.
 
     Raises:
         InputError: if the training views have no box.
@@ -196,4 +193,4 @@ def anchor_sizes(
     if not len(sides):
         raise InputError("no training view has a box of a lesion: a detector needs some")
     smallest, largest = np.quantile(sides, [0.02, 0.98])
-    return [float(size) for size in np.geomspace(smallest, max(largest, 2 * smallest), count)]
+    return [float(size) for size in np.geomspace(smallest, max(largest, 2 * smallest), 6)]

@@ -84,9 +84,9 @@ def evaluate_detection(
     }
 
 
-def froc_score(images: Sequence[ImageFindings], rates: Sequence[float] = RATES) -> float:
-    """The mean sensitivity per lesion at rates of false alarms per image, centre in the box; NaN without a lesion."""
-    found = _sensitivities(images, CENTER, rates, Bootstrap(n_resamples=1))["lesion"]["mean"]["value"]
+def froc_score(images: Sequence[ImageFindings]) -> float:
+    """The mean sensitivity per lesion at `RATES` of false alarms per image, centre in the box; NaN without a lesion."""
+    found = _sensitivities(images, CENTER, RATES, Bootstrap(n_resamples=1))["lesion"]["mean"]["value"]
     return float("nan") if found is None else float(found)
 
 

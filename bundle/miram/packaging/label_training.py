@@ -7,13 +7,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose, LoadImage, MapTransform
+from monai.transforms import Compose, LoadImage
 
 from miram.data.datalist import Item, describe, split_by_patient
 from miram.data.labelled import check_classes, targets_as_samples
 from miram.data.tasks import Task
 from miram.errors import InputError
-from miram.inference.inputs import check_pixels, reduce_to
+from miram.inference.inputs import LoadCropd, check_pixels, reduce_to
 from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
 from miram.readers.formats import read_image, without_suffix
@@ -124,7 +124,7 @@ class LabelledDataset(MixupDataset):
         )
 
 
-class LoadLabelledCropd(MapTransform):
+class LoadLabelledCropd(LoadCropd):
     """
     Load crops: prepared crops unchanged; from labelled images the marked lesion with its context.
 
@@ -133,8 +133,8 @@ class LoadLabelledCropd(MapTransform):
     Args:
         crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
         largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
-        context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
         intensity: see :func:`miram.readers.formats.read_image`; applies to images that were not prepared.
+        context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
     """
 
     def __init__(
@@ -142,13 +142,10 @@ class LoadLabelledCropd(MapTransform):
         keys: Hashable | Sequence[Hashable],
         crop_size: Sequence[int],
         largest_crop: int,
-        context: float = 1.5,
         intensity: str = "stored",
+        context: float = 1.5,
     ) -> None:
-        super().__init__(keys)
-        self.crop_size = tuple(crop_size)
-        self.largest_crop = largest_crop
-        self.intensity = intensity
+        super().__init__(keys, crop_size, largest_crop, intensity)
         self.context = context
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -52,14 +52,13 @@ def plot_case(case: Case, path: str | os.PathLike[str], note: str = "") -> None:
     save_figure(figure, path, dpi=120)
 
 
-def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     Overlay a heat map on an image; hotter places are more opaque.
 
     Args:
         image: (H, W), any range.
         heat: (h, w), not negative; its maximum gets the hottest colour.
-        strength: the opacity of the hottest place.
 
     Returns:
         (H, W, 3) from 0 to 1.
@@ -67,7 +66,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.n
     warm = _unit(heat.astype(np.float64), low=0.0)
     size = image.shape
     smooth = functional.interpolate(torch.from_numpy(warm)[None, None], size=size, mode="bilinear")[0, 0].numpy()
-    opacity = strength * np.sqrt(smooth)[..., None]
+    opacity = 0.75 * np.sqrt(smooth)[..., None]
     return (1 - opacity) * _gray(image) + opacity * colormaps["inferno"](smooth)[..., :3]
 
 
