@@ -10,8 +10,14 @@ import torch
 from monai.data import MetaTensor
 
 from miram.errors import InputError
-from miram.packaging.label_map import AnswerMapd
-from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadServedCropd, ServedClassifier, dicom_source
+from miram.packaging.label_serving import (
+    AnswerClassd,
+    AnswerMapd,
+    CheckServedd,
+    LoadServedCropd,
+    ServedClassifier,
+    dicom_source,
+)
 from miram.packaging.weights import read_state, saved_bytes
 from miram.prepare.prepared import write_png16
 
