@@ -30,7 +30,7 @@ def plot_contact_sheet(cases: Sequence[Case], path: str | os.PathLike[str], titl
     """Draw cases in rows: each image, and below it the same image with its heat map, if any case has one."""
     overlaid = any(case.heat is not None for case in cases)
     figure, axes = sheet(len(cases), (2.3, 5.1 if overlaid else 2.8), 0.8, title, note)
-    for axis, case in zip(axes, cases, strict=False):
+    for axis, case in zip(axes, cases, strict=True):
         gray = _gray(case.image)
         blank = np.ones((len(gray) // 16, *gray.shape[1:]))  # between an image and its map
         below = np.ones_like(gray) if case.heat is None else overlay(case.image, case.heat)

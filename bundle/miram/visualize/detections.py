@@ -28,7 +28,7 @@ class Panel:
 def plot_views(panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "") -> None:
     """Draw views in rows, in reading order, at least one."""
     figure, axes = sheet(len(panels), (2.6, 4.2), 0.9, title, note)
-    for axis, panel in zip(axes, panels, strict=False):
+    for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel)
     save_figure(figure, path, dpi=110)
 
@@ -87,7 +87,7 @@ class MaskPanel:
 def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str) -> None:
     """Draw images in rows, in reading order, at least one."""
     figure, axes = sheet(len(panels), (2.5, 2.8), 0.8, title)
-    for axis, panel in zip(axes, panels, strict=False):
+    for axis, panel in zip(axes, panels, strict=True):
         axis.imshow(panel.image, cmap="gray")
         for values, color in ((panel.mask, "lime"), (panel.predicted, "red")):
             if values.min() < values.max():

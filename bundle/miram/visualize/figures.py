@@ -55,20 +55,35 @@ class Painter:
             drawing.result()
 
 
+def grid(
+    count: int, columns: int, panel: tuple[float, float], margin: float = 0.0, least: float = 1.0
+) -> tuple[Figure, list[Axes]]:
+    """
+    A figure with `count` axes in rows.
+
+    Args:
+        columns: in a row, at most.
+        panel: width and height of an axes in inches.
+        margin: inches above and below all of them.
+        least: width of the figure in panels, at least.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(panel[0] * max(columns, least), panel[1] * rows + margin), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
 def sheet(
     count: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
 ) -> tuple[Figure, list[Axes]]:
-    """
-    A figure with a place without axes for each of `count` panels of that width and height in inches, in rows, and with
-    a margin for the title above and the note below, which are wrapped.
-    """
-    columns = min(6, count)
-    rows = -(-count // columns)
-    width = panel[0] * max(columns, 2.5)  # not too narrow for the title
-    figure = Figure(figsize=(width, panel[1] * rows + margin), layout="constrained")
+    """A :func:`grid` of images, and in its margin the title above and the note below, wrapped."""
+    figure, axes = grid(count, 6, panel, margin, least=2.5)
+    width = figure.get_figwidth()
     figure.suptitle(fill(title, int(9 * width)))  # letters per inch
     figure.supxlabel(fill(note, int(15 * width)), fontsize="small")
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for axis in axes:
         axis.set_axis_off()
     return figure, axes
