@@ -40,7 +40,6 @@ def draw_most_wrong(
     Args:
         table: the predictions, in the order of the data.
         count: how many images at most; 0 draws nothing.
-        kind: of the map that is overlaid.
 
     Returns:
         the picture, or an empty list if no prediction is wrong.

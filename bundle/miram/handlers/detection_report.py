@@ -74,7 +74,6 @@ def write_detection_report(
 
     Args:
         found: views, with their candidates and the boxes (M, 4) of their lesions.
-        split: of the views.
         problems: by source, why other views were left out.
         facts: for detection.json; "model" and "provenance" are in the report, too.
         meaning: what a candidate is, for the report.

@@ -73,12 +73,9 @@ def run_detector_evaluation(
     Find candidates in the views of a split, and compare them with the boxes of the lesions.
 
     Args:
-        output_dir: see :func:`miram.handlers.detection_report.write_detection_report`.
-        detector: a trained one.
         maps: of the views, made by its encoder.
         split: "training", "validation" or "test"; None is the test split, or validation if there is no test split.
         max_patients: see :meth:`miram.inference.token_map_files.TokenMaps.load`.
-        settings: of the evaluation.
 
     Raises:
         InputError: if no view can be used.

@@ -58,7 +58,6 @@ def write_exam_report(
     Write views.csv, breasts.csv, metrics.json and report.html.
 
     Args:
-        dataset_dir: the prepared folder, for the report's head.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
     """
     views = evaluation.views.rename(columns={"lesion": "breast"})

@@ -63,7 +63,6 @@ class Calibration:
         Args:
             items: of the validation split.
             logits: (N, K), one row per item.
-            scaling: whether to fit scale and bias.
             rule: for the operating points; see :func:`miram.metrics.classification.choose_threshold`, also for
                 `target`.
         """
@@ -132,7 +131,6 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     Read the calibration that an evaluation fitted.
 
     Args:
-        path: a `calibration.json`.
         model_sha256: of the model that will use it.
 
     Returns:
@@ -190,7 +188,6 @@ def prior_correction(labels: np.ndarray, exclusive: bool, balance: str) -> np.nd
 
     Args:
         labels: (N, K) 1, 0 or NaN, of the training set.
-        exclusive: whether the classes are mutually exclusive (multi-class).
         balance: how they were balanced, see :func:`miram.losses.classification.make_classification_loss`.
 
     Returns:

@@ -158,7 +158,6 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
     Args:
         load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
-        preprocessing: of the trained classifier.
     """
     field_of_view = preprocessing["field_of_view"]
     return Compose(
@@ -172,13 +171,7 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
 
 class Probabilitiesd(MapTransform):
-    """
-    Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call.
-
-    Args:
-        task: of the logits.
-        calibration: turns them into probabilities.
-    """
+    """Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call."""
 
     def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:
         super().__init__(keys)

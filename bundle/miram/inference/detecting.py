@@ -83,7 +83,6 @@ def detector_content(
     Args:
         froc: of the validation that has just ended.
         prepared: see :func:`miram.inference.token_map_files.prepared_views`.
-        provenance: where the weights come from.
     """
     facts = {
         "maps": encoder.settings,

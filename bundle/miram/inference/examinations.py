@@ -40,8 +40,6 @@ def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, 
     Read views one at a time, as the training views were prepared, and compute the features of their tiles.
 
     Args:
-        inputs: made by :func:`miram.inference.mammograms.find_mammograms`.
-        encoder: describes the tiles.
         prepared: how the training views were prepared: larger ones are downsampled to "crop_size".
     """
     patients, studies, views = Numbers("patient"), Numbers("study"), []

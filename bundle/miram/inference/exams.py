@@ -84,7 +84,6 @@ def fit_exam_scaling(scores: ExamScores, breasts: Sequence[Breast], positive_wei
     Factor and summand of the logits per view and per breast, fitted on validation breasts.
 
     Args:
-        scores: of the breasts.
         breasts: of the validation split; if no label is known, only the training's class balance is undone.
         positive_weight: how many times positives counted in training.
     """

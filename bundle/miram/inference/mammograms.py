@@ -166,13 +166,7 @@ class LoadMammogramd(MapTransform):
 
 
 class _OfMaps(MapTransform):
-    """
-    A transform of maps that needs the image that they belong to.
-
-    Args:
-        keys: of maps (1, H, W).
-        image: key of the loaded image.
-    """
+    """A transform of maps (1, H, W) that needs the loaded image that they belong to."""
 
     def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
         super().__init__(keys)

@@ -127,7 +127,6 @@ def largest_risks(trained: TrainedClassifier, paths: Sequence[str]) -> dict[str,
     The largest value of each view's risk map, for the positive class of a binary task.
 
     Args:
-        trained: a classifier of crops.
         paths: of prepared views, with the pixels of the training crops.
     """
     inferer = RiskMapInferer(

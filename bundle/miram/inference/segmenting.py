@@ -24,10 +24,9 @@ from miram.networks.segmenter import ViTSegmenter
 
 def load_segmenter(path: str | os.PathLike[str], spatial_dims: int | None = None) -> TrainedClassifier:
     """
-    Load a segmentation network.
+    Load a segmentation network, the `model.pt` of a run of segment.yaml.
 
     Args:
-        path: the `model.pt` of a run of segment.yaml.
         spatial_dims: of the images that it must be for; None accepts any.
 
     Raises:
@@ -60,7 +59,6 @@ class SegmentationInferer(SlidingWindowInferer):
         sw_batch_size: windows that are segmented at once; memory grows with it.
         preprocessing: turns windows (B, 1, *spatial) into the network's input.
         threshold: of the masks whose regions are wanted.
-        progress: whether to show a bar over the windows.
         precision: in which the network computes, see :func:`miram.engines.steps.autocast`; probabilities are float32.
 
     Raises:

@@ -163,7 +163,6 @@ def prepared_views(prepared: Mapping[str, Any], intensity: str, items: Sequence[
     What inference has to know of the training views.
 
     Args:
-        prepared: how the folder was prepared.
         items: of the training views, see :func:`detection_items`.
 
     Returns:

@@ -88,7 +88,6 @@ def choose_thresholds(
 
     Args:
         predictions: as for :func:`evaluate_predictions`, of the validation split.
-        classes: as for :func:`evaluate_predictions`.
         task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
         rule: see :func:`miram.metrics.classification.choose_threshold`.
 

@@ -168,9 +168,6 @@ def dicom_source(path: str | os.PathLike[str]) -> Path:
     MONAI Label keeps a series from a DICOMweb server as a folder, and next to it a volume with the same name, which
     does not say how many bits were stored, or which window applies.
 
-    Args:
-        path: path of an image.
-
     Returns:
         the only file of that folder; `path` itself if there is no such folder, or it contains several files.
     """

@@ -37,8 +37,6 @@ def split_items(
     Args:
         training: pairs, see :func:`are_pairs`, or items of a prepared folder.
         validation: pairs or items, as in `training`.
-        task: the task whose classes the labels name.
-        seed: seed of the split.
 
     Returns:
         "training" and "validation"; items from pairs have the path of their label under "label_file".
@@ -108,9 +106,7 @@ class LabelledDataset(MixupDataset):
 
     Args:
         data: the original training data, set by MONAI Label; :func:`split_items` makes the items from it.
-        items: the split's items.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
-        options: options of :class:`miram.loading.mixup.MixupDataset`.
     """
 
     def __init__(

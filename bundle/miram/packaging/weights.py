@@ -80,8 +80,6 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
     What a packaged config says about what it packages, apart from the network, in plain values.
 
     Args:
-        trained: the classifier or segmentation.
-        calibration: its scale, bias and operating points.
         weights: content of the packaged `model.pt`; the calibration is not valid for other weights.
     """
     definition = dict(trained.network.network_def)
@@ -134,12 +132,10 @@ def load_weights(
     network: nn.Module, path: str | os.PathLike[str] | None, device: torch.device | str | None = None
 ) -> nn.Module:
     """
-    Load a bundle's `model.pt` into the network that its config defines.
+    Load a bundle's `model.pt` into the network that its config defines, in place.
 
     Args:
-        network: changed in place.
         path: the file; None or "none" leaves the network unchanged.
-        device: where the network is moved; None does not move it.
 
     Returns:
         the network.

@@ -28,7 +28,6 @@ def plot_roc(
     Args:
         bands: what :func:`miram.metrics.curves.roc_band` returns, by class; an empty one is shown as undefined, and
             one whose `low` and `high` are NaN has no band.
-        legends: by class, the curve's text in the legend.
         marks: by class, the operating point (false-positive rate, sensitivity).
     """
     figure, panels = _panels(list(bands), title)
@@ -78,7 +77,6 @@ def plot_reliability(
 
     Args:
         curves: what :func:`miram.metrics.calibration.reliability_curve` returns, by class.
-        outcome: label of the vertical axis.
     """
     figure, panels = _panels(list(curves), title)
     for (name, curve), axis in zip(curves.items(), panels, strict=True):

@@ -74,7 +74,6 @@ def write_report(
     Write a self-contained page.
 
     Args:
-        path: the HTML file.
         subtitle: below the heading: what was evaluated on which data.
         metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` returns.
         facts: by heading, names and values: the data, the model, the versions.
@@ -119,7 +118,6 @@ def estimate_table(
     A table of values with intervals as HTML.
 
     Args:
-        columns: their headings.
         rows: by heading, for each column an estimate (:class:`miram.metrics.bootstrap.Estimate`) as a dictionary.
         notes: listed below.
         first: a row before these, as HTML.
