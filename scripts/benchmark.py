@@ -24,9 +24,9 @@ scripts/check_gpu.py --parts steps also measures compiled steps, peak memory and
   python scripts/benchmark.py --encoder tiny --batch_size 4 --repeats 5
   python scripts/benchmark.py --encoder base --batch_size 128 --repeats 20                 # on a GPU
 
-mae has one decoder of MAE's size; paper is the paper's form; full, shallow, windowed, cross_attention and sub_pixel
-have two scales with narrow decoders; three_scales also has 4x. A peer that is not installed (pip install -e ".[bench]")
-or cannot run is listed with the reason.
+mae has one decoder of MAE's size; full, shallow, windowed, cross_attention and sub_pixel have two scales with narrow
+decoders; three_scales also has 4x. --variants also takes paper, the paper's form. Another library that is not installed
+(pip install -e ".[bench]") or cannot run is listed with the reason.
 """
 
 

@@ -15,9 +15,9 @@ from studies.gpu_check.settings import FULL, TOY, CheckSettings
 EXPLANATION = """\
 agreement    losses in float32 and bf16, masks and batches as on a CPU; a training step never waits for the GPU
 loading      crops per CPU second from the packed copy, and from the files by MONAI's transforms
-feeding      training from the packed copy beside one batch that never changes
+feeding      speed of training from the packed copy, compared with a fixed batch
 steps        images/s, MFU, peak memory of whole steps of ViT-B/16 in bf16, eager and compiled, and of other libraries'
-pretraining  configs/pretrain.yaml on --dataset_dir until the time is over, with its curve
+pretraining  configs/pretrain.yaml on --dataset_dir until --minutes are used up, with its curve
 
 gpu_check.json and gpu_check.md are written after every figure. MFU is relative to the rate of a large matrix product.
 

@@ -29,7 +29,7 @@ within a fold; with more seeds, tasks, fractions, modes or methods it extends a 
   python scripts/compare.py --dataset_dir data/cbis_ddsm --tasks pathology,mass_margins --dry_run
   # three ways to pretrain, judged by fine-tuning on the test split
   python scripts/compare.py --dataset_dir data/cbis_ddsm --methods miram,mae,scratch --tasks pathology --jobs 2
-  # data without a test split, beside what people would use instead
+  # data without a test split, compared with common alternatives
   python scripts/compare.py --dataset_dir data/my_images --methods miram,mae,cnn,scratch,floor --tasks grade --folds 5
   # few labels: 1, 10 and 100 %, by fine-tuning and by attentive pooling of frozen features, in one table
   python scripts/compare.py --dataset_dir data/cbis_ddsm --methods miram,mae,scratch --tasks pathology \\
@@ -46,19 +46,22 @@ pretrained. Pretraining runs once per method and seed, on the training split. To
 overlay of configs/pretrain.yaml and give it as --variants FILE. NAME=FILE is a method that starts from weights of your
 own: a backbone.pt, or weights of timm or Hugging Face that fit our encoder.
 
-What people would use instead: cnn is a ResNet-18 from random weights (configs/cnn.yaml); cnn:resnet50 another one;
-cnn:resnet50=FILE starts from ImageNet weights of torchvision or timm. timm:NAME=FILE is any encoder of timm with its
-weights, timm:NAME with those of timm's cache; hf:FOLDER or hf:NAME one of Hugging Face in a folder or in its cache:
-ViT, DINOv2, DINOv3 ... (configs/library_encoder.yaml). Values for them alone: --cnn_set, --library_set.
+Common alternatives (configs/cnn.yaml, set by --cnn_set; configs/library_encoder.yaml, set by --library_set):
+
+  cnn, cnn:resnet50     a ResNet-18, or another one, from random weights
+  cnn:resnet50=FILE     the same from ImageNet weights of torchvision or timm
+  timm:NAME=FILE        any encoder of timm, with weights from a file
+  timm:NAME             the same, with weights from timm's cache
+  hf:FOLDER, hf:NAME    an encoder of Hugging Face (ViT, DINOv2, DINOv3 ...), from a folder or the cache
 
 Without a network: floor is a logistic regression on brightness, lesion size and a thumbnail; handmade one on 249
 features that do not change when the image is turned (intensities, bands of frequency, gradients around the centre,
 local binary patterns).
 
 --folds 5 is a cross-validation: a fifth of the training and validation patients is left out, everything is trained on
-the others, pretraining too, and the left out are predicted; five times, so that every patient is predicted once by
-networks that never saw them. The intervals are over patients and seeds of the pooled predictions. Classes of the first
-task have like shares in each part. The folder's own test split is not touched.
+the others, pretraining too, then the patients left out are predicted. This is repeated five times, so that every
+patient is predicted once, by networks that never saw them. The intervals are over patients and seeds of the pooled
+predictions. Classes of the first task have similar shares in each part. The folder's own test split is not used.
 
 --mode linear_probe judges encoders by a logistic regression on their frozen features, in seconds; attentive_probe by
 attentive pooling of them. Several modes, separated by commas, are rows of one table; differences are within a mode. In
@@ -125,7 +128,8 @@ def _parser() -> argparse.ArgumentParser:
         "--folds",
         type=int,
         default=0,
-        help="test each of so many parts of the training and validation patients in turn, instead of the test split",
+        help="number of folds: each part of the training and validation patients is tested once; the test split is "
+        "not used (default: no folds)",
     )
     add(
         "--mode",

@@ -31,7 +31,12 @@ def main() -> int:
     )
     parser.add_argument("--csv_dir", required=True, help="folder with the tables")
     parser.add_argument("--output_dir", required=True, help="folder to download to")
-    parser.add_argument("--what", choices=PARTS, default="all", help="mammograms, masks and crops, or all (default)")
+    parser.add_argument(
+        "--what",
+        choices=PARTS,
+        default="all",
+        help="full: mammograms; lesions: masks and cropped images (default %(default)s)",
+    )
     parser.add_argument("--dry_run", action="store_true", help="only print what would be downloaded, and its size")
     parser.add_argument("--attempts", type=int, default=3, help="attempts per series (default 3)")
     parser.add_argument("--endpoint_url", default="https://s3.amazonaws.com", help="S3 service (default %(default)s)")

@@ -42,11 +42,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=("token", "mean", "grid"),
         default=["token", "mean"],
-        help="(default token mean)",
+        help="token: the class token; mean: of the patches; grid: every patch (default token mean)",
     )
     add("--window", choices=("center", "whole"), default="center", help="what the encoder sees (default %(default)s)")
     add("--field_of_view", nargs=2, type=int, metavar="PIXELS", help="size of the window (default: of pretraining)")
-    add("--num_heads", type=int, help="of timm's or Hugging Face's weights (default: one per 64 of the width)")
+    add(
+        "--num_heads",
+        type=int,
+        help="attention heads, for weights of timm or Hugging Face (default: one per 64 of the width)",
+    )
     add("--intensity", choices=("stored", "percentiles"), default="stored", help="gray levels (default %(default)s)")
     add("--batch_size", type=int, default=32, help="images at once; memory grows with it (default %(default)s)")
     add("--device", help="such as cpu or cuda:1 (default: the first GPU, or the CPU)")

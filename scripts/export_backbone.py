@@ -30,7 +30,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=int,
         metavar="PIXELS",
-        help="positions for images of another size, one number per dimension (default: the size of pretraining)",
+        help="resize the position embeddings to images of this size, one number per dimension (default: the size of "
+        "pretraining)",
     )
     return parser.parse_args(arguments)
 

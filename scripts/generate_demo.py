@@ -14,7 +14,7 @@ The folder then looks like the download of CBIS-DDSM from The Cancer Imaging Arc
   OUTPUT_DIR/dicom/PATIENT_ID/STUDY_UID/SERIES_UID/000000.dcm   full mammograms, cropped images, lesion masks
   OUTPUT_DIR/csv/mass_case_description_train_set.csv            and three more tables: findings, labels, files
 
-so everything that works on it also works on the real data. Labels are visible in the pixels (spicules, lobes, specks),
+so the same commands work on the real data. Labels are visible in the pixels (spicules, lobes, specks),
 and malignancy is associated with them as often as in CBIS-DDSM. It is a demonstration: figures from it say nothing
 about patients.
 

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--shard_gigabytes", type=float, default=4.0, help="largest size of a file (default %(default)s)"
     )
-    parser.add_argument("--packed_dir", help="folder for the copy alone (default: packed/ in the prepared folder)")
+    parser.add_argument("--packed_dir", help="another folder for the copy (default: packed/ in the prepared folder)")
     arguments = parser.parse_args()
     shard_bytes = round(arguments.shard_gigabytes * 2**30)
     folder = pack_folder(arguments.dataset_dir, shard_bytes, arguments.packed_dir)

@@ -29,13 +29,13 @@ The same command continues an interrupted run, and retries rows whose files were
 
 --boxes_csv, in place of --output_dir: no crops, but a table with the bounding box of every lesion in pixels of the full
   mammogram, its labels and its split: a row per lesion and view. boxes_report.csv, beside boxes.csv, says what became
-  of every row of the tables. The table is for detection (docs/detection.md), by way of
+  of every row of the tables. For detection (docs/detection.md), continue with
 
   python scripts/prepare_folder.py --input_dir DICOM_DIR --boxes_csv boxes.csv --only_listed \\
     --output_dir data/lesions --crops both
 
   --only_listed is important: without it, the masks and cropped images would be taken for mammograms without a lesion.
-  Of the files only headers and masks are read; an interrupted run starts again.
+  Only headers and masks are read; an interrupted run starts from the beginning.
 
 Status: 0 done (failed rows are counted), 2 bad input, or a row failed with --strict.
 """
@@ -60,17 +60,24 @@ def main() -> None:
     )
     parser.add_argument("--crop_size", type=int, default=512, help="side of a crop in pixels (default 512)")
     parser.add_argument(
-        "--context", type=float, default=1.5, help="smallest side of a crop, in lesion sizes (default 1.5)"
+        "--context",
+        type=float,
+        default=1.5,
+        help="a lesion's crop shows at least this many times its box (default 1.5)",
     )
     parser.add_argument("--crops_per_image", type=int, default=4, help="tissue crops per mammogram (default 4)")
     parser.add_argument(
         "--mask_tolerance",
         type=float,
         default=0.05,
-        help="largest relative difference in side length if a mask has another aspect ratio (default 0.05)",
+        help="largest relative difference in side length between mask and mammogram if their proportions differ "
+        "(default 0.05)",
     )
     parser.add_argument(
-        "--validation_fraction", type=float, default=0.2, help="share of the training patients (default 0.2)"
+        "--validation_fraction",
+        type=float,
+        default=0.2,
+        help="share of the patients who are in no test table (default 0.2)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the validation split and the tissue crops (default 0)"

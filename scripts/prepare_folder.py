@@ -60,14 +60,14 @@ def add_crop_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--crops",
         choices=CROPS,
-        help="random windows of tissue; the whole image, downsampled; each box of --boxes_csv with its surroundings "
-        "(lesion); or boxes and tissue (both) (default: tissue, with --boxes_csv lesion)",
+        help="tissue: random windows; whole: the image, downsampled; lesion: each box of --boxes_csv with its "
+        "surroundings; both: lesion and tissue (default: tissue, with --boxes_csv lesion)",
     )
     add("--crop_size", type=int, help="side of a crop in pixels (default: 512 for images, 96 for volumes)")
     add(
         "--crops_per_image",
         type=int,
-        help="windows of tissue per image that is larger than a crop (default: 32, with --crops both 4)",
+        help="windows of tissue per image; an image smaller than a crop gives one (default: 32, with --crops both 4)",
     )
     add("--min_tissue", type=float, default=0.5, help="smallest share of tissue in a window (default %(default)s)")
     add(
@@ -113,7 +113,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--class_separator",
         default=SEPARATOR,
-        help="between the classes of a cell that holds several (default %(default)s)",
+        help="separator between several classes in one cell (default %(default)s)",
     )
     add("--patient_pattern", help="regular expression with one group that finds the patient in the relative path")
 

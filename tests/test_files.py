@@ -1,11 +1,16 @@
 import json
+import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
+from miram import files
 from miram.errors import InputError
-from miram.files import atomic_write, path_inside, write_json, write_table, write_text
+from miram.files import atomic_write, claim_folder, path_inside, write_json, write_table, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -58,3 +63,26 @@ def test_what_json_cannot_hold_becomes_null(tmp_path):
 def test_a_table_is_written_with_six_digits_and_without_its_index(tmp_path):
     write_table(tmp_path / "new/a.csv", pd.DataFrame({"name": ["x"], "value": [1 / 3]}, index=[7]))
     assert (tmp_path / "new/a.csv").read_text() == "name,value\nx,0.333333\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the child has a forked worker")
+def test_a_folder_is_claimed_until_its_process_ends_however_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE", 1.0)
+    folder = tmp_path / "run"
+    code = (
+        "import os, sys, time; from miram.files import claim_folder; claim_folder(sys.argv[1]); worker = os.fork();"
+        "worker and print(worker, flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    worker = int(other.stdout.readline())
+    try:
+        with pytest.raises(InputError, match=r"another run is writing to .*run: wait until it has ended, or choose"):
+            claim_folder(folder)
+        other.kill()
+        other.wait()
+        claim_folder(folder)  # also while a worker of the killed process still runs
+        claim_folder(folder)  # a second run of this process
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        other.kill()
+        other.communicate()

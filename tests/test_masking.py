@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from miram.errors import InputError
 from miram.masking import RandomMasking, hidden_mask
 
 
@@ -41,6 +42,23 @@ def test_patches_are_kept_uniformly_and_independently():
 def test_seeds_and_epochs_of_any_size_are_taken():
     keep = RandomMasking(0.75, seed=2**63 + 5)(epoch=10**12, index=torch.tensor([2**40]), num_tokens=64)
     assert keep.shape == (1, 16)
+
+
+def test_no_patch_is_visible_in_two_views_of_an_image():
+    keep = RandomMasking(0.75, seed=3, views=3)(epoch=5, index=torch.tensor([4, 9]), num_tokens=16)
+    assert keep.shape == (6, 4)
+    seen = torch.stack([~hidden_mask(view, 16) for view in keep.chunk(3)]).sum(dim=0)
+    assert seen.max() == 1
+    assert seen.sum(dim=1).tolist() == [12, 12]
+    assert torch.equal(keep[:2], RandomMasking(0.75, seed=3)(5, torch.tensor([4, 9]), 16))  # the first is as before
+    alone = RandomMasking(0.75, seed=3, views=3)(epoch=5, index=torch.tensor([9]), num_tokens=16)
+    assert torch.equal(keep[1::2], alone)
+
+
+@pytest.mark.parametrize(("ratio", "views", "message"), [(0.75, 0, "mask_views must be"), (0.7, 4, "4 views .* need")])
+def test_views_that_an_image_does_not_have_are_refused(ratio, views, message):
+    with pytest.raises(InputError, match=message):
+        RandomMasking(ratio, views=views)(0, torch.arange(2), 16)
 
 
 @pytest.mark.parametrize("ratio", [0, 1, -0.1, 1.5, float("nan")])

@@ -13,10 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from miram.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_PATIENCE = 5.0  # seconds in which a run that was killed ends its own processes
+_claims: dict[Path, FileLock] = {}  # of this process, until it ends
 
 
 @contextmanager
@@ -57,6 +62,27 @@ def remove_temporaries(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).glob(".*.tmp*"):
         if re.fullmatch(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+){0,2}", path.name):
             path.unlink(missing_ok=True)
+
+
+def claim_folder(folder: str | os.PathLike[str]) -> None:
+    """
+    Keep other processes from writing to `folder` until this one ends, however it ends. Create it if it is missing.
+
+    Raises:
+        InputError: if another process has claimed it.
+    """
+    folder = Path(folder).resolve()
+    if folder in _claims:  # an earlier run of this process: a notebook
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise InputError(
+            f"another run is writing to {folder}: wait until it has ended, or choose another --output_dir"
+        ) from error
+    _claims[folder] = lock
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

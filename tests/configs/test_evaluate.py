@@ -69,6 +69,7 @@ def test_predictions_are_those_of_the_network_with_the_fitted_scaling(workflow, 
         "calibration.json",
         "report.html",
         "executed_config.yaml",
+        ".lock",
         *(f"{name}.png" for name in ("roc", "precision_recall", "calibration", "confusion", "most_wrong")),
     }
 

@@ -137,7 +137,8 @@ def test_a_run_learns_and_leaves_all_its_outputs(run, tmp_path, caplog):
         table = run(max_epochs=12, base_learning_rate=0.2, key_metric="val_ap")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     checkpoints = {"checkpoint.pt", "checkpoint_previous.pt"}
-    assert names == {*checkpoints, "model.pt", "history.csv", "loss.png", "executed_config.yaml", "tensorboard"}
+    tables = {"history.csv", "loss.png", "executed_config.yaml", "tensorboard", ".lock"}
+    assert names == {*checkpoints, "model.pt", *tables}
     assert table["epoch"].tolist() == list(range(1, 13))
     assert table["val_auc"].max() == 1.0  # bright or dark
     assert table["train_loss"].iloc[-1] < table["train_loss"].iloc[0]
@@ -201,7 +202,8 @@ def test_a_linear_probe_is_one_pass(overrides, classes, workflow_of, tmp_path, b
     with caplog.at_level(logging.INFO):
         workflow.run()
     workflow.finalize()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"model.pt", "history.csv", "executed_config.yaml"}
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"model.pt", "history.csv", "executed_config.yaml", ".lock"}
     table = pd.read_csv(tmp_path / "run/history.csv")
     (chosen,) = table[table["chosen"] == 1].to_dict("records")
     metric = overrides.get("probe_metric", "val_loss")

@@ -90,7 +90,8 @@ def test_a_run_leaves_all_its_outputs(prepared, run_config, tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     pictures = {"loss.png", "reconstructions_0002.png"}
     checkpoints = {"checkpoint.pt", "checkpoint_previous.pt"}
-    assert names == {*checkpoints, "backbone.pt", "history.csv", "executed_config.yaml", "tensorboard", *pictures}
+    tables = {"history.csv", "executed_config.yaml", "tensorboard", ".lock"}
+    assert names == {*checkpoints, "backbone.pt", *tables, *pictures}
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert table["epoch"].tolist() == [1, 2]
     columns = {
@@ -270,11 +271,14 @@ def test_the_recipe_for_masses_runs_with_every_lever(prepared, workflow_of, tmp_
         item["crop"] = "lesion" if n < 4 else "tissue"
     write_datalist(prepared / "datalist.json", datalist)
     options = {"patch_size": [8, 8], "gradient_weight": 0.5, "crop_area": [0.5, 1.0], "monitor_task": None}
-    options |= {"batch_size": "auto", "images_per_step": 4}
+    options |= {"mask_views": 2, "batch_size": "auto", "images_per_step": 4}
     workflow = workflow_of("cbis_masses", dataset_dir=str(prepared), **options)
     run_here(workflow)
     assert isinstance(workflow.parser.get_parsed_content("train#dataloader"), PackedLoader)
     assert workflow.parser.get_parsed_content("steps_per_epoch") == 2  # 8 of 10 crops in batches of 4
+    batch = next(iter(workflow.parser.get_parsed_content("train#dataloader")))
+    image, label, (keep,), _ = workflow.parser.get_parsed_content("prepare_batch")(batch, torch.device("cpu"))
+    assert len(image) == len(label) == len(keep) == 8  # each image twice
     table = pd.read_csv(tmp_path / "run/history.csv")
     assert table[["val_loss_statistics_2x", "val_loss_gradients_2x", "val_loss_texture_2x"]].notna().all(axis=None)
 

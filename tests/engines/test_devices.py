@@ -1,6 +1,7 @@
 import monai.data
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from miram.engines.devices import best_device, best_precision, is_cuda, start_run
 from miram.errors import InputError
@@ -28,6 +29,13 @@ def test_a_run_starts_with_its_seed_and_metadata_as_asked():
     start_run("cpu", seed=3)
     assert torch.equal(torch.rand(1), first)
     assert not monai.data.get_track_meta()
+
+
+def test_a_run_claims_its_folder(tmp_path):
+    start_run("cpu", output_dir=tmp_path / "run")
+    lock = FileLock(tmp_path / "run/.lock")
+    with pytest.raises(Timeout):
+        lock.acquire(timeout=0)
 
 
 def test_several_processes_that_have_not_joined_are_refused(monkeypatch):

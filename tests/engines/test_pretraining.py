@@ -34,6 +34,15 @@ def test_the_image_is_reduced_from_the_label_and_masks_follow_the_samples():
     assert arguments == {}
 
 
+def test_each_view_of_an_image_has_its_pixels():
+    prepare = PreparePretrainingBatch(RandomMasking(0.75, views=2), (32, 32), 16)
+    batch = batch_of(3)
+    image, label, (keep,), _ = prepare(batch, CPU)
+    assert torch.equal(label, torch.cat([batch["label"]] * 2))
+    assert torch.equal(image, downsample(label, (32, 32)))
+    assert torch.equal(keep, RandomMasking(0.75, views=2)(2, torch.arange(3), 16))
+
+
 def test_two_different_views_are_made_of_each_image():
     prepare = PrepareTwoViews(RandomView(seed=1), (32, 32))
     batch = batch_of(3, first=5)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from miram import files
 from miram.errors import InputError
 from miram.prepare.image_crops import CropSettings
 from miram.prepare.records import Crop, Record, Records, hash_patient
@@ -139,3 +141,11 @@ def test_the_key_stays_and_differs_between_folders(tmp_path: Path) -> None:
     assert first.key() == key != second.key()
     assert hash_patient("Ann", key) == hash_patient("Ann", key) != hash_patient("Ann", second.key())
     assert hash_patient("Ann", key) != hash_patient("Bob", key)
+
+
+def test_two_processes_do_not_prepare_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.0)
+    (tmp_path / "out/.prepare").mkdir(parents=True)
+    with FileLock(tmp_path / "out/.prepare/.lock"), pytest.raises(InputError, match=r"another run is writing to .*out"):
+        Records(tmp_path / "out").begin({})
+    assert not (tmp_path / "out/.prepare/settings.json").exists()

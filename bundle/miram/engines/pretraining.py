@@ -47,12 +47,16 @@ class PreparePretrainingBatch(PrepareBatch):
             non_blocking: whether copies from pinned memory may overlap with computation.
 
         Returns:
-            the image (B, C, *image_size), the label, (keep,) for the network, and no keyword arguments.
+            the image (B, C, *image_size), the label, (keep,) for the network, and no keyword arguments. Where the
+            masking shows each image more than once, image and label are repeated.
         """
         label = batchdata["label"].to(device=device, dtype=torch.float32, non_blocking=non_blocking)
         image = downsample(label, self.image_size)
         # the epoch is the same for the whole batch and is on the CPU: reading it does not wait for the device
         keep = self.masking(int(batchdata["epoch"][0]), batchdata["index"], self.num_tokens, device)
+        views = len(keep) // len(label)
+        if views > 1:
+            image, label = (pixels.repeat(views, *[1] * (pixels.ndim - 1)) for pixels in (image, label))
         return image, label, (keep,), {}
 
 

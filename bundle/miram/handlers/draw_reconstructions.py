@@ -52,6 +52,7 @@ class ReconstructionHandler:
         step = max(len(self.dataset) // self.num_images, 1)
         batch = list_data_collate([self.dataset[index * step] for index in range(self.num_images)])
         image, label, (keep,), _ = self.prepare_batch(batch, self.device)
+        image, label, keep = (values[: self.num_images] for values in (image, label, keep))  # one view of each image
         network = unwrap(self.network).eval()
         columns = reconstruction_columns(
             self.loss_function, image, label, network(image, keep), hidden_mask(keep, self.prepare_batch.num_tokens)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from miram.errors import InputError
-from miram.files import atomic_write, path_inside, write_text
+from miram.files import atomic_write, claim_folder, path_inside, write_text
 
 WRITTEN = ("images", "masks", "datalist.json", "report.csv")
 
@@ -100,9 +100,10 @@ class Records:
         Start a run, or continue one that had the same settings.
 
         Raises:
-            InputError: see :meth:`check`.
+            InputError: see :meth:`check`; or if another process is preparing the folder.
         """
         self.check(settings, overwrite)
+        claim_folder(self.folder)
         if overwrite:
             self._forget()
         self.key()

@@ -63,7 +63,7 @@ NOTICES = {
     "for_processing": "for processing (raw), not for presentation",
     "other_views": "of another view than a plain CC or MLO",
     "implants": "of a breast with an implant",
-    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (the first is followed)",
+    "inverse_lut": "of MONOCHROME2 with PresentationLUTShape INVERSE (read as MONOCHROME2)",
     "beyond_bits_stored": "with values beyond their BitsStored (which are cut off)",
 }
 # Storage classes that imply the intent: digital X-ray, mammography, intra-oral.

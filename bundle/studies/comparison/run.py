@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from miram.errors import InputError
-from miram.files import write_json, write_text
+from miram.files import claim_folder, write_json, write_text
 from miram.jobs import available_cores
 from studies.comparison.floor import run_floor
 from studies.comparison.folds import dataset_dir_of, write_folds
@@ -42,10 +42,11 @@ def run_plan(plan: Sequence[Step], settings: Settings, lanes: int = 1, runner: R
         runner: runs a step in a lane; :class:`StepProcesses` if None.
 
     Raises:
-        InputError: if a step fails, or was started with other arguments.
+        InputError: if a step fails or was started with other arguments, or another process writes to the folder.
     """
     if lanes < 1:
         raise InputError(f"jobs is {lanes}; at least one step must run")
+    claim_folder(settings.output_dir)
     check_arguments(plan, settings)
     write_folds(settings)
     rest = [step for step in plan if not is_finished(step, settings)]

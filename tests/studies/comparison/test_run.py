@@ -7,7 +7,9 @@ import threading
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 
+from miram import files
 from miram.errors import InputError
 from studies.comparison import run
 from studies.comparison.plan import make_plan
@@ -32,6 +34,13 @@ def test_a_further_seed_adds_to_what_is_there(settings, stub) -> None:
     run.run_plan(make_plan(more), more, runner=runner)
     assert runner.names
     assert all(name.endswith("seed_2") for name in runner.names)
+
+
+def test_two_comparisons_do_not_share_a_folder(settings, stub, monkeypatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.0)
+    settings.output_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.output_dir / ".lock"), pytest.raises(InputError, match="another run is writing to"):
+        run.run_plan(make_plan(settings), settings, runner=stub())
 
 
 def test_runs_of_other_arguments_are_not_mixed(settings, stub) -> None:
