@@ -21,6 +21,8 @@ from miram.packaging.label_serving import (
 from miram.packaging.weights import read_state, saved_bytes
 from miram.prepare.prepared import write_png16
 
+from ..image_files import picture, write_dicom
+
 
 class HTTPException(Exception):
     """Stands in for starlette's, which is there only where MONAI Label is."""
@@ -111,3 +113,14 @@ def test_the_dicom_beside_a_volume_is_taken_if_it_is_the_only_one(tmp_path):
     assert dicom_source(volume) == folder / "1.2.840.8.dcm"
     (folder / "1.2.840.9.dcm").touch()
     assert dicom_source(volume) == volume
+
+
+def test_a_crop_served_as_a_volume_is_read_from_its_dicom(tmp_path):
+    pixels = picture(shape=(40, 50))
+    (tmp_path / "1.2.840.7").mkdir()
+    write_dicom(tmp_path / "1.2.840.7/1.dcm", pixels)
+    volume = tmp_path / "1.2.840.7.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 1), np.uint8), np.eye(4)), volume)
+    loaded = LoadServedCropd("image", (64, 64), 100)({"image": str(volume)})["image"]
+    assert loaded.shape == (1, 40, 50)
+    assert np.ptp(loaded.numpy()) > 0

@@ -109,8 +109,8 @@ def _facts(model: ExamModel, breasts: pd.DataFrame, views: pd.DataFrame) -> dict
         "task": {"name": model.task.name, "classes": list(model.task.classes)},
         "model": {"sha256": model.sha256, **model.provenance},
         "thresholds": dict(model.thresholds),
-        "breasts": breasts.astype(object).where(breasts.notna(), None).to_dict("records"),
-        "views": views.astype(object).where(views.notna(), None).to_dict("records"),
+        "breasts": breasts.to_dict("records"),
+        "views": views.to_dict("records"),
         "provenance": provenance(),
     }
 

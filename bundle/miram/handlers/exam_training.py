@@ -23,8 +23,7 @@ from miram.handlers.exam_report import ExamEvaluation, write_exam_report
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.exams import ExamModel, breast_table, fit_exam_scaling, view_table
 from miram.inference.risk_map import largest_risks
-from miram.inference.tile_features import FeatureCache
-from miram.inference.tiles import TileEncoder
+from miram.inference.tiles import FeatureCache, TileEncoder
 from miram.metrics.evaluation import choose_thresholds
 from miram.provenance.versions import provenance
 

@@ -15,7 +15,7 @@ import numpy as np
 from miram.data.datalist import load_split
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.inference.tile_features import FOLDER
+from miram.inference.tiles import FOLDER
 from miram.inference.token_maps import TokenMapEncoder
 from miram.inference.views import View, ViewRecords, find_views
 from miram.inference.window_encoder import settings_key

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -60,8 +59,11 @@ def export(bundle: Path, name: str) -> Path:
     network = load_weights(parser.get_parsed_content("network_def"), bundle / "models/model.pt").eval()
     size = image_size(parser, bundle)
     path = bundle / f"models/model.{name}"
-    with _quiet("onnx_ir", "onnxscript", "monai.bundle.scripts"):
+    logging.disable(logging.INFO)  # the exporters' arguments, and a line for each node that they simplify
+    try:
         _WRITERS[name](bundle, network, size, path)
+    finally:
+        logging.disable(logging.NOTSET)
     run = _READERS[name](path)
     for batch_size in (1, 3):  # it is dynamic in every format
         image = torch.randn(batch_size, *size, generator=torch.Generator().manual_seed(batch_size))
@@ -77,19 +79,6 @@ def image_size(parser: ConfigParser, bundle: Path) -> list[int]:
     parser.read_meta(str(bundle / "configs/metadata.json"))
     image = parser["_meta_#network_data_format#inputs#image"]
     return [image["num_channels"], *image["spatial_shape"]]
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Silence these loggers' INFO messages: their arguments, and a line for each node that they simplify."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def _of_bundle(bundle: Path) -> dict[str, Any]:

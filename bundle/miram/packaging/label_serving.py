@@ -6,8 +6,7 @@ import filecmp
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,6 @@ Data = dict[Hashable, Any]
 
 # A label map in such a file would be lossy or not valid DICOM; it is returned in the other format instead.
 _RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".dicom": ".nii.gz", ".ima": ".nii.gz"}
-
-
-@contextmanager
-def told_to_the_client() -> Iterator[None]:
-    """Make the server tell the client what is wrong with bad input; other errors go only to its log."""
-    try:
-        yield
-    except InputError as error:
-        from starlette.exceptions import HTTPException  # installed with the server
-
-        raise HTTPException(status_code=400, detail=str(error)) from error
 
 
 @dataclass(eq=False)
@@ -80,12 +68,16 @@ class CheckServedd(Transform):
 
     def __call__(self, data: Data) -> Data:
         """Prepare the image."""
-        with told_to_the_client():
+        try:
             if not data["image"]:
                 raise InputError("there is no image with that name among the server's studies")
             self.classifier.probabilities()
             for transform in self.transforms:
                 data = transform(data)
+        except InputError as error:  # the server tells the client only of its own kind of errors
+            from starlette.exceptions import HTTPException  # installed with the server
+
+            raise HTTPException(status_code=400, detail=str(error)) from error
         return data
 
 
