@@ -179,8 +179,6 @@ def _thresholds(evaluation: ExamEvaluation, task: Task) -> dict[str, float]:
     """The operating points of highest sensitivity + specificity on validation data; 0.5 without labels."""
     name, chosen = task.scored[0], dict(UNCHOSEN)
     for table, level, metric_level in evaluation.levels:
-        known = table[f"label_{name}"].notna().any()
-        if known:
-            found = choose_thresholds(table, task.classes, "binary", levels=(metric_level,))
-            chosen[level] = found[metric_level][name]
+        if table[f"label_{name}"].notna().any():
+            chosen[level] = choose_thresholds(table, task.classes, "binary", levels=(metric_level,))[metric_level][name]
     return chosen

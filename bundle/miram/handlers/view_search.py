@@ -183,7 +183,8 @@ class HardNegatives(ViewSearch):
 
     def write(self) -> None:
         """Add the crops to the data list, in place of those that an earlier run of this classifier added."""
-        items = [self._item(view, crop) for view, record in self.found() for crop in record["crops"]]
+        found = self.found()
+        items = [self._item(view, crop) for view, record in found for crop in record["crops"]]
         datalist = read_datalist(self.folder / FILE_NAME)
         kept = [item for item in datalist["training"] if item.get("mined_by") != self.model]
         write_datalist(self.folder / FILE_NAME, datalist | {"training": kept + items})
@@ -192,7 +193,7 @@ class HardNegatives(ViewSearch):
             "%d hard negatives of %d training views (%d left out) added to %s, beside %d crops of lesions and %d of "
             "tissue; train again with another --output_dir",
             len(items),
-            len(self.found()),
+            len(found),
             len(self.problems),
             self.folder / FILE_NAME,
             sum(item.get("crop") == "lesion" for item in kept),

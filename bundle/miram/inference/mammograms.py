@@ -165,33 +165,25 @@ class LoadMammogramd(MapTransform):
         return result
 
 
-class _OfMaps(MapTransform):
-    """A transform of maps (1, H, W) that needs the loaded image that they belong to."""
-
-    def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
-        super().__init__(keys)
-        self.image = image
-
-
-class BreastOnlyd(_OfMaps):
-    """Set maps to 0 outside the breast."""
+class BreastOnlyd(MapTransform):
+    """Set maps (1, H, W) to 0 outside the breast that the loaded "image" shows."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the maps."""
         result = dict(data)
-        breast = torch.from_numpy(whole_breast(np.asarray(result[self.image][0].cpu())))
+        breast = torch.from_numpy(whole_breast(np.asarray(result["image"][0].cpu())))
         for key in self.key_iterator(result):
             result[key] = torch.as_tensor(result[key]).cpu() * breast
         return result
 
 
-class ToSourceGridd(_OfMaps):
-    """Convert maps from rows first to the axes of the file that :class:`LoadMammogramd` read."""
+class ToSourceGridd(MapTransform):
+    """Convert maps (1, H, W) to the axes of the file that :class:`LoadMammogramd` read as "image"."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return maps (W, H) for a file with two axes, and (1, W, H, 1) for three, as MONAI Label expects."""
         result = dict(data)
-        shape = tuple(int(length) for length in result[self.image].meta["spatial_shape"])
+        shape = tuple(int(length) for length in result["image"].meta["spatial_shape"])
         for key in self.key_iterator(result):
             plane = torch.as_tensor(result[key])[0].T.contiguous()
             result[key] = plane if len(shape) == 2 else plane.reshape(1, *shape)
