@@ -127,21 +127,13 @@ class LoadLabelledCropd(LoadCropd):
     If a label marks its whole image, the image is already a crop.
 
     Args:
-        crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
-        largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
-        intensity: see :func:`miram.readers.formats.read_image`; applies to images that were not prepared.
-        context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
+        context: side of the crop of a lesion in bounding boxes of the lesion, if that is more than `crop_size`.
+        options: of :class:`miram.inference.inputs.LoadCropd`. An image above `largest_crop` is not a crop: its lesion
+            must be marked. `intensity` applies to images that were not prepared.
     """
 
-    def __init__(
-        self,
-        keys: Hashable | Sequence[Hashable],
-        crop_size: Sequence[int],
-        largest_crop: int,
-        intensity: str = "stored",
-        context: float = 1.5,
-    ) -> None:
-        super().__init__(keys, crop_size, largest_crop, intensity)
+    def __init__(self, keys: Hashable | Sequence[Hashable], *, context: float = 1.5, **options: Any) -> None:
+        super().__init__(keys, **options)
         self.context = context
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
