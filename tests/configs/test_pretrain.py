@@ -6,7 +6,6 @@ import hashlib
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,24 +21,6 @@ from miram.loading.packed_loader import PackedLoader
 
 from ..causes import cause_of
 
-OVERLAYS = [
-    "demo",
-    "mae",
-    "barlow_twins",
-    "control_enlarged",
-    "control_quarters",
-    "control_two_at_1x",
-    "cbis_masses",
-    "transforms",
-    "paper",
-    "multi_gpu",
-    "fsdp",
-    "volumes",
-    "model_tiny",
-    "model_small",
-    "model_large",
-]
-
 
 @pytest.fixture(autouse=True)
 def _in_repository(repository, monkeypatch):
@@ -50,20 +31,6 @@ def test_every_property_of_a_training_workflow_is_there(prepared, workflow_of):
     workflow = workflow_of("model_tiny", small=False, dataset_dir=str(prepared), batch_size=2)
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_overlays_change_only_what_the_base_has(overlay):
-    base = yaml.safe_load(Path("configs/pretrain.yaml").read_text())
-    changes = yaml.safe_load(Path(f"configs/{overlay}.yaml").read_text())
-    own = {
-        "demo_patients",
-        "projection_sizes",
-        "redundancy_weight",
-        "shard_size",
-    }  # ids of its own, which it reads itself
-    known = base.keys() | {f"{section}#{key}" for section in ("train", "validate") for key in base[section]}
-    assert changes.keys() - own <= known
 
 
 @pytest.mark.parametrize(("overlay", "millions"), [("model_tiny", 5.5), ("model_small", 21.6), (None, 85.6)])
