@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -107,6 +108,12 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """Write a table as CSV, numbers with six digits, completely or not at all."""
     write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def as_text(path: str | os.PathLike[str]) -> str:

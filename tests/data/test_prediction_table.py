@@ -45,21 +45,25 @@ def test_a_prediction_that_is_no_number_is_refused(folder):
         prediction_table(load_split(folder, "test"), np.array([[0.1], [np.nan], [0.3], [0.4]]), task, folder)
 
 
-def test_wrongness_is_the_distance_from_the_label_and_unknown_ones_have_none():
+def test_wrongness_is_the_distance_from_the_label_and_right_or_unknown_ones_have_none():
     task = Task("pathology", "binary", ("BENIGN", "MALIGNANT"))
     table = pd.DataFrame({"label_MALIGNANT": [0, 1, None, 1], "prob_MALIGNANT": [0.3, 0.2, 0.9, 0.9]})
-    found = wrongness(table, task)
-    assert found.index.to_list() == [1, 0, 3]
-    np.testing.assert_allclose(found["error"], [0.8, 0.3, 0.1])
+    found = wrongness(table, task, np.array([[True], [False], [True], [True]]))
+    assert found.index.to_list() == [1, 0]
+    np.testing.assert_allclose(found["error"], [0.8, 0.3])
 
 
 def test_wrongness_of_several_classes():
     labels, values = {"1": [1, 0], "2": [0, 0], "3": [0, 1]}, {"1": [0.1, 0.2], "2": [0.7, 0.1], "3": [0.2, 0.7]}
     table = pd.DataFrame({f"label_{name}": column for name, column in labels.items()})
     table = table.assign(**{f"prob_{name}": column for name, column in values.items()})
-    multiclass = wrongness(table, DENSITY)
-    np.testing.assert_allclose(multiclass["error"], [0.9, 0.3])
-    assert multiclass["column"].to_list() == [0, 2]
-    multilabel = wrongness(table.assign(label_1=[None, 0]), Task("m", "multilabel", DENSITY.classes))
-    np.testing.assert_allclose(multilabel["error"], [0.7, 0.3])
-    assert multilabel["column"].to_list() == [1, 2]
+    called = np.array([[0, 1, 0], [0, 0, 1]]) == 1
+    multiclass = wrongness(table, DENSITY, called)
+    np.testing.assert_allclose(multiclass["error"], [0.9])
+    assert multiclass["column"].to_list() == [0]
+    task = Task("m", "multilabel", DENSITY.classes)
+    multilabel = wrongness(table.assign(label_1=[None, 0]), task, called)
+    np.testing.assert_allclose(multilabel["error"], [0.7])
+    assert multilabel["column"].to_list() == [1]
+    missed = wrongness(table.assign(label_1=[None, 0]), task, np.zeros((2, 3), bool))
+    assert (missed.index.to_list(), missed["column"].to_list()) == ([1], [2])  # the only label that is not called

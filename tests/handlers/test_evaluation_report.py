@@ -92,6 +92,12 @@ def test_every_kind_of_task_gets_its_pictures_and_a_report(folder, tmp_path, nam
     assert "squares" in report
 
 
+def test_the_report_says_that_no_prediction_is_wrong(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("miram.handlers.evaluation_report.draw_most_wrong", lambda *arguments: [])
+    evaluate(folder, tmp_path)
+    assert "No prediction is wrong" in (tmp_path / "report.html").read_text()
+
+
 def test_the_operating_point_and_the_scaling_are_those_given(folder, tmp_path):
     calibration = Calibration(
         [0.5], [1.0], "fitted", {level: {"MALIGNANT": 0.0} for level in ("image", "lesion", "patient")}

@@ -14,6 +14,7 @@ from miram.handlers.exam_report import JOINED
 from miram.handlers.exam_results import run_exam_inference
 from miram.handlers.exam_training import run_exam_training
 from miram.inference.exams import load_exam
+from miram.inference.mammograms import find_mammograms, smallest_size
 from miram.inference.tiles import load_tile_encoder
 from miram.prepare.prepared import write_png16
 
@@ -71,6 +72,13 @@ def test_the_largest_value_of_a_risk_map_is_compared(run: Path, tmp_path):
     assert pd.read_csv(tmp_path / "breasts.csv")["risk_map"].between(0, 1).all()
 
 
+def judge(run: Path, source: Path, output: Path, **options):
+    """Inference as exam_inference.yaml does it."""
+    model = load_exam(run / "run/exam.pt", "cpu")
+    smallest = smallest_size(model.encoder.field_of_view, model.prepared)
+    run_exam_inference(find_mammograms(source, workers=0, smallest_view=smallest), output, model, **options)
+
+
 def test_four_dicom_views_become_a_row_a_breast_and_pictures(run: Path, tmp_path):
     rng = np.random.default_rng(5)
     (tmp_path / "in").mkdir()
@@ -80,7 +88,7 @@ def test_four_dicom_views_become_a_row_a_breast_and_pictures(run: Path, tmp_path
             header = {"ImageLaterality": side, "ViewPosition": view, "PatientID": "SECRET", "StudyInstanceUID": "1.2.3"}
             write_dicom(tmp_path / f"in/{side}{view}.dcm", pixels, **header)
     write_png16(tmp_path / "in/crop.png", make_view(True, rng)[30:60, :40])
-    run_exam_inference(tmp_path / "in", tmp_path / "out", load_exam(run / "run/exam.pt", "cpu"), workers=0)
+    judge(run, tmp_path / "in", tmp_path / "out")
     breasts = pd.read_csv(tmp_path / "out/breasts.csv").set_index("laterality")
     assert breasts["patient"].tolist() == ["patient_0001"] * 2
     assert breasts["view_names"].tolist() == ["CC;MLO"] * 2
@@ -99,7 +107,7 @@ def test_four_dicom_views_become_a_row_a_breast_and_pictures(run: Path, tmp_path
 
 def test_a_prepared_view_gets_the_probability_of_the_evaluation(run: Path, tmp_path):
     image = run / "views/images/test0_RIGHT_CC.png"
-    run_exam_inference(image, tmp_path, load_exam(run / "run/exam.pt", "cpu"), workers=0, num_pictures=0)
+    judge(run, image, tmp_path, num_pictures=0)
     expected = pd.read_csv(run / "run/views.csv").set_index("image").loc[image.name, "prob_MALIGNANT"]
     assert pd.read_csv(tmp_path / "views.csv")["prob_MALIGNANT"][0] == pytest.approx(expected, abs=1e-5)
 

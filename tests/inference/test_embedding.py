@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from miram.errors import InputError
-from miram.handlers.neighbours import draw_neighbours
-from miram.inference.embedding import Embedding, embed, find_sources, nearest
+from miram.inference.embedding import Embedding, embed, find_sources
 from miram.inference.feature_files import check_output
 from miram.inference.tiles import load_tile_encoder
 
@@ -92,26 +91,3 @@ def test_parquet_without_pyarrow_is_refused_before_the_work(monkeypatch):
         check_output("features.parquet")
     with pytest.raises(InputError, match=r"\.npz or \.parquet"):
         check_output("features.csv")
-
-
-def test_the_nearest_points_the_same_way_from_the_mean():
-    values = np.array([[0.0, 1], [0, -1], [1, 0], [-1, 0]])
-    assert [place for place, _ in nearest(values, np.array([0.1, 2]), 2)] == [0, 2]
-
-
-def test_an_images_neighbours_are_drawn_without_itself(encoder, tmp_path):
-    sources = find_sources(make_views(tmp_path / "views", {"training": 2}))
-    embed(sources, Embedding(encoder), tmp_path / "out.npz", {})
-    name = sources[0].name
-    found = draw_neighbours(name, sources, Embedding(encoder), tmp_path / "out.npz", tmp_path / "n.png", 2)
-    assert len(found) == 2
-    assert name not in dict(found)
-    assert (tmp_path / "n.png").stat().st_size > 5_000
-    copy = tmp_path / "other.png"
-    copy.write_bytes(sources[0].path.read_bytes())
-    nearest_of_copy = draw_neighbours(
-        str(copy), sources, Embedding(encoder), tmp_path / "out.npz", tmp_path / "n.png", 1
-    )
-    assert nearest_of_copy[0][0] == name
-    with pytest.raises(InputError, match="no image"):
-        draw_neighbours("missing", sources, Embedding(encoder), tmp_path / "out.npz", tmp_path / "n.png")

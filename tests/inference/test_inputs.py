@@ -2,12 +2,12 @@ import os
 
 import numpy as np
 import pytest
-from monai.transforms import LoadImage
+from monai.data import MetaTensor
 
 from miram.errors import InputError
 from miram.inference.inputs import (
-    CropReader,
     Inputs,
+    LoadCropd,
     find_inputs,
     largest_crop,
     output_names,
@@ -62,7 +62,7 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes(folder):
         (folder / old).rename(folder / os.fsdecode(new))
     found = find_inputs(folder, largest_crop=200, workers=0)
     assert found.names == ["sub/b.dcm", r"\xe4.png"]
-    assert LoadImage(reader=CropReader((60, 60)), image_only=True)(found.items[1]["image"]).shape == (60, 50)
+    assert LoadCropd("image", (60, 60), 200)(found.items[1])["image"].shape == (1, 60, 50)
     assert found.problems[r"\xf6.png"].endswith(r"\xf6.png is constant: every pixel has the same value")
     assert output_names(found.names) == ["sub__b", "_xe4"]
 
@@ -107,9 +107,13 @@ def test_only_a_larger_image_is_reduced_in_its_proportions(shape, expected):
         np.testing.assert_array_equal(reduced, pixels)
 
 
-def test_monai_loads_rows_first_through_the_reader(folder):
-    image = LoadImage(reader=CropReader((500, 500)), image_only=True, ensure_channel_first=True)(folder / "a.png")
-    np.testing.assert_array_equal(image.numpy(), picture()[None])
+def test_a_crop_is_loaded_rows_first_and_reduced_if_it_is_larger(folder):
+    loaded = LoadCropd("image", (500, 500), 500)({"image": folder / "a.png"})["image"]
+    assert isinstance(loaded, MetaTensor)
+    np.testing.assert_array_equal(loaded.numpy(), picture()[None])
+    assert LoadCropd("image", (60, 60), 500)({"image": folder / "a.png"})["image"].shape == (1, 60, 50)
+    with pytest.raises(InputError, match=r"a\.png has .* more than largest_crop=45"):
+        LoadCropd("image", (500, 500), 45)({"image": folder / "a.png"})
 
 
 def test_each_image_has_files_of_its_own():
@@ -121,7 +125,7 @@ def test_each_image_has_files_of_its_own():
 
 def test_what_a_header_could_not_be_used_for_is_logged(tmp_path, caplog):
     path = write_dicom(tmp_path / "a.dcm", picture(), WindowCenter=100, WindowWidth=0)
-    CropReader((64, 64)).read(path)
+    LoadCropd("image", (64, 64), 500)({"image": path})
     LoadMammogramd("image")({"image": path})
     messages = [f"{path}: window of the header cannot be used and is ignored"] * 2
     assert [record.message for record in caplog.records] == messages

@@ -6,7 +6,14 @@ from monai.data import ITKReader, MetaTensor
 from PIL import Image
 
 from miram.errors import InputError
-from miram.inference.mammograms import BreastOnlyd, LoadMammogramd, ToSourceGridd, find_mammograms, whole_breast
+from miram.inference.mammograms import (
+    BreastOnlyd,
+    LoadMammogramd,
+    ToSourceGridd,
+    find_mammograms,
+    smallest_size,
+    whole_breast,
+)
 from miram.prepare.prepared import write_png16, write_volume
 from miram.transforms.crops import breast_mask
 
@@ -82,7 +89,15 @@ def test_nothing_is_added_to_a_breast_without_bays_or_to_none():
     image = np.zeros((700, 500), np.uint16)
     image[50:650, :300] = 30_000
     np.testing.assert_array_equal(whole_breast(image), breast_mask(image))
-    assert not whole_breast(np.zeros((700, 500), np.uint16)).any()
+    with pytest.raises(InputError, match="no breast was found"):
+        whole_breast(np.zeros((700, 500), np.uint16))
+
+
+def test_an_image_smaller_than_two_windows_or_half_of_a_training_view_is_taken_for_a_crop():
+    assert smallest_size([30, 40]) == 80
+    assert smallest_size([30, 40], {"crop_size": 200}) == 80
+    assert smallest_size([30, 40], {"crop_size": 100}) == 50
+    assert smallest_size([30, 40], {"crop_size": 200, "smallest_view": 60}) == 60
 
 
 def test_a_color_image_is_refused_and_not_read_otherwise(tmp_path):

@@ -15,7 +15,7 @@ from miram.inference.classifying import FlipInferer
 from miram.inference.embedding import Embedding
 from miram.inference.risk_map import ClassProbability, RiskMapInferer
 from miram.inference.segmenting import SegmentationInferer
-from miram.inference.tiles import load_tile_encoder
+from miram.inference.tiles import FeatureCache, load_tile_encoder
 from miram.inference.windows import window_to_input
 
 from ..classifier_case import PREPROCESSING, SIZE, as_input, make_classifier, make_crop, make_segmenter
@@ -89,4 +89,5 @@ def test_features_agree_and_the_file_says_in_which_precision_they_were_made(tmp_
         error = np.linalg.norm(found[name] - expected[name]) / np.linalg.norm(expected[name])
         assert 0 < error < 0.01
     assert half.settings != single.settings
-    assert encoders[0].key != encoders[1].key  # views' features in the other precision are not taken for these
+    caches = [FeatureCache(tmp_path, encoder).folder for encoder in encoders]
+    assert caches[0] != caches[1]  # views' features in the other precision are not taken for these

@@ -6,8 +6,7 @@ import torch
 
 from miram.data.datalist import load_split
 from miram.errors import InputError
-from miram.inference.tile_features import FeatureCache
-from miram.inference.tiles import Tiles, load_tile_encoder
+from miram.inference.tiles import FeatureCache, Tiles, load_tile_encoder
 from miram.transforms.crops import crop_at
 
 from ..exam_case import SHAPE, make_backbone, make_view, make_views

@@ -104,3 +104,7 @@ def test_two_clusters_are_told_apart():
 def test_classes_without_a_score_are_left_out_of_the_mean():
     assert mean_over_classes([0.5, float("nan"), 1.0]) == 0.75
     assert np.isnan(mean_over_classes([float("nan")]))
+
+
+def test_a_loss_is_better_when_it_is_lower_and_a_score_when_it_is_higher():
+    assert [classification.better_sign(name) for name in ("val_loss", "val_auc", "val_ap", "val_froc")] == [-1, 1, 1, 1]

@@ -121,12 +121,12 @@ def test_thresholds_come_from_validation_for_each_level_and_class():
     assert choose_thresholds(*make_table("multiclass"), "multiclass") == {}
 
 
-def test_a_class_with_one_label_in_validation_gets_the_default_and_a_warning(caplog):
+def test_a_class_with_one_label_in_validation_gets_one_half_and_a_warning(caplog):
     validation, names = make_table("multilabel")
     validation["label_c1"] = 0.0
     with caplog.at_level(logging.WARNING):
-        chosen = choose_thresholds(validation, names, "multilabel", default=0.4, levels=["image"])
-    assert chosen["image"]["c1"] == 0.4
+        chosen = choose_thresholds(validation, names, "multilabel", levels=["image"])
+    assert chosen["image"]["c1"] == 0.5
     assert "'c1'" in caplog.text
 
 

@@ -10,10 +10,18 @@ import torch
 from monai.data import MetaTensor
 
 from miram.errors import InputError
-from miram.packaging.label_map import AnswerMapd
-from miram.packaging.label_serving import AnswerClassd, CheckServedd, LoadCropd, ServedClassifier, dicom_source
+from miram.packaging.label_serving import (
+    AnswerClassd,
+    AnswerMapd,
+    CheckServedd,
+    LoadServedCropd,
+    ServedClassifier,
+    dicom_source,
+)
 from miram.packaging.weights import read_state, saved_bytes
 from miram.prepare.prepared import write_png16
+
+from ..image_files import picture, write_dicom
 
 
 class HTTPException(Exception):
@@ -46,16 +54,8 @@ def crop(tmp_path):
     return str(tmp_path / "crop.png"), pixels
 
 
-def test_a_crop_is_loaded_rows_first_and_reduced_if_it_is_larger(crop):
-    path, pixels = crop
-    loaded = LoadCropd("image", (64, 64), 100)({"image": path})["image"]
-    assert isinstance(loaded, MetaTensor)
-    np.testing.assert_array_equal(loaded[0].numpy(), pixels)
-    assert LoadCropd("image", (20, 20), 100)({"image": path})["image"].shape == (1, 16, 20)
-
-
 def test_the_client_is_told_of_bad_input(crop, classifier):
-    check = CheckServedd([LoadCropd("image", (64, 64), 45)], classifier)
+    check = CheckServedd([LoadServedCropd("image", (64, 64), 45)], classifier)
     with pytest.raises(HTTPException, match="looks like a whole mammogram") as caught:
         check({"image": crop[0]})
     assert caught.value.status_code == 400
@@ -113,3 +113,14 @@ def test_the_dicom_beside_a_volume_is_taken_if_it_is_the_only_one(tmp_path):
     assert dicom_source(volume) == folder / "1.2.840.8.dcm"
     (folder / "1.2.840.9.dcm").touch()
     assert dicom_source(volume) == volume
+
+
+def test_a_crop_served_as_a_volume_is_read_from_its_dicom(tmp_path):
+    pixels = picture(shape=(40, 50))
+    (tmp_path / "1.2.840.7").mkdir()
+    write_dicom(tmp_path / "1.2.840.7/1.dcm", pixels)
+    volume = tmp_path / "1.2.840.7.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 1), np.uint8), np.eye(4)), volume)
+    loaded = LoadServedCropd("image", (64, 64), 100)({"image": str(volume)})["image"]
+    assert loaded.shape == (1, 40, 50)
+    assert np.ptp(loaded.numpy()) > 0

@@ -270,11 +270,28 @@ def test_coco_says_the_same_as_a_csv(tmp_path: Path) -> None:
     coco, table = (read_boxes(tmp_path / f"boxes.{suffix}", ["a.png"]) for suffix in ("json", "csv"))
     assert set(coco.columns) == set(table.columns) == {"category", "birads"}
     assert coco.images == table.images
-    assert [replace(row, name="") for row in coco.lesions["a.png"]] == [
-        replace(row, name="") for row in table.lesions["a.png"]
+    assert [(replace(row, name="", box=None), row.box and row.box.cells) for row in coco.lesions["a.png"]] == [
+        (replace(row, name="", box=None), row.box and row.box.cells) for row in table.lesions["a.png"]
     ]
     assert [row.name for row in coco.lesions["a.png"]] == ["boxes.json, annotation 3", "boxes.json, annotation 4"]
     assert "attributes of the COCO file is neither text nor a number: left out" in coco.remarks
+
+
+@pytest.mark.parametrize(("size", "known"), [((120, 160), True), ((0, 0), False), ((None, 160), False)])
+def test_a_coco_file_tells_the_size_of_the_images_that_its_boxes_fit(
+    tmp_path: Path, size: tuple[int | None, int], known: bool
+) -> None:
+    image = {"id": 7, "file_name": "a.png", "width": size[0], "height": size[1]}
+    annotation = {"id": 1, "image_id": 7, "bbox": [20, 100, 10, 6]}
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    (row,) = read_boxes(tmp_path / "boxes.json", ["a.png"]).lesions["a.png"]
+    assert row.box is not None
+    assert row.box.mask((160, 120))[0].sum() == 60
+    if known:
+        with pytest.raises(InputError, match="says that the image has 120 x 160 pixels, but it has 240 x 320"):
+            row.box.mask((320, 240))
+    else:
+        assert row.box.mask((320, 240))[0].sum() == 60
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": []}', '{"images": [], "annotations": [{"image_id": 1}]}'])

@@ -10,7 +10,7 @@ def test_an_overlay_is_the_image_where_it_is_cold_and_coloured_where_it_is_hot()
     image = np.linspace(-2, 2, 64).reshape(8, 8)
     heat = np.zeros((8, 8))
     heat[3, 4] = 5.0
-    found = overlay(image, heat, strength=0.75)
+    found = overlay(image, heat)
     gray = (image + 2) / 4
     cold = heat == 0
     np.testing.assert_allclose(found[cold], gray[cold][:, None].repeat(3, axis=1))

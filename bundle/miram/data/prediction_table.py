@@ -57,21 +57,23 @@ def prediction_table(
     return table
 
 
-def wrongness(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+def wrongness(table: pd.DataFrame, task: Task, called: np.ndarray) -> pd.DataFrame:
     """
-    How far each prediction is from its label.
+    How far the probabilities of wrong predictions are from their labels.
+
+    Args:
+        called: (N, K) bool, the predicted classes of each row.
 
     Returns:
-        one row per image with a known label, the most wrong first, with the table's index: `error`, from 0 to 1, is the
-        largest difference between a class's probability and its label, or in a multi-class task one minus the
-        probability of the labelled class; `column` is the index of that class.
+        one row per image of which a class was wrongly called or not called, the most wrong first, with the table's
+        index: `error`, from 0 to 1, is the largest difference between the probability of such a class and its label, or
+        in a multi-class task one minus the probability of the labelled class; `column` is the index of that class.
     """
     classes = task.scored
     labels = table[[f"label_{name}" for name in classes]].to_numpy(dtype=float, na_value=np.nan)
-    distance = np.abs(labels - table[[f"prob_{name}" for name in classes]].to_numpy())
+    wrong = ~np.isnan(labels) & (labels != called)
     if task.type == "multiclass":
-        distance = np.where(labels == 1, distance, np.nan)
-    known = ~np.isnan(distance).all(axis=1)
-    best = np.where(np.isnan(distance), -1, distance)
-    found = pd.DataFrame({"error": best.max(axis=1), "column": best.argmax(axis=1)}, index=table.index)
-    return found[known].sort_values("error", ascending=False, kind="stable")
+        wrong &= labels == 1
+    distance = np.where(wrong, np.abs(labels - table[[f"prob_{name}" for name in classes]].to_numpy()), -1)
+    found = pd.DataFrame({"error": distance.max(axis=1), "column": distance.argmax(axis=1)}, index=table.index)
+    return found[wrong.any(axis=1)].sort_values("error", ascending=False, kind="stable")

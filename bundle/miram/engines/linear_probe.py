@@ -30,14 +30,14 @@ from miram.engines.distributed import broadcast_weights, gather_objects, is_main
 from miram.errors import InputError
 from miram.files import write_table
 from miram.losses.classification import ClassificationLoss
-from miram.metrics.classification import average_precision, mean_over_classes, roc_auc
+from miram.metrics.classification import average_precision, better_sign, mean_over_classes, roc_auc
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
 from miram.weights.backbone import save_weights_file
 
 logger = logging.getLogger(__name__)
 
-_BETTER = {"val_auc": 1, "val_ap": 1, "val_loss": -1}  # the sign that makes higher better
+_METRICS = ("val_auc", "val_ap", "val_loss")
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class LinearProbe:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        if self.key_metric not in _BETTER or not self.strengths or min(self.strengths) <= 0:
+        if self.key_metric not in _METRICS or not self.strengths or min(self.strengths) <= 0:
             raise InputError(
                 f"probe_metric is {self.key_metric!r} and strengths is {list(self.strengths)}; a linear probe needs "
-                f"one of {', '.join(_BETTER)}, and positive numbers"
+                f"one of {', '.join(_METRICS)}, and positive numbers"
             )
 
     def fit(self) -> pd.DataFrame:
@@ -239,9 +239,9 @@ def scores_of(
 
 def _best(rows: Sequence[Mapping[str, float]], key_metric: str) -> int:
     """The index of the best row; the first among equals."""
-    best = int(np.argmax([_BETTER[key_metric] * row[key_metric] for row in rows]))
+    best = int(np.argmax([better_sign(key_metric) * row[key_metric] for row in rows]))
     for row in rows:
-        logger.info("C %.3g: %s", row["C"], ", ".join(f"{name} {row[name]:.4f}" for name in _BETTER))
+        logger.info("C %.3g: %s", row["C"], ", ".join(f"{name} {row[name]:.4f}" for name in _METRICS))
     edge = ", at the edge of the strengths" if len(rows) > 1 and best in (0, len(rows) - 1) else ""
     chosen = rows[best]
     logger.info("chosen by %s: C %.3g%s, validation AUC %.4f", key_metric, chosen["C"], edge, chosen["val_auc"])

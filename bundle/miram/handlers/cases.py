@@ -35,37 +35,37 @@ def draw_most_wrong(
     kind: MapKind = "relevance",
 ) -> list[Picture]:
     """
-    Draw most_wrong.png, the images whose prediction is farthest from their label.
+    Draw most_wrong.png: of the images with a wrong prediction, those whose probability is farthest from their label.
 
     Args:
         table: the predictions, in the order of the data.
-        count: how many images; 0 draws nothing.
-        kind: of the map that is overlaid.
+        count: how many images at most; 0 draws nothing.
 
     Returns:
-        the picture, or an empty list.
+        the picture, or an empty list if no prediction is wrong.
     """
-    worst = wrongness(table, trained.task).head(count)
+    path, task = output_dir / "most_wrong.png", trained.task
+    probabilities = table[[f"prob_{name}" for name in task.scored]].to_numpy(dtype=float)
+    wrong = wrongness(table, task, calibration.called(probabilities, task))
+    worst = wrong.head(count)
     if worst.empty:
+        path.unlink(missing_ok=True)  # of an earlier evaluation
         return []
-    cases = []
-    for index, column in zip(worst.index.to_list(), worst["column"].to_list(), strict=True):
-        image = torch.as_tensor(dataset[index]["image"])[None].to(device)
-        values = table.loc[index]
-        cases.append(
-            explained_case(
-                image,
-                trained,
-                values[[f"prob_{name}" for name in trained.task.scored]].to_numpy(dtype=float),
-                calibration,
-                kind,
-                title=_case_title(values, int(column), trained.task),
-                caption=f"{Path(values['image']).stem[-34:]}",
-            )
+    cases = [
+        explained_case(
+            torch.as_tensor(dataset[index]["image"])[None].to(device),
+            trained,
+            probabilities[index],
+            calibration,
+            kind,
+            title=_case_title(table.loc[index], column, task),
+            caption=Path(table.loc[index, "image"]).stem[-34:],
         )
-    note = MAP_NOTES[kind]
-    plot_contact_sheet(cases, output_dir / "most_wrong.png", f"The {len(cases)} most wrong images", note)
-    return [Picture(output_dir / "most_wrong.png", f"The most wrong images, the worst first. {note}", wide=True)]
+        for index, column in zip(worst.index.to_list(), worst["column"].to_list(), strict=True)
+    ]
+    title = f"Wrong predictions, the farthest from the label first: {len(worst)} of {len(wrong)}"
+    plot_contact_sheet(cases, path, title, MAP_NOTES[kind])
+    return [Picture(path, f"{title}. {MAP_NOTES[kind]}", wide=True)]
 
 
 def explained_case(
@@ -96,10 +96,7 @@ def call_direction(probabilities: np.ndarray, task: Task, calibration: Calibrati
     Multi-class: 1 for the most probable class. Otherwise 1 for each class that was called; if none was, -1 for all, to
     show the evidence against them.
     """
-    if task.type == "multiclass":
-        return np.eye(len(probabilities))[probabilities.argmax()]
-    limits = calibration.thresholds_at("image", task.scored)
-    called = probabilities >= np.array([limits[name] for name in task.scored])
+    called = calibration.called(probabilities, task)
     return called.astype(float) if called.any() else -np.ones(len(probabilities))
 
 

@@ -34,6 +34,19 @@ class Candidates:
     scores: np.ndarray  # (N,)
     facts: Mapping[str, Any]  # further columns: patient, laterality, view
 
+    @classmethod
+    def of_view(
+        cls,
+        view: View,
+        shape: Sequence[int],
+        spacing: Sequence[float | None],
+        boxes: np.ndarray,
+        scores: np.ndarray,
+    ) -> Candidates:
+        """Those of a view of a prepared folder."""
+        facts = {key: view.item.get(key) for key in ("patient", "laterality", "view")}
+        return cls(view.source, shape, spacing, boxes, scores, facts)
+
 
 @dataclass(frozen=True)
 class DetectionSettings:
@@ -47,8 +60,7 @@ class DetectionSettings:
 
 def write_detection_report(
     output_dir: Path,
-    found: Sequence[tuple[View, Candidates]],
-    lesions: Sequence[np.ndarray],
+    found: Sequence[tuple[View, Candidates, np.ndarray]],
     settings: DetectionSettings,
     dataset_dir: str | os.PathLike[str],
     split: str,
@@ -61,18 +73,16 @@ def write_detection_report(
     files and report.html.
 
     Args:
-        lesions: of each view the boxes (M, 4) of its lesions.
-        split: of the views.
+        found: views, with their candidates and the boxes (M, 4) of their lesions.
         problems: by source, why other views were left out.
         facts: for detection.json; "model" and "provenance" are in the report, too.
         meaning: what a candidate is, for the report.
     """
     images = [
-        ImageFindings(view.item["patient"], one.boxes, one.scores, boxes, view.lesions)
-        for (view, one), boxes in zip(found, lesions, strict=True)
+        ImageFindings(view.item["patient"], one.boxes, one.scores, boxes, view.lesions) for view, one, boxes in found
     ]
     hits = [np.any(image.hits(CENTER), axis=0) for image in images]
-    write_candidates(output_dir, [one for _, one in found], hits)
+    write_candidates(output_dir, [one for _, one, _ in found], hits)
     rates = tuple(float(rate) for rate in settings.rates)
     overlaps = tuple(float(overlap) for overlap in settings.overlaps)
     metrics = evaluate_detection(images, Bootstrap(**(settings.bootstrap or {})), rates, overlaps)
@@ -81,7 +91,7 @@ def write_detection_report(
         output_dir / "detection.json",
         {**facts, "data": data, "split": split, "problems": dict(problems), **metrics},
     )
-    pictures = draw_pictures(output_dir, [view for view, _ in found], images, metrics, settings.num_pictures)
+    pictures = draw_pictures(output_dir, [view for view, _, _ in found], images, metrics, settings.num_pictures)
     write_page(
         output_dir / "report.html",
         "Where the lesions are",
@@ -93,11 +103,6 @@ def write_detection_report(
     )
     logger.info("%s; %d views left out", describe_detection(metrics), len(problems))
     logger.info("the report is %s", output_dir / "report.html")
-
-
-def view_facts(view: View) -> dict[str, Any]:
-    """The columns that say which view a candidate is in."""
-    return {key: view.item.get(key) for key in ("patient", "laterality", "view")}
 
 
 def write_candidates(output_dir: Path, images: Sequence[Candidates], hits: Sequence[Any] | None = None) -> None:

@@ -17,17 +17,14 @@ from miram.files import as_text, write_json, write_table
 from miram.handlers.detection_report import (
     Candidates,
     DetectionSettings,
-    view_facts,
     write_candidates,
     write_detection_report,
 )
 from miram.inference.detecting import DetectorModel
 from miram.inference.inputs import Inputs, output_names
-from miram.inference.mammograms import find_mammograms
 from miram.inference.token_map_files import TokenMaps
 from miram.progress import progress_bar
 from miram.provenance.versions import provenance
-from miram.readers.formats import read_image
 from miram.visualize.detections import Panel, plot_views
 from miram.visualize.html_report import INTENDED_USE
 
@@ -76,12 +73,9 @@ def run_detector_evaluation(
     Find candidates in the views of a split, and compare them with the boxes of the lesions.
 
     Args:
-        output_dir: see :func:`miram.handlers.detection_report.write_detection_report`.
-        detector: a trained one.
         maps: of the views, made by its encoder.
         split: "training", "validation" or "test"; None is the test split, or validation if there is no test split.
         max_patients: see :meth:`miram.inference.token_map_files.TokenMaps.load`.
-        settings: of the evaluation.
 
     Raises:
         InputError: if no view can be used.
@@ -89,16 +83,12 @@ def run_detector_evaluation(
     split = split or maps.last_split()
     views, problems = maps.load(split, max_patients)
     found = []
-    with progress_bar(len(views), "searching", unit="views") as bar:
-        for one in views:
-            boxes, scores = detector.find(np.load(one.map), one.shape)
-            facts = view_facts(one.view)
-            found.append((one.view, Candidates(one.view.source, one.shape, one.spacing, boxes, scores, facts)))
-            bar.update()
+    for one in progress_bar(len(views), "searching", unit="views", iterable=views):
+        candidates = detector.find(np.load(one.map), one.shape)
+        found.append((one.view, Candidates.of_view(one.view, one.shape, one.spacing, *candidates), one.boxes))
     write_detection_report(
         Path(output_dir),
         found,
-        [one.boxes for one in views],
         settings or DetectionSettings(),
         maps.dataset_dir,
         split,
@@ -109,39 +99,26 @@ def run_detector_evaluation(
 
 
 def run_detector_inference(
-    source: str | os.PathLike[str] | None,
+    inputs: Inputs,
     output_dir: str | os.PathLike[str],
     model: DetectorModel,
     false_alarms: float = 1.0,
-    intensity: str | None = None,
-    smallest_view: int | None = None,
     num_pictures: int | None = None,
-    workers: int | None = None,
-    time_limit: float = 300.0,
 ) -> None:
     """
     Find candidates in a user's mammograms.
 
     Args:
-        source: a file, or a folder with its subfolders.
+        inputs: the mammograms, see :func:`miram.inference.mammograms.find_mammograms`.
         output_dir: gets candidates.csv, candidates.json (COCO), images.csv, detections.json and a PNG per image.
         false_alarms: per view, on the validation views; candidates with a lower score are left out.
-        intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two windows of the encoder, or
-            half of the smallest training view if that is less.
         num_pictures: the largest number of pictures; None draws every image.
-        workers: see :func:`miram.inference.inputs.find_images`.
-        time_limit: see :func:`miram.inference.inputs.find_images`.
 
     Raises:
-        InputError: if no image can be searched, or the model does not know the rate of false alarms.
+        InputError: if the model does not know the rate of false alarms.
     """
     output, limit = Path(output_dir), model.threshold(false_alarms)
-    intensity = intensity or model.prepared.get("intensity", "stored")
-    two_windows = 2 * max(model.encoder.field_of_view)
-    smallest = min(two_windows, model.prepared["smallest_view"]) if smallest_view is None else smallest_view
-    inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
-    found = _search(inputs, model, limit, intensity, output, num_pictures)
+    found = _search(inputs, model, limit, output, num_pictures)
     write_candidates(output, [one for one, _ in found])
     rows: list[dict[str, Any]] = [
         {"image": one.image, "candidates": len(one.scores), "highest": highest, "problem": None}
@@ -168,24 +145,20 @@ def run_detector_inference(
 
 
 def _search(
-    inputs: Inputs, model: DetectorModel, limit: float, intensity: str, output: Path, num_pictures: int | None
+    inputs: Inputs, model: DetectorModel, limit: float, output: Path, num_pictures: int | None
 ) -> list[tuple[Candidates, float | None]]:
     """Of each image, read and drawn one at a time, the candidates above the limit and the highest score of all."""
     found, names = [], output_names(inputs.names)
-    with progress_bar(len(inputs.items), "searching", unit="images") as bar:
-        for index, (item, name) in enumerate(zip(inputs.items, inputs.names, strict=True)):
-            image = read_image(item["image"], intensity=intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", name, remark)
-            boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
-            shown = scores > limit
-            facts = {"laterality": image.laterality, "view": image.view}
-            spacing = image.spacing or (None, None)
-            own = Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts)
-            found.append((own, max(scores.tolist(), default=None)))
-            if num_pictures is None or index < num_pictures:
-                _draw(image.pixels, own, output / f"{names[index]}.png")
-            bar.update()
+    for index, name in enumerate(progress_bar(len(names), "searching", unit="images", iterable=inputs.names)):
+        image = inputs.read(index)
+        boxes, scores = model.find(model.encoder.map(image.pixels), image.pixels.shape)
+        shown = scores > limit
+        facts = {"laterality": image.laterality, "view": image.view}
+        spacing = image.spacing or (None, None)
+        own = Candidates(as_text(name), image.pixels.shape, spacing, boxes[shown], scores[shown], facts)
+        found.append((own, max(scores.tolist(), default=None)))
+        if num_pictures is None or index < num_pictures:
+            _draw(image.pixels, own, output / f"{names[index]}.png")
     return found
 
 

@@ -15,7 +15,13 @@ from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.calibration import reliability_curve, top_label
 from miram.metrics.curves import precision_recall_band, roc_band
 from miram.metrics.predictions import Level, Predictions, aggregate, read_predictions
-from miram.visualize.classification_curves import plot_confusion, plot_precision_recall, plot_reliability, plot_roc
+from miram.visualize.classification_curves import (
+    Marks,
+    plot_confusion,
+    plot_precision_recall,
+    plot_reliability,
+    plot_roc,
+)
 from miram.visualize.html_report import Picture
 
 
@@ -37,15 +43,16 @@ def draw_curves(
     report = found["levels"][level]
     options = {key: value for key, value in found["bootstrap"].items() if key != "unit"}
     rocs, recalls = _bands(units, report, Bootstrap(**options))
+    roc_marks, recall_marks = _marks(report["confusion"])
     unit = f"{task.name.replace('_', ' ')}, per {level}"
-    plot_roc(rocs, output_dir / "roc.png", f"ROC: {unit}", _legends(report, "auc", "AUC"), _roc_marks(report))
+    plot_roc(rocs, output_dir / "roc.png", f"ROC: {unit}", _legends(report, "auc", "AUC"), roc_marks)
     plot_precision_recall(
         recalls,
         output_dir / "precision_recall.png",
         f"Precision and recall: {unit}",
         {name: float(np.nanmean(units.labels[:, column])) for column, name in enumerate(units.classes)},
         _legends(report, "average_precision", "AP"),
-        _recall_marks(report),
+        recall_marks,
     )
     _draw_reliability(output_dir / "calibration.png", units, report, found["settings"], f"Calibration: {unit}")
     _draw_confusion(output_dir / "confusion.png", task, report, f"Confusion: {unit}")
@@ -90,26 +97,15 @@ def _legends(report: Mapping[str, Any], metric: str, short: str) -> dict[str, st
     return {name: f"{short} {estimate_text(estimate, 2)}" for name, estimate in _areas(report, metric).items()}
 
 
-def _roc_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Where the operating point lies on the ROC curve, by class; empty for multi-class tasks."""
-    marks = {}
-    for name, ((tn, fp), (fn, tp)) in _matrices(report).items():
-        if tn + fp and tp + fn:
-            marks[name] = (fp / (tn + fp), tp / (tp + fn))
-    return marks
-
-
-def _recall_marks(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Recall and precision at the operating point, by class."""
-    marks = {}
-    for name, ((_, fp), (fn, tp)) in _matrices(report).items():
-        if tp + fp and tp + fn:
-            marks[name] = (tp / (tp + fn), tp / (tp + fp))
-    return marks
-
-
-def _matrices(report: Mapping[str, Any]) -> dict[str, Any]:
-    return report["confusion"] if isinstance(report["confusion"], dict) else {}
+def _marks(confusion: Any) -> tuple[Marks, Marks]:
+    """Where the operating point lies on the ROC and on the precision-recall curve; nowhere in a multi-class task."""
+    roc, recall = {}, {}
+    for name, ((tn, fp), (fn, tp)) in confusion.items() if isinstance(confusion, dict) else ():
+        if tp + fn and tn + fp:
+            roc[name] = (fp / (tn + fp), tp / (tp + fn))
+        if tp + fn and tp + fp:
+            recall[name] = (tp / (tp + fn), tp / (tp + fp))
+    return roc, recall
 
 
 def _draw_reliability(

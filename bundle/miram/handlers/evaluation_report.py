@@ -12,8 +12,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from torch.utils.data import Dataset
 
-from miram.data.datalist import DEMONSTRATION, Item
-from miram.data.datalist import describe as describe_data
+from miram.data.datalist import DEMONSTRATION, Item, describe
 from miram.data.prediction_table import prediction_table
 from miram.engines.distributed import is_main_process
 from miram.files import write_json, write_table
@@ -86,7 +85,7 @@ class EvaluationHandler(SplitReport):
         write_json(self.output_dir / "metrics.json", {**facts, "notes": notes, **found})
         save_calibration(self.output_dir / "calibration.json", self.calibration)
         pictures = draw_curves(self.output_dir, table, task, found, self.picture_level)
-        pictures += draw_most_wrong(
+        most_wrong = draw_most_wrong(
             self.output_dir,
             table,
             self.trained,
@@ -96,14 +95,17 @@ class EvaluationHandler(SplitReport):
             self.num_cases,
             self.map_kind,
         )
+        if self.num_cases and not most_wrong:
+            notes.append("No prediction is wrong at the operating point, so there is no picture of wrong ones.")
+        pictures += most_wrong
         self._write_report(found, facts, notes, pictures)
-        logger.info(describe(found))
+        logger.info(_main_figures(found))
         logger.info("the report is %s", self.output_dir / "report.html")
 
     def _facts(self) -> dict[str, Any]:
         """Where the numbers come from."""
-        data = describe_data(self.dataset_dir)
-        generated, digest = data.pop("generated"), data.pop("sha256")
+        data = describe(self.dataset_dir)
+        demonstration, digest = data.pop("generated"), data.pop("sha256")
         calibration = asdict(self.calibration)
         return {
             "task": asdict(self.trained.task),
@@ -117,7 +119,7 @@ class EvaluationHandler(SplitReport):
             },
             "calibration": calibration,
             "provenance": provenance(seed=(self.metrics or {}).get("seed")),
-            "demonstration": generated,
+            "demonstration": demonstration,
         }
 
     def _notes(self) -> list[str]:
@@ -164,7 +166,7 @@ class EvaluationHandler(SplitReport):
         )
 
 
-def describe(found: Mapping[str, Any]) -> str:
+def _main_figures(found: Mapping[str, Any]) -> str:
     """The main figures in a line for the log."""
     return "; ".join(
         f"{short} per {level} {estimate_text(report['metrics'][name]['overall'])}"

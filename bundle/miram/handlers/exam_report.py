@@ -14,7 +14,7 @@ import pandas as pd
 from miram.data.datalist import DEMONSTRATION, describe
 from miram.data.tasks import Task
 from miram.files import write_json, write_table
-from miram.metrics.bootstrap import Bootstrap, Estimate, estimate_text
+from miram.metrics.bootstrap import Bootstrap, estimate_text
 from miram.metrics.comparison import Method, average_over_seeds, compare
 from miram.metrics.evaluation import evaluate_predictions
 from miram.metrics.predictions import Level
@@ -58,7 +58,6 @@ def write_exam_report(
     Write views.csv, breasts.csv, metrics.json and report.html.
 
     Args:
-        dataset_dir: the prepared folder, for the report's head.
         metrics: further arguments of :func:`miram.metrics.evaluation.evaluate_predictions`.
     """
     views = evaluation.views.rename(columns={"lesion": "breast"})
@@ -133,9 +132,11 @@ def compare_views(evaluation: ExamEvaluation, task: Task, bootstrap: Bootstrap) 
     def auc(name: str, other: str | None = None) -> dict[str, Any]:
         """The mean AUC of a method's tables, or the joined one's minus that of another method."""
         if other is None:
-            return _auc(average_over_seeds(Method(name, methods[name]), **options))
-        one, two = Method(name, methods[name] * len(methods[other])), Method(other, methods[other])
-        return _auc(compare(one, two, **options))
+            found = average_over_seeds(Method(name, methods[name]), **options)
+        else:
+            one, two = Method(name, methods[name] * len(methods[other])), Method(other, methods[other])
+            found = compare(one, two, **options)
+        return asdict(found["auc", ""])
 
     pairs = [(JOINED, name) for name in methods if name != JOINED] + [(MEAN, ONE_VIEW)]
     return {
@@ -168,10 +169,6 @@ def _baselines(views: pd.DataFrame, breasts: pd.DataFrame, task: Task) -> dict[s
         name: [breasts.assign(**{column: found.reindex(breasts["image"]).to_numpy()})] for name, found in values.items()
     }
     return {**tables, ONE_VIEW: tables["first view alone"] + tables["last view alone"]}
-
-
-def _auc(estimates: Mapping[tuple[str, str], Estimate]) -> dict[str, Any]:
-    return asdict(estimates["auc", ""])
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

@@ -15,8 +15,7 @@ from miram.engines.exam import exam_attention, score_exams
 from miram.files import as_text, write_json, write_table
 from miram.inference.examinations import ExamView, as_prepared, describe_views, join_views
 from miram.inference.exams import ExamModel, breast_table, view_table
-from miram.inference.inputs import output_names
-from miram.inference.mammograms import find_mammograms
+from miram.inference.inputs import Inputs, output_names
 from miram.progress import progress_bar
 from miram.provenance.versions import provenance
 from miram.readers.formats import read_image
@@ -29,37 +28,18 @@ NOTE = "Colour: the attention of the model, comparable only within a picture. It
 
 
 def run_exam_inference(
-    source: str | os.PathLike[str] | None,
-    output_dir: str | os.PathLike[str],
-    model: ExamModel,
-    intensity: str | None = None,
-    smallest_view: int | None = None,
-    num_pictures: int | None = None,
-    workers: int | None = None,
-    time_limit: float = 300.0,
+    inputs: Inputs, output_dir: str | os.PathLike[str], model: ExamModel, num_pictures: int | None = None
 ) -> None:
     """
-    Judge the views, breasts and examinations of a folder.
+    Judge views, breasts and examinations.
 
     Args:
-        source: a file, or a folder with its subfolders.
+        inputs: the views, see :func:`miram.inference.mammograms.find_mammograms`.
         output_dir: gets breasts.csv, views.csv, exams.json and a PNG per view.
-        intensity: see :func:`miram.readers.formats.read_image`; None is that of the training views.
-        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`; None is two tiles, or half of the
-            prepared training views if that is less.
         num_pictures: the largest number of pictures; None draws every view.
-        workers: see :func:`miram.inference.inputs.find_images`.
-        time_limit: see :func:`miram.inference.inputs.find_images`.
-
-    Raises:
-        InputError: if no image can be judged.
     """
-    output, prepared = Path(output_dir), model.prepared
-    intensity = intensity or prepared.get("intensity", "stored")
-    two_tiles = 2 * max(model.encoder.field_of_view)
-    smallest = min(two_tiles, prepared.get("crop_size", two_tiles) // 2) if smallest_view is None else smallest_view
-    inputs = find_mammograms(source, intensity, workers, time_limit, smallest)
-    views = describe_views(inputs, model.encoder, prepared, intensity)
+    output = Path(output_dir)
+    views = describe_views(inputs, model.encoder, model.prepared)
     breasts, names = result_tables(model, views, inputs.names)
     problems = pd.DataFrame(
         [{"image": name, "problem": problem} for name, problem in inputs.problems.items()], columns=["image", "problem"]
@@ -68,7 +48,7 @@ def run_exam_inference(
     write_table(output / "breasts.csv", breasts)
     write_table(output / "views.csv", names)
     write_json(output / "exams.json", _facts(model, breasts, names))
-    _draw(output, model, views, inputs.names, names, intensity, num_pictures)
+    _draw(output, model, views[:num_pictures], inputs, names)
     for row in breasts.to_dict("records"):
         whose = [row[key] for key in ("patient", "examination", "laterality") if isinstance(row[key], str)]
         logger.info("%s: %.3f (%s)", " ".join(whose), row[_column(model)], row["view_names"])
@@ -112,25 +92,15 @@ def result_tables(
     return rows[[*shown, f"{column}_examination", "images"]], table[["image", "patient", "laterality", "view", column]]
 
 
-def _draw(
-    output: Path,
-    model: ExamModel,
-    views: Sequence[ExamView],
-    sources: Sequence[str],
-    table: pd.DataFrame,
-    intensity: str,
-    most: int | None,
-) -> None:
+def _draw(output: Path, model: ExamModel, views: Sequence[ExamView], inputs: Inputs, table: pd.DataFrame) -> None:
     """A picture of each view; their pixels are read again, one at a time."""
-    names = output_names(sources)
-    with progress_bar(len(views[:most]), "pictures", unit="views") as bar:
-        for view, source, name, row in zip(views[:most], sources, names, table.to_dict("records"), strict=False):
-            pixels = as_prepared(read_image(view.path, intensity=intensity).pixels, model.prepared)
-            heat = view.tiles.map(exam_attention(model.network, view.features).numpy())
-            side = " ".join(part for part in (view.laterality, view.view) if part) or "side unknown"
-            title = f"{side}: probability of {model.task.scored[0].lower()} in this view {row[_column(model)]:.2f}"
-            plot_case(Case(pixels, heat, title, as_text(source)), output / f"{name}.png", f"{NOTE}\n{INTENDED_USE}")
-            bar.update()
+    rows = zip(views, inputs.names, output_names(inputs.names), table.to_dict("records"), strict=False)
+    for view, source, name, row in progress_bar(len(views), "pictures", unit="views", iterable=rows):
+        pixels = as_prepared(read_image(view.path, intensity=inputs.intensity).pixels, model.prepared)
+        heat = view.tiles.map(exam_attention(model.network, view.features).numpy())
+        side = " ".join(part for part in (view.laterality, view.view) if part) or "side unknown"
+        title = f"{side}: probability of {model.task.scored[0].lower()} in this view {row[_column(model)]:.2f}"
+        plot_case(Case(pixels, heat, title, as_text(source)), output / f"{name}.png", f"{NOTE}\n{INTENDED_USE}")
 
 
 def _facts(model: ExamModel, breasts: pd.DataFrame, views: pd.DataFrame) -> dict[str, Any]:
@@ -139,8 +109,8 @@ def _facts(model: ExamModel, breasts: pd.DataFrame, views: pd.DataFrame) -> dict
         "task": {"name": model.task.name, "classes": list(model.task.classes)},
         "model": {"sha256": model.sha256, **model.provenance},
         "thresholds": dict(model.thresholds),
-        "breasts": breasts.astype(object).where(breasts.notna(), None).to_dict("records"),
-        "views": views.astype(object).where(views.notna(), None).to_dict("records"),
+        "breasts": breasts.to_dict("records"),
+        "views": views.to_dict("records"),
         "provenance": provenance(),
     }
 

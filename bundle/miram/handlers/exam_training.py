@@ -23,8 +23,7 @@ from miram.handlers.exam_report import ExamEvaluation, write_exam_report
 from miram.inference.classifying import TrainedClassifier, load_trained
 from miram.inference.exams import ExamModel, breast_table, fit_exam_scaling, view_table
 from miram.inference.risk_map import largest_risks
-from miram.inference.tile_features import FeatureCache
-from miram.inference.tiles import TileEncoder
+from miram.inference.tiles import FeatureCache, TileEncoder
 from miram.metrics.evaluation import choose_thresholds
 from miram.provenance.versions import provenance
 
@@ -180,8 +179,6 @@ def _thresholds(evaluation: ExamEvaluation, task: Task) -> dict[str, float]:
     """The operating points of highest sensitivity + specificity on validation data; 0.5 without labels."""
     name, chosen = task.scored[0], dict(UNCHOSEN)
     for table, level, metric_level in evaluation.levels:
-        known = table[f"label_{name}"].notna().any()
-        if known:
-            found = choose_thresholds(table, task.classes, "binary", levels=(metric_level,))
-            chosen[level] = found[metric_level][name]
+        if table[f"label_{name}"].notna().any():
+            chosen[level] = choose_thresholds(table, task.classes, "binary", levels=(metric_level,))[metric_level][name]
     return chosen

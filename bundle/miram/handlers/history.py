@@ -80,16 +80,15 @@ class HistoryHandler:
                 logger.info("%s = %.4f", name, value)
         self.start_clock(engine)
 
-    def _read_rows(self, epochs: int) -> list[dict[str, Any]]:
+    def _read_rows(self, epochs: int) -> list[dict[Any, Any]]:
         """The rows of a run's first epochs; an InputError if the table is damaged."""
         try:
             table = pd.read_csv(self.path)
-            kept = table[table["epoch"] <= epochs].to_dict("records")
+            return table[table["epoch"] <= epochs].to_dict("records")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self.path} cannot be read ({type(error).__name__}); delete it to continue without the earlier rows"
             ) from error
-        return [{str(name): value for name, value in row.items()} for row in kept]
 
     def start_clock(self, engine: Engine) -> None:
         """Start timing the rest of the epoch."""

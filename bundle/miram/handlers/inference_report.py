@@ -106,10 +106,7 @@ def result_facts(trained: TrainedClassifier, calibration: Calibration) -> dict[s
 def describe_prediction(probabilities: np.ndarray, task: Task, calibration: Calibration) -> dict[str, Any]:
     """`prob_<class>` of each class, and `called`: the predicted classes, joined by `;`."""
     row: dict[str, Any] = {f"prob_{name}": float(value) for name, value in zip(task.scored, probabilities, strict=True)}
-    if task.type == "multiclass":
-        return row | {"called": task.classes[int(probabilities.argmax())]}
-    limits = calibration.thresholds_at("image", task.scored)
-    called = [name for name, value in zip(task.scored, probabilities, strict=True) if value >= limits[name]]
+    called = np.array(task.scored)[calibration.called(probabilities, task)].tolist()
     if task.type == "binary" and not called:
         called = [task.classes[0]]
     return row | {"called": ";".join(called)}

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from miram.engines.distributed import is_main_process
 from miram.engines.sharding import whole_state
 from miram.errors import InputError
+from miram.metrics.classification import better_sign
 from miram.networks.vit_encoder import ViTEncoder
 from miram.weights.backbone import backbone_from_encoder, save_weights_file
 
@@ -35,7 +36,7 @@ class BestModelHandler:
     # called when the file is written, returns its content; "provenance" gets the epoch and its metrics
     content: Callable[[], dict[str, Any]]
     evaluator: Engine  # the validation evaluator
-    key_metric: str = "val_auc"  # name of one of its metrics; higher is better, except for "val_loss"
+    key_metric: str = "val_auc"  # name of one of its metrics; see :func:`miram.metrics.classification.better_sign`
     # training stops after this many validations in a row without an improvement; None never stops
     patience: int | None = None
 
@@ -43,7 +44,7 @@ class BestModelHandler:
         if self.patience is not None and self.patience < 1:
             raise InputError(f"early_stopping_patience must be at least 1, or null for never, got {self.patience}")
         self.path = Path(self.path)
-        self.sign = -1 if self.key_metric == "val_loss" else 1
+        self.sign = better_sign(self.key_metric)
         self.best = -math.inf  # of sign x metric
         self.best_epoch = 0
         self.waited = 0

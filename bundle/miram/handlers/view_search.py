@@ -1,4 +1,8 @@
-"""Whole views searched one by one: the highest regions of each risk map are kept, and false alarms become crops."""
+"""
+Whole views searched one by one: the highest regions of each risk map are kept.
+
+They are candidates for lesions, which are compared with the lesions' boxes; or false alarms, which become crops.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from scipy import ndimage
 
 from miram.data.datalist import FILE_NAME, Item, read_datalist, read_prepared, write_datalist
 from miram.errors import InputError
+from miram.handlers.detection_report import Candidates, DetectionSettings, write_detection_report
+from miram.handlers.inference_report import result_facts
+from miram.inference.calibrated import Calibration
+from miram.inference.classifying import TrainedClassifier
 from miram.inference.risk_map import RiskMapInferer
 from miram.inference.views import View, ViewRecords, Views
 from miram.inference.windows import Region
@@ -82,6 +90,56 @@ class ViewSearch:
 
 
 @dataclass(eq=False, kw_only=True)
+class DetectionHandler(ViewSearch):
+    """Compare the candidates of all views with the boxes of their lesions, see :func:`write_detection_report`."""
+
+    output_dir: Path
+    trained: TrainedClassifier
+    calibration: Calibration  # how logits became probabilities
+    dataset_dir: str
+    split: str  # of the views
+    # width and height of a candidate's box in pixels; None is the median box of the training's lesions
+    box_size: Sequence[float] | None = None
+    settings: DetectionSettings = field(default_factory=DetectionSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.output_dir = Path(self.output_dir)
+        self.size = tuple(self.box_size or self.views.box_size)
+        if not np.isfinite(self.size).all() or min(self.size) <= 0:
+            raise InputError("the table has no box of a training patient; give --box_size, width and height in pixels")
+
+    def write(self) -> None:
+        """Write all files."""
+        found = self.found()
+        if not found:
+            raise InputError(f"no view could be searched; the first: {next(iter(self.problems.values()), '')}")
+        candidates = []
+        for view, record in found:
+            peaks, shape = np.array(record["candidates"], float).reshape(-1, 3), record["shape"]
+            boxes = boxes_around(peaks[:, 1::-1] + 0.5, self.size)
+            image = Candidates.of_view(view, shape, record["spacing"], boxes, peaks[:, 2])
+            candidates.append((view, image, view.lesion_boxes(shape)))
+        write_detection_report(
+            self.output_dir,
+            candidates,
+            self.settings,
+            self.dataset_dir,
+            self.split,
+            self.problems,
+            {**result_facts(self.trained, self.calibration), "box_size": list(self.size)},
+            f"A candidate is a peak of the risk map, the highest within half a window. Its box is {self.size[0]:.0f} x "
+            f"{self.size[1]:.0f} pixels around it: its size is not estimated, which limits overlaps.",
+        )
+
+
+def boxes_around(centers: np.ndarray, size: Sequence[float]) -> np.ndarray:
+    """Boxes (N, 4) x0, y0, x1, y1 of a width and height around centres (N, 2), x and y."""
+    half = np.array(size, float) / 2
+    return np.concatenate([centers - half, centers + half], axis=1)
+
+
+@dataclass(eq=False, kw_only=True)
 class HardNegatives(ViewSearch):
     """
     Cut the highest regions away from any lesion, and add them to the training list as crops of tissue.
@@ -125,7 +183,8 @@ class HardNegatives(ViewSearch):
 
     def write(self) -> None:
         """Add the crops to the data list, in place of those that an earlier run of this classifier added."""
-        items = [self._item(view, crop) for view, record in self.found() for crop in record["crops"]]
+        found = self.found()
+        items = [self._item(view, crop) for view, record in found for crop in record["crops"]]
         datalist = read_datalist(self.folder)
         kept = [item for item in datalist["training"] if item.get("mined_by") != self.model]
         write_datalist(self.folder, datalist | {"training": kept + items})
@@ -134,7 +193,7 @@ class HardNegatives(ViewSearch):
             "%d hard negatives of %d training views (%d left out) added to %s, beside %d crops of lesions and %d of "
             "tissue; train again with another --output_dir",
             len(items),
-            len(self.found()),
+            len(found),
             len(self.problems),
             self.folder / FILE_NAME,
             sum(item.get("crop") == "lesion" for item in kept),

@@ -63,7 +63,6 @@ class Calibration:
         Args:
             items: of the validation split.
             logits: (N, K), one row per item.
-            scaling: whether to fit scale and bias.
             rule: for the operating points; see :func:`miram.metrics.classification.choose_threshold`, also for
                 `target`.
         """
@@ -78,6 +77,12 @@ class Calibration:
         if self.scale:
             logits = logits * logits.new_tensor(self.scale) + logits.new_tensor(self.bias)
         return probabilities(logits, task)
+
+    def called(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
+        """Which classes an image is called, bool (..., K): in a multi-class task the most probable one alone."""
+        if task.type == "multiclass":
+            return np.eye(len(task.scored), dtype=bool)[probabilities.argmax(axis=-1)]
+        return probabilities >= np.array(list(self.thresholds_at("image", task.scored).values()))
 
     def describe(self) -> str:
         """Scale, bias and where they come from, as text."""
@@ -126,7 +131,6 @@ def load_calibration(path: str | os.PathLike[str], model_sha256: str) -> Calibra
     Read the calibration that an evaluation fitted.
 
     Args:
-        path: a `calibration.json`.
         model_sha256: of the model that will use it.
 
     Returns:
@@ -184,7 +188,6 @@ def prior_correction(labels: np.ndarray, exclusive: bool, balance: str) -> np.nd
 
     Args:
         labels: (N, K) 1, 0 or NaN, of the training set.
-        exclusive: whether the classes are mutually exclusive (multi-class).
         balance: how they were balanced, see :func:`miram.losses.classification.make_classification_loss`.
 
     Returns:

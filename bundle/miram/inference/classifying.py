@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,6 +19,7 @@ from miram.data.datalist import SPLITS, Item, load_split, read_datalist, remedy_
 from miram.data.tasks import Task, applicable_items, find_task, unknown_count
 from miram.engines.steps import in_precision
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.networks.classifier import ViTClassifier
 from miram.transforms.augment import mirror_images
@@ -66,36 +66,16 @@ def load_trained(
     own = content["task"]
     if task is not None and own["name"] != task:
         raise InputError(f"{path} is a model for the task {own['name']!r}, not {task!r}; give --task {own['name']}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     return TrainedClassifier(
         path=path,
         sha256=digest,
         network=network.eval(),
-        task=Task(own["name"], own["type"], tuple(own["classes"])),
+        task=Task(own["name"], own["type"], own["classes"]),
         preprocessing=dict(content["preprocessing"]),
         calibration=calibration_of_model(content, digest),
         provenance=dict(content.get("provenance") or {}),
     )
-
-
-def check_data_of_task(dataset_dir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
-    """
-    Check that a prepared folder has a model's task with the same classes.
-
-    Returns:
-        the data list.
-
-    Raises:
-        InputError: if it lacks the task, or its classes differ.
-    """
-    datalist = read_datalist(dataset_dir)
-    own = find_task(datalist, task.name)
-    if (own.type, tuple(own.classes)) != (task.type, tuple(task.classes)):
-        raise InputError(
-            f"the classes of {task.name!r} are {', '.join(own.classes)} ({own.type}) in {dataset_dir}, but "
-            f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
-        )
-    return datalist
 
 
 def items_of_task(
@@ -116,16 +96,22 @@ def items_of_task(
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    datalist = check_data_of_task(dataset_dir, trained.task)
+    datalist, task = read_datalist(dataset_dir), trained.task
+    own = find_task(datalist, task.name)
+    if own != task:
+        raise InputError(
+            f"the classes of {task.name!r} are {', '.join(own.classes)} ({own.type}) in {dataset_dir}, but "
+            f"{', '.join(task.classes)} ({task.type}) in the model; give the data that the model was trained for"
+        )
     if required and not datalist[split]:
         raise InputError(
             f"the {split} split of {dataset_dir} is empty: there is nothing to evaluate on; {remedy_of_empty(split)}. "
             "Or use --split validation, whose figures are too optimistic"
         )
-    items = applicable_items(load_split(dataset_dir, split, required), trained.task)
-    unknown = unknown_count(items, trained.task)
+    items = applicable_items(load_split(dataset_dir, split, required), task)
+    unknown = unknown_count(items, task)
     if required and unknown == len(items):
-        raise InputError(f"none of the {len(items)} {split} images has a known label of {trained.task.name!r}")
+        raise InputError(f"none of the {len(items)} {split} images has a known label of {task.name!r}")
     logger.info("%s: %d images of the task, %d of them without a known label", split, len(items), unknown)
     return items
 
@@ -172,7 +158,6 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
     Args:
         load: a MONAI transform that loads "image" as (C, *spatial), with the stored 16 bits.
-        preprocessing: of the trained classifier.
     """
     field_of_view = preprocessing["field_of_view"]
     return Compose(
@@ -186,13 +171,7 @@ def crop_to_input(load: Callable[[Any], Any], preprocessing: Mapping[str, Any]) 
 
 
 class Probabilitiesd(MapTransform):
-    """
-    Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call.
-
-    Args:
-        task: of the logits.
-        calibration: turns them into probabilities.
-    """
+    """Turn a sample's logits (K,) into probabilities (K,), with the calibration's state at the time of the call."""
 
     def __init__(self, keys: Hashable | Sequence[Hashable], task: Task, calibration: Calibration) -> None:
         super().__init__(keys)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ import torch
 
 from miram.engines.detection import FrocScore, find_candidates
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.token_maps import TokenMapEncoder
 from miram.inference.windows import is_number
 from miram.networks.detector import LesionDetector
 from miram.weights.on_encoder import DETECTOR, content_on_encoder, load_on_encoder
 
-_OF_MAPS = {"preprocessing", "field_of_view", "blocks"}
 _OF_VIEWS = {"intensity", "smallest_view"}
 
 
@@ -84,7 +83,6 @@ def detector_content(
     Args:
         froc: of the validation that has just ended.
         prepared: see :func:`miram.inference.token_map_files.prepared_views`.
-        provenance: where the weights come from.
     """
     facts = {
         "maps": encoder.settings,
@@ -108,17 +106,15 @@ def load_detector(
     if not path.is_file():
         raise InputError(f"there is no detector {path}: train one with configs/detector.yaml, or give --model")
     network, encoder, content = load_on_encoder(path, DETECTOR)
-    maps, prepared, thresholds = (content[name] for name in ("maps", "prepared", "thresholds"))
-    if not (maps.keys() >= _OF_MAPS and prepared.keys() >= _OF_VIEWS and all(map(is_number, thresholds.values()))):
-        raise InputError(f"{path} is damaged: its maps, its prepared views or its thresholds are not complete")
-    known = {name: maps[name] for name in _OF_MAPS}
-    facts = {name: value for name, value in maps.items() if name not in (*known, "precision")}
+    prepared, thresholds = content["prepared"], content["thresholds"]
+    if not (prepared.keys() >= _OF_VIEWS and all(map(is_number, thresholds.values()))):
+        raise InputError(f"{path} is damaged: its prepared views or its thresholds are not complete")
     return DetectorModel(
         network.to(device),
-        TokenMapEncoder(encoder.to(device), **known, batch_size=batch_size, facts=facts, precision=precision),
+        TokenMapEncoder.restored(path, encoder.to(device), content["maps"], batch_size=batch_size, precision=precision),
         thresholds,
         prepared,
         content["provenance"],
         path,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        file_sha256(path),
     )

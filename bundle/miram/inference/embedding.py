@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,7 @@ class Embedding:
     def describe(self, windows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The features of windows, float32: "token" and "mean" (B, D), "grid" (B, *grid, D)."""
         encoder = self.encoder.encoder
-        device = next(encoder.parameters()).device
-        batch = torch.from_numpy(np.stack(windows).astype(np.float32))[:, None].to(device)
+        batch = torch.from_numpy(np.stack(windows).astype(np.float32))[:, None].to(self.encoder.device)
         tokens = self.encoder.tokens(batch).cpu()
         patches = tokens if encoder.cls_token is None else tokens[:, 1:]
         made = {"token": tokens[:, 0], "mean": patches.mean(dim=1), "grid": patches.unflatten(1, encoder.grid)}
@@ -163,26 +162,6 @@ def embed(
     write_features(output, paths, {"settings": settings, "left_out": problems, **facts})
     shutil.rmtree(folder)
     return problems
-
-
-def nearest(values: np.ndarray, query: np.ndarray, count: int) -> Iterator[tuple[int, float]]:
-    """
-    The nearest neighbours of a feature by cosine similarity, the mean of all features subtracted.
-
-    Args:
-        values: (N, D).
-        query: (D,).
-        count: at most so many.
-
-    Yields:
-        place in `values` and similarity, the most similar first.
-    """
-    center = values.mean(axis=0)
-    centered, wanted = values - center, query - center
-    norms = np.linalg.norm(centered, axis=1) * np.linalg.norm(wanted)
-    similarity = centered @ wanted / np.maximum(norms, 1e-12)
-    for place in np.argsort(-similarity, kind="stable")[:count]:
-        yield int(place), float(similarity[place])
 
 
 def _write_part(path: Path, batch: Sequence[Source], embedding: Embedding, key: bytes) -> None:

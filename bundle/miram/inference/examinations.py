@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ from miram.data.tasks import Task
 from miram.inference.inputs import Inputs, reduce_to
 from miram.inference.tiles import TileEncoder, Tiles
 from miram.progress import progress_bar
-from miram.readers.formats import read_image, without_suffix
+from miram.readers.formats import without_suffix
 
 SIDES = {"L": "LEFT", "LEFT": "LEFT", "R": "RIGHT", "RIGHT": "RIGHT"}
 VIEWS = ("CC", "MLO", "ML", "LM", "XCCL", "XCCM")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,30 +35,25 @@ class ExamView:
     tiles: Tiles  # where they are
 
 
-def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any], intensity: str) -> list[ExamView]:
+def describe_views(inputs: Inputs, encoder: TileEncoder, prepared: Mapping[str, Any]) -> list[ExamView]:
     """
     Read views one at a time, as the training views were prepared, and compute the features of their tiles.
 
     Args:
-        inputs: made by :func:`miram.inference.mammograms.find_mammograms`.
-        encoder: describes the tiles.
         prepared: how the training views were prepared: larger ones are downsampled to "crop_size".
-        intensity: see :func:`miram.readers.formats.read_image`.
     """
     patients, studies, views = Numbers("patient"), Numbers("study"), []
-    with progress_bar(len(inputs.items), "features", unit="views") as bar:
-        for item, name in zip(inputs.items, inputs.names, strict=True):
-            image = read_image(item["image"], intensity=intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", name, remark)
-            pixels = as_prepared(image.pixels, prepared)
-            tiles = encoder.tiles(pixels)
-            features = torch.from_numpy(encoder.features(pixels, tiles))
-            said = said_by_name(name)
-            patient = patients.of(image.patient or image.study) or said["patient"]
-            side, view = image.laterality or said["laterality"], image.view or said["view"]
-            views.append(ExamView(item["image"], str(patient), studies.of(image.study), side, view, features, tiles))
-            bar.update()
+    for index, name in enumerate(progress_bar(len(inputs.names), "features", unit="views", iterable=inputs.names)):
+        image = inputs.read(index)
+        pixels = as_prepared(image.pixels, prepared)
+        tiles = encoder.tiles(pixels)
+        features = torch.from_numpy(encoder.features(pixels, tiles))
+        said = said_by_name(name)
+        patient = patients.of(image.patient or image.study) or said["patient"]
+        side, view = image.laterality or said["laterality"], image.view or said["view"]
+        views.append(
+            ExamView(inputs.items[index]["image"], str(patient), studies.of(image.study), side, view, features, tiles)
+        )
     return views
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from miram.data.examinations import Breast
 from miram.data.tasks import Task
 from miram.engines.exam import ExamScores
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.tiles import TileEncoder
 from miram.metrics.calibration import fit_scaling
 from miram.networks.exam_classifier import ExamClassifier
@@ -67,18 +67,15 @@ def load_exam(
     if not Path(path).is_file():
         raise InputError(f"there is no model {path}: train one with configs/exam.yaml, or give --model")
     network, encoder, content = load_on_encoder(path, EXAM)
-    tiles = content["tiles"]
-    known = {name: tiles[name] for name in ("preprocessing", "field_of_view", "overlap", "pool")}
-    facts = {name: value for name, value in tiles.items() if name not in (*known, "precision")}
     return ExamModel(
         network,
-        TileEncoder(encoder.to(device), **known, batch_size=batch_size, facts=facts, precision=precision),
+        TileEncoder.restored(path, encoder.to(device), content["tiles"], batch_size=batch_size, precision=precision),
         Task(**content["task"]),
         {level: tuple(values) for level, values in content["scaling"].items()},
         content["thresholds"],
         content["prepared"],
         content["provenance"],
-        hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        file_sha256(path),
     )
 
 
@@ -87,7 +84,6 @@ def fit_exam_scaling(scores: ExamScores, breasts: Sequence[Breast], positive_wei
     Factor and summand of the logits per view and per breast, fitted on validation breasts.
 
     Args:
-        scores: of the breasts.
         breasts: of the validation split; if no label is known, only the training's class balance is undone.
         positive_weight: how many times positives counted in training.
     """

@@ -62,7 +62,6 @@ def write_features(output: Path, parts: Sequence[Path], facts: Mapping[str, Any]
     Args:
         output: `.npz` has "file" and "patient" (N,), an array (N, ...) per feature, and "provenance", JSON text;
             `.parquet` has a row per image, features as lists (a grid row by row), and the provenance in its metadata.
-        parts: in this order.
     """
     names = dict.fromkeys(name for path in parts for name in Part.read(path).patients if name.startswith("#"))
     numbers = {name: f"patient_{number:04d}" for number, name in enumerate(names, start=1)}

@@ -7,21 +7,21 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import PathLike
-from monai.data import ImageReader
-from monai.utils import ensure_tuple
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
 
 from miram.errors import InputError
 from miram.files import as_text
 from miram.jobs import run_jobs
 from miram.prepare.records import source_digest
 from miram.readers.formats import format_names, is_image_file, read_image, without_suffix
+from miram.readers.image import Image
 from miram.readers.search import Found, search
 from miram.transforms.crops import resize_crop
 
@@ -35,11 +35,16 @@ class Inputs:
     items: list[dict[str, str]]  # {"image": path} for each image that can be read
     names: list[str]  # for each item, its path relative to the given folder
     problems: dict[str, str]  # by name, why a file was skipped
+    intensity: str = "stored"  # how they are read, see :func:`miram.readers.formats.read_image`
 
     @property
     def samples(self) -> list[dict[str, Any]]:
         """The items, each with its "index"."""
         return [{**item, "index": index} for index, item in enumerate(self.items)]
+
+    def read(self, index: int) -> Image:
+        """An image; the remarks on it are logged under its name."""
+        return read_input(self.items[index]["image"], self.intensity, self.names[index])
 
 
 def stored_crop_size(prepared: Mapping[str, Any], field_of_view: Sequence[int]) -> list[int]:
@@ -130,7 +135,7 @@ def find_images(
         raise InputError(next(iter(problems.values()), f"{root} holds no image"))
     for name, problem in problems.items():
         logger.warning("skipped %s: %s", name, problem)
-    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems)
+    return Inputs([{"image": path} for _, path in used], [name for name, _ in used], problems, intensity)
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -186,40 +191,52 @@ def reduce_to(pixels: np.ndarray, largest: Sequence[int]) -> np.ndarray:
     return pixels if scale >= 1 else resize_crop(pixels, [max(1, round(length * scale)) for length in pixels.shape])
 
 
-class CropReader(ImageReader):
+def read_input(path: str | os.PathLike[str], intensity: str, name: str | None = None) -> Image:
+    """Read an image (:func:`miram.readers.formats.read_image`), and log the remarks on it under a name, or its path."""
+    image = read_image(path, intensity=intensity)
+    for remark in image.remarks:
+        logger.warning("%s: %s", name or path, remark)
+    return image
+
+
+class LoadCropd(MapTransform):
     """
-    Read any supported format for MONAI's `LoadImage`, as the prepare step reads it.
+    Load crops of lesions in any supported format, as the prepare step reads them.
+
+    MONAI's `LoadImage` is not used: if our reader refuses a file (a color image, a damaged file), `LoadImage` tries its
+    own readers, and one of them may return something else.
 
     Args:
-        largest: largest size in pixels, one number per axis; a larger image is downsampled (:func:`reduce_to`).
+        crop_size: largest size in pixels, one number per axis; a larger image is downsampled (:func:`reduce_to`).
+        largest_crop: see :func:`check_pixels`.
         intensity: see :func:`miram.readers.formats.read_image`.
     """
 
-    def __init__(self, largest: Sequence[int], intensity: str = "stored") -> None:
-        super().__init__()
-        self.largest = tuple(largest)
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable],
+        crop_size: Sequence[int],
+        largest_crop: int,
+        intensity: str = "stored",
+    ) -> None:
+        super().__init__(keys)
+        self.crop_size = tuple(crop_size)
+        self.largest_crop = largest_crop
         self.intensity = intensity
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether the files are of a supported format."""
-        return all(is_image_file(name) for name in ensure_tuple(filename))
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> np.ndarray:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
-        Read one file.
+        Replace paths with images (1, H, W) or (1, H, W, D), float32 0..65535, rows first.
 
-        Returns:
-            (H, W) or (H, W, D) float32, 0..65535, rows first.
+        Raises:
+            InputError: if an image cannot be read, or :func:`check_pixels` refuses it.
         """
-        (path,) = ensure_tuple(data)
-        image = read_image(path, intensity=self.intensity)
-        for remark in image.remarks:
-            logger.warning("%s: %s", path, remark)
-        return reduce_to(image.pixels, self.largest).astype(np.float32)
-
-    def get_data(self, img: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """The array, with the metadata that `LoadImage` needs."""
-        return img, {"spatial_shape": np.asarray(img.shape), "original_channel_dim": float("nan")}
+        result = dict(data)
+        for key in self.key_iterator(result):
+            pixels = read_input(result[key], self.intensity).pixels
+            check_pixels(result[key], pixels, len(self.crop_size), self.largest_crop)
+            result[key] = MetaTensor(reduce_to(pixels, self.crop_size)[None].astype(np.float32))
+        return result
 
 
 def check_file(path: Path, check: Callable[[Path, np.ndarray], None], intensity: str) -> None:

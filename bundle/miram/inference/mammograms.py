@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +16,13 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from miram.errors import InputError
-from miram.inference.inputs import Inputs, check_pixels, find_images
+from miram.inference.inputs import Inputs, check_pixels, find_images, read_input
 from miram.inference.windows import is_number
 from miram.readers.dicom import read_dicom
-from miram.readers.formats import READERS, read_image
+from miram.readers.formats import READERS
 from miram.readers.image import reason
 from miram.readers.volumes import image_io, read_itk, read_nifti
 from miram.transforms.crops import breast_mask
-
-logger = logging.getLogger(__name__)
 
 NO_BREAST = "no breast was found: nothing stands out from the background"
 
@@ -53,6 +50,21 @@ def find_mammograms(
         raise InputError(f"smallest_view is {smallest_view!r}; give a number of pixels, 0 to refuse no image")
     check = functools.partial(check_mammogram, smallest_view=smallest_view)
     return find_images(source, check, intensity, workers, time_limit)
+
+
+def smallest_size(field_of_view: Sequence[int], prepared: Mapping[str, Any] | None = None) -> int:
+    """
+    Pixels along the longest side below which an image is taken for a crop.
+
+    Args:
+        field_of_view: size of a window of the model.
+        prepared: of training on whole views, how they were prepared.
+
+    Returns:
+        two windows, or half of the training views if that is less.
+    """
+    two_windows, known = 2 * max(field_of_view), prepared or {}
+    return min(two_windows, known.get("smallest_view", known.get("crop_size", 2 * two_windows) // 2))
 
 
 def check_mammogram(path: str | os.PathLike[str], pixels: np.ndarray, smallest_view: int = 0) -> None:
@@ -89,9 +101,14 @@ def whole_breast(pixels: np.ndarray, gap: float = 0.06, working_size: int = 512)
         working_size: largest length of the small copy's longer side.
 
     Returns:
-        bool, (H, W); False everywhere if no breast was found.
+        bool, (H, W).
+
+    Raises:
+        InputError: if no breast is found.
     """
     mask = breast_mask(pixels)
+    if not mask.any():
+        raise InputError(NO_BREAST)
     step = -(-max(mask.shape) // working_size)
     radius = max(1, round(gap * max(mask.shape) / step / 2))
     cells = mask
@@ -110,8 +127,7 @@ class LoadMammogramd(MapTransform):
     """
     Load whole images as the prepare steps read them, and keep the grid of the file.
 
-    MONAI's `LoadImage` is not used: if our reader refuses a file (a color image, a damaged file), `LoadImage` tries its
-    own readers, and one of them may return something else.
+    MONAI's `LoadImage` is not used, see :class:`miram.inference.inputs.LoadCropd`.
 
     Args:
         intensity: see :func:`miram.readers.formats.read_image`.
@@ -136,9 +152,7 @@ class LoadMammogramd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             path = result[key]
-            image = read_image(path, intensity=self.intensity)
-            for remark in image.remarks:
-                logger.warning("%s: %s", path, remark)
+            image = read_input(path, self.intensity)
             check_pixels(path, image.pixels, spatial_dims=2, largest_crop=max(image.pixels.shape))
             shape, affine = source_grid(path, image.pixels.shape)
             meta = {
@@ -151,39 +165,25 @@ class LoadMammogramd(MapTransform):
         return result
 
 
-class _OfMaps(MapTransform):
-    """
-    A transform of maps that needs the image that they belong to.
-
-    Args:
-        keys: of maps (1, H, W).
-        image: key of the loaded image.
-    """
-
-    def __init__(self, keys: Hashable | Sequence[Hashable], image: Hashable = "image") -> None:
-        super().__init__(keys)
-        self.image = image
-
-
-class BreastOnlyd(_OfMaps):
-    """Set maps to 0 outside the breast."""
+class BreastOnlyd(MapTransform):
+    """Set maps (1, H, W) to 0 outside the breast that the loaded "image" shows."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the maps."""
         result = dict(data)
-        breast = torch.from_numpy(whole_breast(np.asarray(result[self.image][0].cpu())))
+        breast = torch.from_numpy(whole_breast(np.asarray(result["image"][0].cpu())))
         for key in self.key_iterator(result):
             result[key] = torch.as_tensor(result[key]).cpu() * breast
         return result
 
 
-class ToSourceGridd(_OfMaps):
-    """Convert maps from rows first to the axes of the file that :class:`LoadMammogramd` read."""
+class ToSourceGridd(MapTransform):
+    """Convert maps (1, H, W) to the axes of the file that :class:`LoadMammogramd` read as "image"."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return maps (W, H) for a file with two axes, and (1, W, H, 1) for three, as MONAI Label expects."""
         result = dict(data)
-        shape = tuple(int(length) for length in result[self.image].meta["spatial_shape"])
+        shape = tuple(int(length) for length in result["image"].meta["spatial_shape"])
         for key in self.key_iterator(result):
             plane = torch.as_tensor(result[key])[0].T.contiguous()
             result[key] = plane if len(shape) == 2 else plane.reshape(1, *shape)

@@ -19,7 +19,7 @@ from miram.engines.steps import in_precision
 from miram.errors import InputError
 from miram.inference.calibrated import Calibration
 from miram.inference.classifying import TrainedClassifier
-from miram.inference.mammograms import NO_BREAST, whole_breast
+from miram.inference.mammograms import whole_breast
 from miram.inference.windows import Region, WindowFunction, WindowGrid, check_windows, is_number, window_to_input
 from miram.progress import progress_bar
 from miram.readers.formats import read_image
@@ -89,8 +89,6 @@ class RiskMapInferer(Inferer):
     def _map(self, image: torch.Tensor, network: WindowFunction) -> torch.Tensor:
         """(1, H, W) -> (1, H, W)."""
         breast = whole_breast(image[0].cpu().numpy())
-        if not breast.any():
-            raise InputError(NO_BREAST)
         grid = self._grid(breast.shape)
         judged = grid.showing(breast)
         places = np.argwhere(judged)
@@ -124,32 +122,26 @@ class ClassProbability:
         return self.calibration.probabilities(logits, self.task)[:, self.task.scored.index(self.name)]
 
 
-def largest_risks(
-    trained: TrainedClassifier, paths: Sequence[str], overlap: float = 0.5, batch_size: int = 16
-) -> dict[str, float]:
+def largest_risks(trained: TrainedClassifier, paths: Sequence[str]) -> dict[str, float]:
     """
     The largest value of each view's risk map, for the positive class of a binary task.
 
     Args:
-        trained: a classifier of crops.
         paths: of prepared views, with the pixels of the training crops.
-        overlap: see :class:`RiskMapInferer`.
-        batch_size: windows at once.
     """
     inferer = RiskMapInferer(
         trained.preprocessing["field_of_view"],
-        overlap,
-        batch_size,
-        window_to_input(trained.preprocessing),
-        ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
+        overlap=0.5,
+        sw_batch_size=16,
+        preprocessing=window_to_input(trained.preprocessing),
+        postprocessing=ClassProbability(trained.task, trained.calibration, mapped_class(trained.task)),
         progress=False,
     )
     found = {}
-    with torch.no_grad(), progress_bar(len(paths), "risk maps", unit="views") as bar:
-        for path in paths:
+    with torch.no_grad():
+        for path in progress_bar(len(paths), "risk maps", unit="views", iterable=paths):
             pixels = torch.from_numpy(read_image(path).pixels.astype(np.float32))[None, None]
             found[path] = float(inferer(pixels, trained.network).max())
-            bar.update()
     return found
 
 

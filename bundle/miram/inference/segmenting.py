@@ -24,10 +24,9 @@ from miram.networks.segmenter import ViTSegmenter
 
 def load_segmenter(path: str | os.PathLike[str], spatial_dims: int | None = None) -> TrainedClassifier:
     """
-    Load a segmentation network.
+    Load a segmentation network, the `model.pt` of a run of segment.yaml.
 
     Args:
-        path: the `model.pt` of a run of segment.yaml.
         spatial_dims: of the images that it must be for; None accepts any.
 
     Raises:
@@ -60,7 +59,6 @@ class SegmentationInferer(SlidingWindowInferer):
         sw_batch_size: windows that are segmented at once; memory grows with it.
         preprocessing: turns windows (B, 1, *spatial) into the network's input.
         threshold: of the masks whose regions are wanted.
-        progress: whether to show a bar over the windows.
         precision: in which the network computes, see :func:`miram.engines.steps.autocast`; probabilities are float32.
 
     Raises:
@@ -109,11 +107,6 @@ class SegmentationInferer(SlidingWindowInferer):
     def regions(self, probability: np.ndarray, count: int = 10) -> list[MaskRegion]:
         """The regions (at most `count`) of the mask of a map (H, W), those with the highest points first."""
         return mask_regions(probability >= self.threshold, probability)[:count]
-
-
-def smallest_view(roi_size: Sequence[int]) -> int:
-    """Pixels along the longest side below which an image is taken for a crop: two windows."""
-    return 2 * max(roi_size)
 
 
 @dataclass(frozen=True)

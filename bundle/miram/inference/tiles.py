@@ -1,39 +1,37 @@
-"""A whole view as tiles inside the breast, and the features of a frozen encoder for each of them."""
+"""
+A whole view as tiles inside the breast, and the features of a frozen encoder for each of them.
+
+Those of a prepared folder's views are computed once, and kept beside the data.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
+from miram.data.datalist import Item
 from miram.engines.steps import in_precision
 from miram.errors import InputError
-from miram.inference.mammograms import NO_BREAST, whole_breast
-from miram.inference.windows import WindowGrid, check_windows, window_to_input
-from miram.networks.classifier import ViTClassifier
-from miram.weights.pretrained import (
-    encoder_arguments,
-    pretrained_classifier,
-    pretrained_field_of_view,
-    read_pretrained,
-)
+from miram.files import atomic_write, write_json
+from miram.inference.mammograms import whole_breast
+from miram.inference.window_encoder import WindowEncoder, load_frozen_encoder, settings_key
+from miram.inference.windows import WindowGrid, check_windows
+from miram.progress import progress_bar
+from miram.readers.formats import read_image
 
 logger = logging.getLogger(__name__)
 
+FOLDER = ".features"  # of a prepared folder
+
 TilePool = Literal["token", "mean", "both"]
-
-
-def settings_key(settings: Mapping[str, Any]) -> str:
-    """A short digest of plain values, for the name of a folder."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,6 @@ class Tiles:
             InputError: if no breast is found.
         """
         breast = whole_breast(pixels)
-        if not breast.any():
-            raise InputError(NO_BREAST)
         grid = WindowGrid.of(breast.shape, size, overlap)
         return cls(grid, np.argwhere(grid.showing(breast)))
 
@@ -68,8 +64,8 @@ class Tiles:
         return self.grid.interpolate(all_values)
 
 
-@dataclass(eq=False)
-class TileEncoder:
+@dataclass(eq=False, kw_only=True)
+class TileEncoder(WindowEncoder):
     """
     A frozen encoder that describes each tile of a view.
 
@@ -77,26 +73,17 @@ class TileEncoder:
         InputError: if the overlap or the pooling is not possible.
     """
 
-    network: ViTClassifier  # holds the encoder; its head is not used
-    preprocessing: Mapping[str, Any]  # "a_min" and "a_max", stored values, become "b_min" and "b_max"
-    field_of_view: Sequence[int]  # size of a tile, in pixels of the view
     overlap: float = 0.5  # smallest share of a tile that the next one also covers
     pool: TilePool = "both"  # a tile's features: the class "token", the "mean" of the patches, or "both"
-    batch_size: int = 64  # tiles at once; memory grows with it
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what else decides the features: the digest of the weights
-    precision: str = "float32"  # in which the encoder computes, see `engines.steps.autocast`; its output is float32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_windows(self.overlap, self.batch_size)
-        self.encoder = self.network.eval().encoder
         if self.pool not in get_args(TilePool) or (self.pool != "mean" and self.encoder.cls_token is None):
             raise InputError(
                 f"pool is {self.pool!r}; use one of {', '.join(get_args(TilePool))}, or only mean for an encoder "
                 "without a class token"
             )
-        self.preprocessing = {name: float(self.preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
-        self.field_of_view = [int(length) for length in self.field_of_view]
-        self.to_input = window_to_input({**self.preprocessing, "image_size": self.encoder.img_size})
 
     @property
     def num_features(self) -> int:
@@ -106,19 +93,7 @@ class TileEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the features of a view, as plain values."""
-        return {
-            "field_of_view": self.field_of_view,
-            "overlap": self.overlap,
-            "pool": self.pool,
-            "preprocessing": self.preprocessing,
-            "precision": self.precision,
-            **self.facts,
-        }
-
-    @property
-    def key(self) -> str:
-        """A name for the features of one encoder and tiling."""
-        return settings_key(self.settings)
+        return {**super().settings, "overlap": self.overlap, "pool": self.pool}
 
     def tiles(self, pixels: np.ndarray) -> Tiles:
         """The tiles of a view (H, W)."""
@@ -127,10 +102,9 @@ class TileEncoder:
     @torch.no_grad()
     def features(self, pixels: np.ndarray, tiles: Tiles) -> np.ndarray:
         """The features (N, F) of a view's tiles, float16."""
-        device = next(self.encoder.parameters()).device
         image = torch.from_numpy(pixels.astype(np.float32))[None]
         batches = tiles.grid.batches(image, tiles.places, self.batch_size)
-        return np.concatenate([self._pooled(batch.to(device)).half().cpu().numpy() for batch in batches])
+        return np.concatenate([self._pooled(batch.to(self.device)).half().cpu().numpy() for batch in batches])
 
     def tokens(self, windows: torch.Tensor) -> torch.Tensor:
         """The encoder's tokens (B, [1 +] N, D), float32, of windows (B, 1, h, w), 0..65535."""
@@ -157,43 +131,87 @@ def load_tile_encoder(
     Load a pretrained encoder for tiles.
 
     Args:
-        backbone: the `backbone.pt` of a pretraining run, or public weights (docs/backbone.md).
-        field_of_view: size of a tile in pixels of the prepared view; None is that of pretraining.
+        backbone: see :func:`miram.inference.window_encoder.load_frozen_encoder`, also for `field_of_view` and
+            `num_heads`.
         overlap: see :class:`TileEncoder`, also for `pool`, `batch_size` and `precision`.
-        num_heads: of public weights that do not contain it.
 
     Raises:
-        InputError: if the file is missing, damaged or not one of images, or does not say its field of view.
+        InputError: as there, and as for :class:`TileEncoder`.
     """
-    network, limits, size, facts = load_frozen_encoder(backbone, device, field_of_view, num_heads)
-    return TileEncoder(network, limits, size, overlap, pool, batch_size, facts, precision)
+    frozen = load_frozen_encoder(backbone, device, field_of_view, num_heads)
+    return TileEncoder(**frozen, overlap=overlap, pool=pool, batch_size=batch_size, precision=precision)
 
 
-def load_frozen_encoder(
-    backbone: str | os.PathLike[str],
-    device: torch.device | str,
-    field_of_view: Sequence[int] | None = None,
-    num_heads: int | None = None,
-) -> tuple[ViTClassifier, Mapping[str, Any], Sequence[int], dict[str, Any]]:
-    """
-    Load a pretrained encoder of images for windows of whole views; arguments as for :func:`load_tile_encoder`.
+@dataclass(frozen=True)
+class FeatureCache:
+    """One file of features per view, in a folder that is named by the encoder and the tiling."""
 
-    Returns:
-        a network with the encoder, its preprocessing, the size of a window, and the facts {"weights": digest}.
+    dataset_dir: str | os.PathLike[str]  # the prepared folder
+    encoder: TileEncoder  # computes what is missing
 
-    Raises:
-        InputError: as for :func:`load_tile_encoder`.
-    """
-    pretrained = read_pretrained(backbone, num_heads)
-    if pretrained is None:
-        raise InputError("give --backbone: the backbone.pt of a pretraining run, or weights of timm or Hugging Face")
-    arguments = encoder_arguments(pretrained, None, {})
-    size = field_of_view or pretrained_field_of_view(pretrained) or arguments["img_size"]
-    if len(size) != 2 or len(arguments["img_size"]) != 2:
-        raise InputError(
-            f"views are 2D, but {backbone} is an encoder of volumes, or field_of_view {size} is not two numbers"
-        )
-    network = pretrained_classifier(arguments, 1, pretrained, "mean", "linear_probe")
-    limits = pretrained.preprocessing or {"a_min": 0, "a_max": 65535, "b_min": -2.0, "b_max": 2.0}
-    digest = hashlib.sha256(Path(backbone).read_bytes()).hexdigest()
-    return network.to(device), limits, size, {"weights": digest}
+    @property
+    def root(self) -> Path:
+        """The prepared folder, an absolute path as those of its images."""
+        return Path(self.dataset_dir).resolve()
+
+    @property
+    def folder(self) -> Path:
+        """Where this encoder's features are."""
+        return self.root / FOLDER / settings_key(self.encoder.settings)
+
+    def load(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """
+        The features of views, after computing those that are missing; an interrupted run continues where it stopped.
+
+        Args:
+            items: of the data list, with absolute image paths.
+
+        Returns:
+            by image path, the features (N, F) of its tiles in float16. Views without a breast are left out, which is
+            logged.
+
+        Raises:
+            InputError: if no view shows a breast.
+        """
+        paths = [str(item["image"]) for item in items]
+        missing = [path for path in paths if self._stored(path) is None]
+        logger.info("features of %d views: %d are in %s", len(paths), len(paths) - len(missing), self.folder)
+        write_json(self.folder / "settings.json", self.encoder.settings)
+        for path in progress_bar(len(missing), "features", unit="views", iterable=missing):
+            self._compute(path)
+        found = {path: values for path in paths if (values := self._stored(path)) is not None and len(values)}
+        for path in paths:
+            if path not in found:
+                logger.warning("%s: no breast was found; the view is left out", path)
+        if not found:
+            raise InputError(f"none of the {len(paths)} views of {self.root} shows a breast")
+        tiles = sum(map(len, found.values()))
+        logger.info("%d tiles, %.0f MB", tiles, sum(values.nbytes for values in found.values()) / 1e6)
+        return {path: torch.from_numpy(values) for path, values in found.items()}
+
+    def _compute(self, path: str) -> None:
+        pixels = read_image(path).pixels
+        try:
+            values = self.encoder.features(pixels, self.encoder.tiles(pixels))
+        except InputError:  # no breast: remembered, so that it is not looked for again
+            values = np.zeros((0, self.encoder.num_features), np.float16)
+        with atomic_write(self._file(path)) as temporary:
+            np.savez(temporary, features=values, image=_state(path))
+
+    def _stored(self, path: str) -> np.ndarray | None:
+        """The features of an image, unless they are missing, damaged or of an earlier image of that name."""
+        try:
+            with np.load(self._file(path)) as content:
+                same = np.array_equal(content["image"], _state(path))
+                return content["features"] if same else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def _file(self, path: str) -> Path:
+        return self.folder / f"{Path(path).relative_to(self.root).with_suffix('').as_posix()}.npz"
+
+
+def _state(path: str) -> list[int]:
+    """What changes if the image is written again."""
+    status = Path(path).stat()
+    return [status.st_size, status.st_mtime_ns]

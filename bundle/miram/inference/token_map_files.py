@@ -15,10 +15,10 @@ import numpy as np
 from miram.data.datalist import load_split
 from miram.errors import InputError
 from miram.files import atomic_write
-from miram.inference.tile_features import FOLDER
-from miram.inference.tiles import settings_key
+from miram.inference.tiles import FOLDER
 from miram.inference.token_maps import TokenMapEncoder
 from miram.inference.views import View, ViewRecords, find_views
+from miram.inference.window_encoder import settings_key
 from miram.prepare.records import source_digest
 from miram.progress import progress_bar
 from miram.readers.formats import read_image
@@ -75,11 +75,10 @@ class TokenMaps:
             *(self.intensity, self.workers, self.time_limit, max_patients),
         )
         missing = views.todo + [view for view in views.done if not self._is_whole(_map_file(folder, view))]
-        with progress_bar(len(missing), f"maps of {split} views", unit="views") as bar:
-            for number, view in enumerate(missing):
-                records.save(view, self._compute(view, _map_file(folder, view)))
-                _check_room(_map_file(folder, view), len(missing) - number - 1)
-                bar.update()
+        shown = progress_bar(len(missing), f"maps of {split} views", unit="views", iterable=missing)
+        for number, view in enumerate(shown, start=1):
+            records.save(view, self._compute(view, _map_file(folder, view)))
+            _check_room(_map_file(folder, view), len(missing) - number)
         found, problems = [], dict(views.problems)
         for view in sorted(views.todo + views.done, key=lambda view: view.source):
             try:
@@ -164,7 +163,6 @@ def prepared_views(prepared: Mapping[str, Any], intensity: str, items: Sequence[
     What inference has to know of the training views.
 
     Args:
-        prepared: how the folder was prepared.
         items: of the training views, see :func:`detection_items`.
 
     Returns:
@@ -174,17 +172,14 @@ def prepared_views(prepared: Mapping[str, Any], intensity: str, items: Sequence[
     return {**prepared, "intensity": intensity, "smallest_view": smallest}
 
 
-def anchor_sizes(
-    items: Sequence[Mapping[str, Any]], sizes: Sequence[float] | None = None, count: int = 6
-) -> list[float]:
+def anchor_sizes(items: Sequence[Mapping[str, Any]], sizes: Sequence[float] | None = None) -> list[float]:
     """
     The sides of a detector's anchors in pixels.
 
     Args:
         items: of the training views, see :func:`detection_items`.
-        sizes: given ones; None spaces them evenly, as ratios, from the small lesions to the large ones (the square
+        sizes: given ones; None spaces six evenly, as ratios, from the small lesions to the large ones (the square
             roots of their boxes' areas, without 2 % at either end).
-        count: how many are made.
 
     Raises:
         InputError: if the training views have no box.
@@ -197,4 +192,4 @@ def anchor_sizes(
     if not len(sides):
         raise InputError("no training view has a box of a lesion: a detector needs some")
     smallest, largest = np.quantile(sides, [0.02, 0.98])
-    return [float(size) for size in np.geomspace(smallest, max(largest, 2 * smallest), count)]
+    return [float(size) for size in np.geomspace(smallest, max(largest, 2 * smallest), 6)]

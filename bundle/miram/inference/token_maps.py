@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,13 @@ import torch
 
 from miram.engines.steps import autocast
 from miram.errors import InputError
-from miram.inference.mammograms import NO_BREAST, whole_breast
-from miram.inference.tiles import load_frozen_encoder
-from miram.inference.windows import window_to_input
-from miram.networks.classifier import ViTClassifier
+from miram.inference.mammograms import whole_breast
+from miram.inference.window_encoder import WindowEncoder, load_frozen_encoder
 from miram.transforms.token_maps import STEP
 
 
-@dataclass(eq=False)
-class TokenMapEncoder:
+@dataclass(eq=False, kw_only=True)
+class TokenMapEncoder(WindowEncoder):
     """
     A frozen encoder that describes a view by a map of tokens.
 
@@ -33,24 +31,16 @@ class TokenMapEncoder:
         InputError: if a token is not a whole number of pixels, the same along both axes, or there is no such block.
     """
 
-    network: ViTClassifier  # holds the encoder; its head is not used
-    preprocessing: Mapping[str, Any]  # "a_min" and "a_max", stored values, become "b_min" and "b_max"
-    field_of_view: Sequence[int]  # size of a window, in pixels of the view
     blocks: Sequence[int] | None = None  # whose tokens are used, from 1; None: the middle and the last one
-    batch_size: int = 64  # windows at once; memory grows with it
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what else decides the maps: the digest of the weights
-    precision: str = "float32"  # in which the encoder computes, see `engines.steps.autocast`; maps are float16
 
     def __post_init__(self) -> None:
-        self.encoder = self.network.eval().encoder
+        super().__post_init__()
         depth = len(self.encoder.blocks)
         self.blocks = sorted({max(depth // 2, 1), depth}) if self.blocks is None else [int(one) for one in self.blocks]
         if not self.blocks or not all(1 <= one <= depth for one in self.blocks):
             raise InputError(f"blocks are {self.blocks}; give numbers from 1 to {depth}, the encoder's last block")
         if self.batch_size < 1:
             raise InputError(f"window_batch_size is {self.batch_size}; give 1 or more windows")
-        self.preprocessing = {name: float(self.preprocessing[name]) for name in ("a_min", "a_max", "b_min", "b_max")}
-        self.field_of_view = [int(length) for length in self.field_of_view]
         pitches = {length / count for length, count in zip(self.field_of_view, self.encoder.grid, strict=True)}
         self.pixels_per_token = round(min(pitches))
         if pitches != {self.pixels_per_token} or self.pixels_per_token < 1:
@@ -58,7 +48,6 @@ class TokenMapEncoder:
             raise InputError(
                 f"field_of_view is {self.field_of_view}, but a window has {grid} tokens: give the same multiple of both"
             )
-        self.to_input = window_to_input({**self.preprocessing, "image_size": self.encoder.img_size})
 
     @property
     def num_channels(self) -> int:
@@ -69,13 +58,7 @@ class TokenMapEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the map of a view, as plain values."""
-        return {
-            "field_of_view": self.field_of_view,
-            "blocks": self.blocks,
-            "preprocessing": self.preprocessing,
-            "precision": self.precision,
-            **self.facts,
-        }
+        return {**super().settings, "blocks": self.blocks}
 
     @torch.no_grad()
     def map(self, pixels: np.ndarray) -> np.ndarray:
@@ -93,8 +76,6 @@ class TokenMapEncoder:
             InputError: if no breast is found.
         """
         breast = whole_breast(pixels)
-        if not breast.any():
-            raise InputError(NO_BREAST)
         canvas = _Canvas.of(pixels.shape, self.encoder.grid, self.pixels_per_token)
         image, inside = canvas.place(pixels), canvas.place(breast)
         starts = [start for start in canvas.starts() if inside[canvas.window(start)].any()]
@@ -112,11 +93,10 @@ class TokenMapEncoder:
 
     def _tokens(self, windows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """The tokens (rows, columns, D) of windows (h, w), one after the other."""
-        device = next(self.encoder.parameters()).device
         for start in range(0, len(windows), self.batch_size):
             batch = np.stack(windows[start : start + self.batch_size])
-            inputs = torch.from_numpy(batch.astype(np.float32))[:, None].to(device)
-            with autocast(device, self.precision):
+            inputs = torch.from_numpy(batch.astype(np.float32))[:, None].to(self.device)
+            with autocast(self.device, self.precision):
                 states = self.encoder.hidden_states(self.to_input(inputs))
             assert self.blocks is not None
             chosen = torch.cat([states[number - 1].float() for number in self.blocks], dim=2)
@@ -189,10 +169,11 @@ def load_token_map_encoder(
     Load a pretrained encoder for maps; see :class:`TokenMapEncoder`.
 
     Args:
-        backbone: see :func:`miram.inference.tiles.load_tile_encoder`, also for `field_of_view` and `num_heads`.
+        backbone: see :func:`miram.inference.window_encoder.load_frozen_encoder`, also for `field_of_view` and
+            `num_heads`.
 
     Raises:
         InputError: as there, and as for :class:`TokenMapEncoder`.
     """
-    network, limits, size, facts = load_frozen_encoder(backbone, device, field_of_view, num_heads)
-    return TokenMapEncoder(network, limits, size, blocks, batch_size, facts, precision)
+    frozen = load_frozen_encoder(backbone, device, field_of_view, num_heads)
+    return TokenMapEncoder(**frozen, blocks=blocks, batch_size=batch_size, precision=precision)

@@ -68,7 +68,6 @@ class ViewRecords:
     What was found in each view, one small file per view, so that a run continues where an earlier one stopped.
 
     Args:
-        folder: of the records.
         settings: all that decides what is found; plain values.
         of_boxes: whether it depends on the lesions' boxes, too.
     """
@@ -152,11 +151,9 @@ def find_views(
         split: "training", "validation" or "test".
         input_dir: the folder of views that was prepared.
         boxes_csv: the table of boxes that it was prepared with.
-        records: of earlier runs.
         intensity: see :func:`miram.readers.formats.read_image`.
         workers: processes that first read the views without a crop of tissue, which may not show a breast; see
             :func:`miram.inference.inputs.find_images`.
-        time_limit: seconds for a file in them.
         max_patients: only so many patients, those with the first names.
 
     Raises:

@@ -7,7 +7,7 @@ A resample is a weight per image: how often its patient was drawn. Metrics are c
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -54,10 +54,6 @@ class Estimate:
     n_resamples: int  # resamples on which the interval is based
     n_dropped: int  # resamples that were dropped because they lacked a class
     reason: str | None = None  # why the value or the interval is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON."""
-        return asdict(self)
 
 
 def estimate_text(estimate: Mapping[str, Any], digits: int = 3) -> str:

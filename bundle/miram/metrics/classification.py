@@ -20,6 +20,11 @@ from miram.metrics import weighted
 ThresholdRule = Literal["youden", "specificity", "sensitivity"]
 
 
+def better_sign(metric: str) -> int:
+    """1 if a higher value of a validation metric ("val_auc") is better, -1 if a lower one is ("val_loss")."""
+    return -1 if metric == "val_loss" else 1
+
+
 def known(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The labels (as integers) and scores of the samples whose label is known."""
     mask = ~np.isnan(labels)

@@ -14,35 +14,27 @@ Reader = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def roc_band(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    patients: np.ndarray,
-    bootstrap: Bootstrap | None = None,
-    n_points: int = 101,
+    labels: np.ndarray, scores: np.ndarray, patients: np.ndarray, bootstrap: Bootstrap | None = None
 ) -> pd.DataFrame:
     """
-    The ROC curve, with the interval of the sensitivity at each false-positive rate.
+    The ROC curve, with the interval of the sensitivity at each of 101 false-positive rates.
 
     Args:
         labels: (n,) 1, 0 or NaN (left out).
         scores: (n,).
         patients: (n,) the patient of each image.
         bootstrap: resamples, seed and confidence; None uses the defaults.
-        n_points: how many false-positive rates from 0 to 1.
 
     Returns:
         `false_positive_rate`, `sensitivity`, `low`, `high`; empty if a class is absent.
     """
-    band = _band(labels, scores, patients, bootstrap or Bootstrap(), n_points, _sensitivity)
-    return band.rename(columns={"x": "false_positive_rate", "y": "sensitivity"})
+    return _band(
+        labels, scores, patients, bootstrap or Bootstrap(), _sensitivity, ("false_positive_rate", "sensitivity")
+    )
 
 
 def precision_recall_band(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    patients: np.ndarray,
-    bootstrap: Bootstrap | None = None,
-    n_points: int = 101,
+    labels: np.ndarray, scores: np.ndarray, patients: np.ndarray, bootstrap: Bootstrap | None = None
 ) -> pd.DataFrame:
     """
     The precision-recall curve, with the interval of the precision at each recall; arguments as for :func:`roc_band`.
@@ -50,29 +42,33 @@ def precision_recall_band(
     Returns:
         `recall`, `precision` (at the highest threshold that reaches the recall), `low`, `high`.
     """
-    band = _band(labels, scores, patients, bootstrap or Bootstrap(), n_points, _precision)
-    return band.rename(columns={"x": "recall", "y": "precision"})
+    return _band(labels, scores, patients, bootstrap or Bootstrap(), _precision, ("recall", "precision"))
 
 
 def _band(
-    labels: np.ndarray, scores: np.ndarray, patients: np.ndarray, bootstrap: Bootstrap, n_points: int, read: Reader
+    labels: np.ndarray,
+    scores: np.ndarray,
+    patients: np.ndarray,
+    bootstrap: Bootstrap,
+    read: Reader,
+    axes: tuple[str, str],
 ) -> pd.DataFrame:
     known = ~np.isnan(labels)
     labels, scores, patients = labels[known], scores[known], patients[known]
     if np.unique(labels).size < 2:
-        return pd.DataFrame(columns=["x", "y", "low", "high"], dtype=float)
-    grid = np.linspace(0, 1, n_points)
+        return pd.DataFrame(columns=[*axes, "low", "high"], dtype=float)
+    grid = np.linspace(0, 1, 101)
 
     def curves(weights: np.ndarray) -> dict[str, np.ndarray]:
         pairs = zip(*curve_counts(labels, scores, weights), strict=True)
         usable = [(tp, fp) for tp, fp in pairs if tp[-1] > 0 and fp[-1] > 0]
-        return {"y": np.array([read(tp, fp, grid) for tp, fp in usable]).reshape(-1, n_points)}
+        return {"y": np.array([read(tp, fp, grid) for tp, fp in usable]).reshape(-1, len(grid))}
 
     curve = curves(np.ones((1, labels.size)))["y"][0]
     drawn = evaluate_blocks(curves, patient_weights(patients, bootstrap))["y"]
     tails = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(drawn, [tails, 1 - tails], axis=0) if len(drawn) else np.full((2, n_points), np.nan)
-    return pd.DataFrame({"x": grid, "y": curve, "low": low, "high": high})
+    low, high = np.quantile(drawn, [tails, 1 - tails], axis=0) if len(drawn) else np.full((2, len(grid)), np.nan)
+    return pd.DataFrame({axes[0]: grid, axes[1]: curve, "low": low, "high": high})
 
 
 def _sensitivity(true_positives: np.ndarray, false_positives: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -84,16 +84,16 @@ def evaluate_detection(
     }
 
 
-def froc_score(images: Sequence[ImageFindings], rates: Sequence[float] = RATES) -> float:
-    """The mean sensitivity per lesion at rates of false alarms per image, centre in the box; NaN without a lesion."""
-    found = _sensitivities(images, CENTER, rates, Bootstrap(n_resamples=1))["lesion"]["mean"]["value"]
+def froc_score(images: Sequence[ImageFindings]) -> float:
+    """The mean sensitivity per lesion at `RATES` of false alarms per image, centre in the box; NaN without a lesion."""
+    found = _sensitivities(images, CENTER, RATES, Bootstrap(n_resamples=1))["lesion"]["mean"]["value"]
     return float("nan") if found is None else float(found)
 
 
-def froc_curve(images: Sequence[ImageFindings], criterion: str | float = CENTER) -> dict[str, list[float]]:
-    """False alarms per image and sensitivity per box at all thresholds, the highest threshold first."""
-    best = np.concatenate([image.best_hits(criterion) for image in images])
-    alarms = np.concatenate([image.false_alarms(criterion) for image in images])
+def froc_curve(images: Sequence[ImageFindings]) -> dict[str, list[float]]:
+    """False alarms per image and sensitivity per box (hit by centre) at all thresholds, the highest threshold first."""
+    best = np.concatenate([image.best_hits(CENTER) for image in images])
+    alarms = np.concatenate([image.false_alarms(CENTER) for image in images])
     lowest = np.array([-1.0])  # MONAI leaves the lowest threshold out: with this one below all, none is lost
     rates, sensitivity = compute_froc_curve_data(
         np.concatenate([alarms, lowest]), best[np.isfinite(best)], max(len(best), 1), len(images)
@@ -101,9 +101,9 @@ def froc_curve(images: Sequence[ImageFindings], criterion: str | float = CENTER)
     return {"false_alarms_per_image": rates[::-1].tolist(), "sensitivity": sensitivity[::-1].tolist()}
 
 
-def threshold_at(images: Sequence[ImageFindings], rate: float, criterion: str | float = CENTER) -> float:
-    """The score above which there are at most `rate` false alarms per image."""
-    alarms = np.sort(np.concatenate([image.false_alarms(criterion) for image in images]))[::-1]
+def threshold_at(images: Sequence[ImageFindings], rate: float) -> float:
+    """The score above which there are at most `rate` false alarms per image, hits by centre."""
+    alarms = np.sort(np.concatenate([image.false_alarms(CENTER) for image in images]))[::-1]
     allowed = int(rate * len(images) + 1e-9)
     return float(alarms[allowed]) if allowed < len(alarms) else -np.inf
 
@@ -199,7 +199,7 @@ def _estimates(
     number = len(np.unique(patients))
     support = Support(units, number, {"patients with a lesion": number})
     found = estimate_all(statistics, everybody, support, bootstrap, (0, 1))
-    return {name: value.as_dict() for name, value in found.items()}
+    return {name: asdict(value) for name, value in found.items()}
 
 
 def _counts(images: Sequence[ImageFindings]) -> Mapping[str, int]:

@@ -81,7 +81,6 @@ def choose_thresholds(
     task_type: TaskType,
     rule: classification.ThresholdRule = "youden",
     target: float | None = None,
-    default: float = 0.5,
     levels: Sequence[Level] = ("image", "lesion", "patient"),
 ) -> dict[str, dict[str, float]]:
     """
@@ -89,13 +88,12 @@ def choose_thresholds(
 
     Args:
         predictions: as for :func:`evaluate_predictions`, of the validation split.
-        classes: as for :func:`evaluate_predictions`.
         task_type: "binary" or "multilabel"; multi-class tasks need no threshold and get {}.
         rule: see :func:`miram.metrics.classification.choose_threshold`.
-        default: for a class without both labels in these predictions; a warning names it.
 
     Returns:
-        {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`.
+        {level: {class: threshold}}, for the argument `threshold` of :func:`evaluate_predictions`. A class without both
+        labels in these predictions has 0.5, and a warning.
     """
     if task_type == "multiclass":
         return {}
@@ -110,12 +108,11 @@ def choose_thresholds(
                 value = classification.choose_threshold(labels, units.probabilities[:, column], rule, target)
             else:
                 logger.warning(
-                    "no threshold can be chosen for class %r per %s: in validation all have the same label; %s is used",
+                    "no threshold can be chosen for class %r per %s: all validation labels are the same; 0.5 is used",
                     name,
                     level,
-                    default,
                 )
-                value = default
+                value = 0.5
             chosen[level][name] = value
     return chosen
 
@@ -197,9 +194,9 @@ def nest(estimates: Mapping[Key, Estimate]) -> dict[str, dict[str, Any]]:
     for (metric, name), value in estimates.items():
         entry = nested.setdefault(metric, {"overall": None, "per_class": {}})
         if name == OVERALL:
-            entry["overall"] = value.as_dict()
+            entry["overall"] = asdict(value)
         elif several:
-            entry["per_class"][name] = value.as_dict()
+            entry["per_class"][name] = asdict(value)
     return nested
 
 

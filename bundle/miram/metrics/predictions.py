@@ -165,12 +165,12 @@ def _labels_from_index(index: np.ndarray, n_classes: int, task_type: str, images
     return one_hot[:, 1:] if task_type == "binary" else one_hot
 
 
-def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max", "mean"] = "max") -> Predictions:
+def aggregate(predictions: Predictions, level: Level) -> Predictions:
     """
     Pool image predictions to a level.
 
     - A lesion's probability is the mean over its views. An image without a lesion id counts as its own lesion.
-    - A patient's probability is by default the highest of the patient's lesions: a patient has a malignancy if any
+    - A patient's probability is the highest of the patient's lesions: a patient has a malignancy if any
       lesion is malignant. For multi-class tasks it is the mean, since the highest of each class would not sum to 1.
     - A label is positive if any pooled label is. In multi-class tasks, a group with several classes has an unknown
       label.
@@ -180,7 +180,6 @@ def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max
     Args:
         predictions: one row per image.
         level: "image" (unchanged), "lesion" or "patient".
-        patient_rule: how a patient's lesions are pooled in binary and multi-label tasks: "max" or "mean".
 
     Returns:
         one row per unit of the level, in order of first occurrence.
@@ -192,7 +191,7 @@ def aggregate(predictions: Predictions, level: Level, patient_rule: Literal["max
     lesions = _pool(predictions, predictions.lesions, "mean")
     if level == "lesion":
         return lesions
-    return _pool(lesions, lesions.patients, "mean" if predictions.task_type == "multiclass" else patient_rule)
+    return _pool(lesions, lesions.patients, "mean" if predictions.task_type == "multiclass" else "max")
 
 
 def _pool(predictions: Predictions, names: np.ndarray, rule: Literal["max", "mean"]) -> Predictions:

@@ -49,7 +49,6 @@ def resampled(
 
     Args:
         predictions: n rows.
-        options: as for :func:`values`.
         weights: (R, n).
         point: the result of :func:`values`; a macro mean is over the classes that are defined there. None uses those
             that are defined in all R.

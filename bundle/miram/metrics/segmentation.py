@@ -34,10 +34,10 @@ def evaluate_segmentation(table: pd.DataFrame, bootstrap: Bootstrap) -> dict[str
     levels = {"image": images, "lesion": lesions}
     return {
         "levels": {
-            level: {name: _mean(rows[name], rows["patient"], bootstrap).as_dict() for name in SCORES}
+            level: {name: asdict(_mean(rows[name], rows["patient"], bootstrap)) for name in SCORES}
             for level, rows in levels.items()
         },
-        "false_alarms": _mean((free["predicted"] > 0).astype(float), free["patient"], bootstrap).as_dict(),
+        "false_alarms": asdict(_mean((free["predicted"] > 0).astype(float), free["patient"], bootstrap)),
         "counts": {
             "images": len(table),
             "images without a lesion": len(free),

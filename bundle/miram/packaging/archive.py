@@ -15,12 +15,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can store
 
 
 def write_zip(folder: Path, path: Path) -> None:
-    """
-    Zip a folder under its own name: sorted, without times, owners and Python's caches.
-
-    Args:
-        path: the zip to write, completely or not at all.
-    """
+    """Zip a folder under its own name, completely or not at all: sorted, without times, owners and Python's caches."""
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(files_of(folder)):
             entry = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}", _DATE)

@@ -19,7 +19,6 @@ def make_config(
     Make a packaged config.
 
     Args:
-        folder: the folder of our YAML.
         names: the files without suffix: a workflow, then overlays.
         values: values of ids, set last. Ids that the config does not have are ignored.
         without: top-level ids that a package does not need.

@@ -6,8 +6,7 @@ import filecmp
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 
 from miram.errors import InputError
 from miram.inference.classifying import Probabilitiesd, TrainedClassifier, find_calibration
-from miram.inference.inputs import check_pixels, reduce_to
+from miram.inference.inputs import LoadCropd
+from miram.inference.mammograms import LoadMammogramd, check_mammogram
 from miram.packaging.weights import load_packaged
-from miram.readers.formats import read_image, without_suffix
+from miram.readers.formats import without_suffix
 from miram.visualize.html_report import INTENDED_USE
 
 Data = dict[Hashable, Any]
 
-
-@contextmanager
-def told_to_the_client() -> Iterator[None]:
-    """Make the server tell the client what is wrong with bad input; other errors go only to its log."""
-    try:
-        yield
-    except InputError as error:
-        from starlette.exceptions import HTTPException  # installed with the server
-
-        raise HTTPException(status_code=400, detail=str(error)) from error
+# A label map in such a file would be lossy or not valid DICOM; it is returned in the other format instead.
+_RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".dicom": ".nii.gz", ".ima": ".nii.gz"}
 
 
 @dataclass(eq=False)
@@ -76,49 +68,52 @@ class CheckServedd(Transform):
 
     def __call__(self, data: Data) -> Data:
         """Prepare the image."""
-        with told_to_the_client():
+        try:
             if not data["image"]:
                 raise InputError("there is no image with that name among the server's studies")
             self.classifier.probabilities()
             for transform in self.transforms:
                 data = transform(data)
+        except InputError as error:  # the server tells the client only of its own kind of errors
+            from starlette.exceptions import HTTPException  # installed with the server
+
+            raise HTTPException(status_code=400, detail=str(error)) from error
         return data
 
 
-class LoadCropd(MapTransform):
+class LoadServedCropd(LoadCropd):
+    """Load crops of lesions; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Data:
+        """Replace paths with images, see :class:`miram.inference.inputs.LoadCropd`."""
+        sources = {key: dicom_source(data[key]) for key in self.key_iterator(data)}
+        return super().__call__({**data, **sources})
+
+
+class LoadServedMammogramd(LoadMammogramd):
     """
-    Load crops of lesions, in any supported format, as :class:`miram.inference.inputs.CropReader` reads them.
+    Load whole mammograms; for a NIfTI that MONAI Label made from a DICOM file, load the DICOM (ITK's same grid).
 
     Args:
-        crop_size: size in pixels to which a larger image is downsampled.
-        largest_crop: an image with more pixels along its longest side counts as a whole mammogram.
         intensity: see :func:`miram.readers.formats.read_image`.
+        smallest_view: see :func:`miram.inference.mammograms.find_mammograms`.
     """
 
-    def __init__(
-        self,
-        keys: Hashable | Sequence[Hashable],
-        crop_size: Sequence[int],
-        largest_crop: int,
-        intensity: str = "stored",
-    ) -> None:
-        super().__init__(keys)
-        self.crop_size = tuple(crop_size)
-        self.largest_crop = largest_crop
-        self.intensity = intensity
+    def __init__(self, keys: Hashable | Sequence[Hashable], intensity: str = "stored", smallest_view: int = 0) -> None:
+        super().__init__(keys, intensity)
+        self.smallest_view = smallest_view
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Data:
         """
-        Replace paths with images (1, H, W), float32 0..65535.
+        Replace paths with images, see :class:`miram.inference.mammograms.LoadMammogramd`.
 
         Raises:
-            InputError: if an image cannot be read, is a volume, is constant, or looks like a whole mammogram.
+            InputError: if an image cannot be read, is a volume, shows no breast, or is as small as a crop.
         """
-        result = dict(data)
-        for key in self.key_iterator(result):
-            pixels = read_image(dicom_source(result[key]), intensity=self.intensity).pixels
-            check_pixels(result[key], pixels, len(self.crop_size), self.largest_crop)
-            result[key] = MetaTensor(reduce_to(pixels, self.crop_size)[None].astype(np.float32))
+        paths = {key: data[key] for key in self.key_iterator(data)}
+        result = super().__call__({**data, **{key: dicom_source(path) for key, path in paths.items()}})
+        for key, path in paths.items():
+            check_mammogram(path, result[key][0].numpy().astype(np.uint16), self.smallest_view)
         return result
 
 
@@ -140,15 +135,30 @@ class AnswerClassd(Transform):
         return answered
 
 
+class AnswerMapd(Transform):
+    """
+    Add a description to a label map, and choose a format that can store it, unless the client chose one.
+
+    Args:
+        facts: sent with each answer, in addition to the intended use.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = {**facts, "intended_use": INTENDED_USE}
+
+    def __call__(self, data: Data) -> Data:
+        """Add description and format."""
+        suffix = Path(str(data.get("image_path", ""))).suffix.lower()
+        extension = data.get("result_extension") or _RESULT_SUFFIXES.get(suffix)
+        return {**data, "result": {**(data.get("result") or {}), **self.facts}, "result_extension": extension}
+
+
 def dicom_source(path: str | os.PathLike[str]) -> Path:
     """
     The DICOM file from which MONAI Label made a NIfTI, if it did.
 
     MONAI Label keeps a series from a DICOMweb server as a folder, and next to it a volume with the same name, which
     does not say how many bits were stored, or which window applies.
-
-    Args:
-        path: path of an image.
 
     Returns:
         the only file of that folder; `path` itself if there is no such folder, or it contains several files.

@@ -7,13 +7,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose, LoadImage, MapTransform
+from monai.transforms import Compose, LoadImage
 
 from miram.data.datalist import Item, describe, split_by_patient
 from miram.data.labelled import check_classes, targets_as_samples
 from miram.data.tasks import Task
 from miram.errors import InputError
-from miram.inference.inputs import check_pixels, reduce_to
+from miram.inference.inputs import LoadCropd, check_pixels, reduce_to
 from miram.loading.mixup import MixupDataset
 from miram.packaging.label_serving import dicom_source
 from miram.readers.formats import read_image, without_suffix
@@ -37,8 +37,6 @@ def split_items(
     Args:
         training: pairs, see :func:`are_pairs`, or items of a prepared folder.
         validation: pairs or items, as in `training`.
-        task: the task whose classes the labels name.
-        seed: seed of the split.
 
     Returns:
         "training" and "validation"; items from pairs have the path of their label under "label_file".
@@ -108,9 +106,7 @@ class LabelledDataset(MixupDataset):
 
     Args:
         data: the original training data, set by MONAI Label; :func:`split_items` makes the items from it.
-        items: the split's items.
         transform: MONAI transforms, the first of which is a :class:`LoadLabelledCropd`.
-        options: options of :class:`miram.loading.mixup.MixupDataset`.
     """
 
     def __init__(
@@ -124,31 +120,20 @@ class LabelledDataset(MixupDataset):
         )
 
 
-class LoadLabelledCropd(MapTransform):
+class LoadLabelledCropd(LoadCropd):
     """
     Load crops: prepared crops unchanged; from labelled images the marked lesion with its context.
 
     If a label marks its whole image, the image is already a crop.
 
     Args:
-        crop_size: side of the crop of a lesion, in pixels; a larger image is downsampled to it.
-        largest_crop: an image with more pixels along its longest side is not a crop: its lesion must be marked.
-        context: side of the crop in bounding boxes of the lesion, if that is more than `crop_size`.
-        intensity: see :func:`miram.readers.formats.read_image`; applies to images that were not prepared.
+        context: side of the crop of a lesion in bounding boxes of the lesion, if that is more than `crop_size`.
+        options: of :class:`miram.inference.inputs.LoadCropd`. An image above `largest_crop` is not a crop: its lesion
+            must be marked. `intensity` applies to images that were not prepared.
     """
 
-    def __init__(
-        self,
-        keys: Hashable | Sequence[Hashable],
-        crop_size: Sequence[int],
-        largest_crop: int,
-        context: float = 1.5,
-        intensity: str = "stored",
-    ) -> None:
-        super().__init__(keys)
-        self.crop_size = tuple(crop_size)
-        self.largest_crop = largest_crop
-        self.intensity = intensity
+    def __init__(self, keys: Hashable | Sequence[Hashable], *, context: float = 1.5, **options: Any) -> None:
+        super().__init__(keys, **options)
         self.context = context
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

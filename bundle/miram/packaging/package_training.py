@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
@@ -53,29 +56,14 @@ def write_weights(network: nn.Module, path: Path, prior_correction: np.ndarray |
         Path(temporary).write_bytes(saved_bytes(corrected_state(network, prior_correction, head)))
 
 
+@dataclass(eq=False, kw_only=True)
 class PackagedModelHandler(BestModelHandler):
-    """
-    After each validation with the best key metric so far, write only the weights, as in a bundle's `model.pt`.
+    """After each validation with the best key metric so far, write only the weights, as in a bundle's `model.pt`."""
 
-    Args:
-        prior_correction: (K,) added to the bias of its head in the file, see
-            :func:`miram.inference.calibrated.prior_correction`.
-        key_metric: name of one of its metrics; higher is better, except for "val_loss".
-        patience: number of validations in a row without improvement after which training stops; None never stops.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        network: nn.Module,
-        prior_correction: np.ndarray,
-        evaluator: Engine,
-        key_metric: str = "val_auc",
-        patience: int | None = None,
-    ) -> None:
-        super().__init__(Path(path), dict, evaluator, key_metric, patience)
-        self.network = network
-        self.prior_correction = prior_correction
+    content: Callable[[], dict[str, Any]] = dict  # of the file that is not written
+    network: nn.Module
+    # (K,) added to the bias of its head in the file, see :func:`miram.inference.calibrated.prior_correction`
+    prior_correction: np.ndarray
 
     def _write(self, evaluator: Engine) -> None:
         write_weights(self.network, self.path, self.prior_correction)

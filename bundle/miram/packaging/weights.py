@@ -14,6 +14,7 @@ from torch import nn
 
 from miram.data.tasks import Task
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.inference.calibrated import Calibration, calibration_of_model
 from miram.inference.classifying import TrainedClassifier
 from miram.networks.classifier import ViTClassifier, stock_classifier
@@ -79,8 +80,6 @@ def classifier_facts(trained: TrainedClassifier, calibration: Calibration, weigh
     What a packaged config says about what it packages, apart from the network, in plain values.
 
     Args:
-        trained: the classifier or segmentation.
-        calibration: its scale, bias and operating points.
         weights: content of the packaged `model.pt`; the calibration is not valid for other weights.
     """
     definition = dict(trained.network.network_def)
@@ -115,14 +114,14 @@ def load_packaged(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> Tra
     make = ViTSegmenter if describes_segmenter(facts["network_def"]) else ViTClassifier
     network: Any = make(**facts["network_def"])
     _load_strictly(network, state, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     same = digest == facts["model_sha256"]
     task = facts["task"]
     return TrainedClassifier(
         path=path,
         sha256=digest,
         network=network.eval(),
-        task=Task(task["name"], task["type"], tuple(task["classes"])),
+        task=Task(**task),
         preprocessing=dict(facts["preprocessing"]),
         calibration=calibration_of_model(facts if same else {}, digest),
         provenance=dict(facts["provenance"]) if same else {},
@@ -133,12 +132,10 @@ def load_weights(
     network: nn.Module, path: str | os.PathLike[str] | None, device: torch.device | str | None = None
 ) -> nn.Module:
     """
-    Load a bundle's `model.pt` into the network that its config defines.
+    Load a bundle's `model.pt` into the network that its config defines, in place.
 
     Args:
-        network: changed in place.
         path: the file; None or "none" leaves the network unchanged.
-        device: where the network is moved; None does not move it.
 
     Returns:
         the network.

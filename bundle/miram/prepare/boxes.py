@@ -67,7 +67,7 @@ def _without_repeats(
 
 
 def _lesion_row(table: LabelTable, number: int, cells: Mapping[str, str], row: ImageRow) -> LesionRow:
-    box = Box((cells["x"], cells["y"], cells["width"], cells["height"]))
+    box = Box((cells["x"], cells["y"], cells["width"], cells["height"]), table.sizes.get(cells["image"]))
     return LesionRow(
         **vars(row),
         name=table.row_name(number),
@@ -116,7 +116,8 @@ def read_coco(path: str | os.PathLike[str]) -> LabelTable:
     Read the boxes of a COCO file: "images" with "id" and "file_name", and "annotations" with "image_id" and "bbox".
 
     The name of an annotation's category is its label `category`. What else an annotation or image has as text or number
-    is a column, too: "patient", "lesion", "split", "laterality" and "view" as in a CSV, all others labels.
+    is a column, too: "patient", "lesion", "split", "laterality" and "view" as in a CSV, all others labels. The boxes of
+    an image whose "width" and "height" are not those of its file are refused (:class:`miram.prepare.regions.Box`).
 
     Raises:
         InputError: if the file is not a COCO file, or an annotation names an image or category that it lacks.
@@ -140,7 +141,7 @@ def read_coco(path: str | os.PathLike[str]) -> LabelTable:
     headings = list(dict.fromkeys(["image", *BOX, *(name for _, cells in rows for name in cells)]))
     rows = [(number, dict.fromkeys(headings, "") | cells) for number, cells in rows]
     columns, remarks = check_headings(path, headings, rows, BOX_NAMES)
-    return LabelTable(path, rows, columns, remarks + _left_out(content), "annotation")
+    return LabelTable(path, rows, columns, remarks + _left_out(content), "annotation", _sizes(content["images"]))
 
 
 def _cells(
@@ -154,6 +155,16 @@ def _cells(
     for kind, one in (("images", image), ("annotations", annotation)):
         cells |= {name: _text(value) for name, value in one.items() if name not in _KNOWN[kind] and _is_cell(value)}
     return cells
+
+
+def _sizes(images: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """By file name, width and height of the images that have both; 0 means unknown."""
+    found = {}
+    for image in images:
+        width, height = image.get("width"), image.get("height")
+        if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+            found[str(image["file_name"])] = (width, height)
+    return found
 
 
 def _text(value: Any) -> str:

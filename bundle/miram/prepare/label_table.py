@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from miram.data.datalist import SPLITS
@@ -41,6 +41,7 @@ class LabelTable:
     columns: list[str]  # those of labels
     remarks: list[str]  # what was left out of the table, and why
     unit: str = "line"  # what a row is called by its number
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by image, width and height as a COCO file says
 
     def row_name(self, number: int) -> str:
         """How the report names a row."""

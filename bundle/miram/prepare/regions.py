@@ -42,11 +42,12 @@ class Box:
 
     # x (to the right) and y (down) of its upper left corner, its width and its height, as the table has them
     cells: tuple[str, str, str, str]
+    image_size: tuple[int, int] | None = None  # width and height of the image, where the table says them
 
     @property
-    def key(self) -> list[str]:
-        """The cells: see :class:`Region`."""
-        return list(self.cells)
+    def key(self) -> list[str | int]:
+        """The cells, and the image's size if it is known: see :class:`Region`."""
+        return [*self.cells, *(self.image_size or ())]
 
     @property
     def if_constant(self) -> str:
@@ -60,6 +61,12 @@ class Box:
 
     def mask(self, shape: Sequence[int]) -> tuple[np.ndarray, str]:
         """The box filled, its edges rounded to pixels; one that reaches over the image's edge is cut off there."""
+        if self.image_size not in (None, (shape[1], shape[0])):
+            said = "{} x {}".format(*self.image_size)
+            raise InputError(
+                f"the table says that the image has {said} pixels, but it has {shape[1]} x {shape[0]}: {self} is of "
+                "another image; give the images that the table was made of, or correct it"
+            )
         x, y, width, height = self._checked()
         rows, remark_y = _inside(y, height, shape[0])
         columns, remark_x = _inside(x, width, shape[1])

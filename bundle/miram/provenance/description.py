@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from miram.errors import InputError
+from miram.files import file_sha256
 from miram.weights.backbone import load_weights_file
 
 # Keys that each kind of dictionary has, the most specific kind first
@@ -58,7 +58,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = {
         "file": str(path),
         "kind": kind,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
     }
     return {**file, **content, "provenance": provenance}
@@ -113,8 +113,7 @@ def _of_bundle(path: Path, state: Mapping[str, Any]) -> tuple[str, dict[str, Any
     facts = json.loads(config.read_text(encoding="utf-8")).get("facts") if config.is_file() else None
     if facts is None:
         return "weights", {}
-    own = hashlib.sha256(path.read_bytes()).hexdigest()
-    if facts["model_sha256"] != own:
+    if facts["model_sha256"] != file_sha256(path):
         raise InputError(f"{path} was trained after its bundle was packaged: {config} describes other weights")
     return "model of a packaged bundle", {"parameters": _parameters(state.get("model", state)), **facts}
 

@@ -82,7 +82,6 @@ def check_options(config: dict[str, Any], arguments: Sequence[str]) -> None:
     One that only other given options would have read (`--runs_dir` beside `--output_dir`) is left out with a warning.
 
     Args:
-        config: a config's content.
         arguments: the command line; the config must refer (`@id`) to every id that it sets (`--id value`). Overlays
             may set ids that only other workflows read.
 

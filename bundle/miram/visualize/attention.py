@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -58,11 +57,10 @@ def attention_maps(
     with torch.enable_grad(), explicit_attention(encoder) as attentions:
         logits = network(image.detach().requires_grad_())
         gradients = torch.autograd.grad((logits.float() * output).sum(), attentions)
-    joint: torch.Tensor | None = None
+    joint = torch.eye(attentions[0].shape[-1], device=image.device)  # of tokens with themselves
     for attention, gradient in zip(attentions, gradients, strict=True):
         weights = attention.detach() * gradient.clamp(min=0) if kind == "relevance" else attention.detach()
         joint = _roll_out(joint, weights.float().mean(dim=1))
-    assert joint is not None, "an encoder has at least one block"
     return _read(joint, encoder, from_class_token).cpu()
 
 
@@ -76,7 +74,8 @@ def explicit_attention(encoder: ViTEncoder) -> Iterator[list[torch.Tensor]]:
     """
     kept: list[torch.Tensor] = []
     layers = [layer for layer in encoder.modules() if isinstance(layer, SABlock)]
-    handles = [layer.drop_weights.register_forward_hook(partial(_keep, kept)) for layer in layers]
+    # what this dropout layer returns are the weights of the values
+    handles = [layer.drop_weights.register_forward_hook(lambda *call: kept.append(call[-1])) for layer in layers]
     fused = [layer.use_flash_attention for layer in layers]
     try:
         for layer in layers:
@@ -88,17 +87,11 @@ def explicit_attention(encoder: ViTEncoder) -> Iterator[list[torch.Tensor]]:
             handle.remove()
 
 
-def _keep(kept: list[torch.Tensor], layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    """Keep the output of a dropout layer: the weights of the values."""
-    kept.append(output)
-
-
-def _roll_out(joint: torch.Tensor | None, mixing: torch.Tensor) -> torch.Tensor:
+def _roll_out(joint: torch.Tensor, mixing: torch.Tensor) -> torch.Tensor:
     """Add one block's mixing of tokens (B, N, N), and the identity, to that of the earlier blocks (B, N, N)."""
     mixing = mixing / mixing.sum(dim=-1, keepdim=True).clamp(min=1e-12)
     identity = torch.eye(mixing.shape[-1], device=mixing.device)
-    step = (mixing + identity) / 2
-    return step if joint is None else step @ joint
+    return (mixing + identity) / 2 @ joint
 
 
 def _read(joint: torch.Tensor, encoder: ViTEncoder, from_class_token: bool) -> torch.Tensor:

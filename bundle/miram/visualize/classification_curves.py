@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import grid, save_figure
 
 Marks = Mapping[str, tuple[float, float]]
 
@@ -29,7 +28,6 @@ def plot_roc(
     Args:
         bands: what :func:`miram.metrics.curves.roc_band` returns, by class; an empty one is shown as undefined, and
             one whose `low` and `high` are NaN has no band.
-        legends: by class, the curve's text in the legend.
         marks: by class, the operating point (false-positive rate, sensitivity).
     """
     figure, panels = _panels(list(bands), title)
@@ -79,7 +77,6 @@ def plot_reliability(
 
     Args:
         curves: what :func:`miram.metrics.calibration.reliability_curve` returns, by class.
-        outcome: label of the vertical axis.
     """
     figure, panels = _panels(list(curves), title)
     for (name, curve), axis in zip(curves.items(), panels, strict=True):
@@ -130,19 +127,11 @@ def plot_confusion(
     save_figure(figure, path, dpi=120)
 
 
-def _panels(
-    names: Sequence[str], title: str, side: float = 3.9, columns: int = 3, unit_axes: bool = True
-) -> tuple[Figure, list[Axes]]:
+def _panels(names: Sequence[str], title: str, side: float = 3.9, unit_axes: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure with a square panel for each name; with several panels the name is the panel's title."""
-    columns = min(columns, len(names))
-    rows = math.ceil(len(names) / columns)
     scale = 1.15 if len(names) == 1 else 1.0
-    figure = Figure(figsize=(side * scale * columns, (side * rows + 0.1) * scale), layout="constrained")
+    figure, panels = grid(len(names), 3, (side * scale, side * scale), margin=0.1 * scale)
     figure.suptitle(title, fontsize="medium")
-    grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for spare in grid[len(names) :]:
-        spare.set_axis_off()
-    panels = grid[: len(names)]
     for name, axis in zip(names, panels, strict=True):
         if len(names) > 1:
             axis.set_title(name, fontsize="medium")

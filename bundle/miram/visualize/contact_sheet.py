@@ -10,11 +10,10 @@ from textwrap import fill
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.nn import functional
 
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import save_figure, sheet
 
 
 @dataclass(frozen=True)
@@ -27,29 +26,16 @@ class Case:
     caption: str = ""  # which image it is
 
 
-def plot_contact_sheet(
-    cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
-) -> None:
+def plot_contact_sheet(cases: Sequence[Case], path: str | os.PathLike[str], title: str, note: str = "") -> None:
     """Draw cases in rows: each image, and below it the same image with its heat map, if any case has one."""
-    columns = min(columns, len(cases))
-    rows = -(-len(cases) // columns)
-    per_case = 2 if any(case.heat is not None for case in cases) else 1
-    width = 2.3
-    size = (width * max(columns, 2.5), (per_case * width + 0.5) * rows + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize="small")
-    axes = figure.subplots(per_case * rows, columns, squeeze=False)
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for index, case in enumerate(cases):
-        row, column = divmod(index, columns)
-        _draw_image(axes[per_case * row][column], case)
-        if per_case == 1:
-            axes[row][column].set_title(f"{case.title}\n{fill(case.caption, 32)}", fontsize="xx-small")
-        else:
-            _draw_overlay(axes[2 * row + 1][column], case)
-            axes[2 * row + 1][column].set_title(case.caption, fontsize="xx-small", color="dimgray")
+    overlaid = any(case.heat is not None for case in cases)
+    figure, axes = sheet(len(cases), (2.3, 5.1 if overlaid else 2.8), 0.8, title, note)
+    for axis, case in zip(axes, cases, strict=True):
+        gray = _gray(case.image)
+        blank = np.ones((len(gray) // 16, *gray.shape[1:]))  # between an image and its map
+        below = np.ones_like(gray) if case.heat is None else overlay(case.image, case.heat)
+        axis.imshow(np.concatenate([gray, blank, below]) if overlaid else gray)
+        axis.set_title(f"{case.title}\n{fill(case.caption, 34)}", fontsize="x-small")
     save_figure(figure, path, dpi=120)
 
 
@@ -61,37 +47,32 @@ def plot_case(case: Case, path: str | os.PathLike[str], note: str = "") -> None:
     for axis in (axes := figure.subplots(1, 2)):
         axis.set_axis_off()
     axes[0].imshow(case.image, cmap="gray")
-    _draw_overlay(axes[1], case)
+    if case.heat is not None:
+        axes[1].imshow(overlay(case.image, case.heat))
     save_figure(figure, path, dpi=120)
 
 
-def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     Overlay a heat map on an image; hotter places are more opaque.
 
     Args:
         image: (H, W), any range.
         heat: (h, w), not negative; its maximum gets the hottest colour.
-        strength: the opacity of the hottest place.
 
     Returns:
         (H, W, 3) from 0 to 1.
     """
-    gray = _unit(image.astype(np.float64))
     warm = _unit(heat.astype(np.float64), low=0.0)
-    smooth = functional.interpolate(torch.from_numpy(warm)[None, None], size=gray.shape, mode="bilinear")[0, 0].numpy()
-    opacity = strength * np.sqrt(smooth)[..., None]
-    return (1 - opacity) * gray[..., None] + opacity * colormaps["inferno"](smooth)[..., :3]
+    size = image.shape
+    smooth = functional.interpolate(torch.from_numpy(warm)[None, None], size=size, mode="bilinear")[0, 0].numpy()
+    opacity = 0.75 * np.sqrt(smooth)[..., None]
+    return (1 - opacity) * _gray(image) + opacity * colormaps["inferno"](smooth)[..., :3]
 
 
-def _draw_image(axis: Axes, case: Case) -> None:
-    axis.imshow(case.image, cmap="gray")
-    axis.set_title(case.title, fontsize="small")
-
-
-def _draw_overlay(axis: Axes, case: Case) -> None:
-    if case.heat is not None:
-        axis.imshow(overlay(case.image, case.heat))
+def _gray(image: np.ndarray) -> np.ndarray:
+    """An image (H, W) as (H, W, 3) from 0 to 1."""
+    return np.repeat(_unit(image.astype(np.float64))[..., None], 3, axis=2)
 
 
 def _unit(values: np.ndarray, low: float | None = None) -> np.ndarray:

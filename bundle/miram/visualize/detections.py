@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from miram.transforms.crops import resize_crop
-from miram.visualize.figures import save_figure, sheet
+from miram.visualize.figures import reduced, save_figure, sheet
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,10 @@ class Panel:
     title: str  # above the view
 
 
-def plot_views(
-    panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "", columns: int = 6
-) -> None:
+def plot_views(panels: Sequence[Panel], path: str | os.PathLike[str], title: str, note: str = "") -> None:
     """Draw views in rows, in reading order, at least one."""
-    figure, axes = sheet(len(panels), columns, (2.6, 4.2), 0.9, title, note)
-    for axis, panel in zip(axes, panels, strict=False):
+    figure, axes = sheet(len(panels), (2.6, 4.2), 0.9, title, note)
+    for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel)
     save_figure(figure, path, dpi=110)
 
@@ -42,7 +39,6 @@ def plot_froc(
     points: dict[float, tuple[float, float, float]],
     path: str | os.PathLike[str],
     title: str,
-    largest: float = 8.0,
 ) -> None:
     """
     Draw a FROC curve.
@@ -50,7 +46,6 @@ def plot_froc(
     Args:
         false_alarms: per image, ascending.
         points: at some rates of false alarms the sensitivity and the ends of its interval, NaN without one.
-        largest: end of the axis of false alarms.
     """
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axis = figure.subplots()
@@ -58,16 +53,14 @@ def plot_froc(
     for rate, (value, low, high) in points.items():
         axis.plot([rate, rate], [low, high], color="tab:blue", alpha=0.5, linewidth=3)
         axis.plot(rate, value, "o", color="tab:red", zorder=3)
-    axis.set(xlim=(0, largest), ylim=(0, 1), xlabel="false alarms per image", ylabel="sensitivity", title=title)
+    axis.set(xlim=(0, 8), ylim=(0, 1), xlabel="false alarms per image", ylabel="sensitivity", title=title)
     axis.grid(alpha=0.3)
     save_figure(figure, path, dpi=110)
 
 
-def _draw(axis: Axes, panel: Panel, largest: int = 700) -> None:
-    scale = min(1.0, largest / max(panel.image.shape))
-    size = [max(1, round(length * scale)) for length in panel.image.shape]
+def _draw(axis: Axes, panel: Panel) -> None:
     height, width = panel.image.shape
-    axis.imshow(resize_crop(panel.image, size), cmap="gray", extent=(0, width, height, 0))
+    axis.imshow(reduced(panel.image, 700), cmap="gray", extent=(0, width, height, 0))
     axis.set_title(panel.title, fontsize="x-small")
     for box in panel.lesions:
         _outline(axis, box, "lime")
@@ -91,10 +84,10 @@ class MaskPanel:
     title: str  # above the image
 
 
-def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str, columns: int = 6) -> None:
+def plot_masks(panels: Sequence[MaskPanel], path: str | os.PathLike[str], title: str) -> None:
     """Draw images in rows, in reading order, at least one."""
-    figure, axes = sheet(len(panels), columns, (2.5, 2.8), 0.8, title)
-    for axis, panel in zip(axes, panels, strict=False):
+    figure, axes = sheet(len(panels), (2.5, 2.8), 0.8, title)
+    for axis, panel in zip(axes, panels, strict=True):
         axis.imshow(panel.image, cmap="gray")
         for values, color in ((panel.mask, "lime"), (panel.predicted, "red")):
             if values.min() < values.max():

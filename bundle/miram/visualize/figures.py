@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from textwrap import fill
 from typing import Any
 
+import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch.nn import functional
 
 from miram.files import atomic_write
 
@@ -21,6 +25,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 100) ->
     FigureCanvasAgg(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def reduced(image: np.ndarray, longest: int) -> np.ndarray:
+    """An image (H, W) of which a picture shows at most so many pixels along the longest side, by area averaging."""
+    scale = longest / max(image.shape)
+    if scale >= 1:
+        return image
+    size = [max(1, round(length * scale)) for length in image.shape]
+    values = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    return functional.interpolate(values[None, None], size=size, mode="area")[0, 0].numpy()
 
 
 class Painter:
@@ -41,17 +55,35 @@ class Painter:
             drawing.result()
 
 
-def sheet(
-    count: int, columns: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
+def grid(
+    count: int, columns: int, panel: tuple[float, float], margin: float = 0.0, least: float = 1.0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a place without axes for each of `count` panels of that width and height in inches, in rows."""
+    """
+    A figure with `count` axes in rows.
+
+    Args:
+        columns: in a row, at most.
+        panel: width and height of an axes in inches.
+        margin: inches above and below all of them.
+        least: width of the figure in panels, at least.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = (panel[0] * max(columns, 2.5), panel[1] * rows + margin)  # wide enough for the title
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize="small")
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    figure = Figure(figsize=(panel[0] * max(columns, least), panel[1] * rows + margin), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def sheet(
+    count: int, panel: tuple[float, float], margin: float, title: str, note: str = ""
+) -> tuple[Figure, list[Axes]]:
+    """A :func:`grid` of images, and in its margin the title above and the note below, wrapped."""
+    figure, axes = grid(count, 6, panel, margin, least=2.5)
+    width = figure.get_figwidth()
+    figure.suptitle(fill(title, int(9 * width)))  # letters per inch
+    figure.supxlabel(fill(note, int(15 * width)), fontsize="small")
     for axis in axes:
         axis.set_axis_off()
     return figure, axes

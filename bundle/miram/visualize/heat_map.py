@@ -6,14 +6,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from torch.nn import functional
 
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import reduced, save_figure
 
 COLORS = "inferno"
 
@@ -27,7 +25,6 @@ def plot_risk_map(
     quantity: str,
     threshold: float,
     note: str = "",
-    largest: int = 1000,
 ) -> None:
     """
     Draw a mammogram, and next to it the same with its map, on a scale from 0 to 1 that is the same in every picture.
@@ -38,16 +35,14 @@ def plot_risk_map(
         places: rows and columns, numbered in this order.
         quantity: what the map is the probability of; written next to the scale.
         threshold: outlined in the map.
-        largest: pixels along the longest side of each panel; a larger image is downsampled.
     """
-    scale = min(1.0, largest / max(image.shape))
     height, width = image.shape
     figure = Figure(figsize=(3.0 + 11.0 * min(1.0, width / height), 7.6), layout="constrained")
     figure.suptitle(title)
     figure.supxlabel(note, fontsize="small")
     plain, mapped = figure.subplots(1, 2)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    shown, heat = _reduce(image, scale), _reduce(probability, scale)
+    shown, heat = reduced(image, 1000), reduced(probability, 1000)
     for axis in (plain, mapped):
         axis.imshow(shown, cmap="gray", extent=extent)
         axis.set_axis_off()
@@ -68,12 +63,3 @@ def _number(axis: Axes, places: Sequence[tuple[int, int]]) -> None:
         axis.annotate(
             str(number), (column, row), (4, 4), textcoords="offset points", color="lime", fontsize="small", clip_on=True
         )
-
-
-def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
-    """Downsample by area averaging; a scale of 1 or more changes nothing."""
-    if scale >= 1:
-        return image
-    size = [max(1, round(length * scale)) for length in image.shape]
-    values = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    return functional.interpolate(values[None, None], size=size, mode="area")[0, 0].numpy()

@@ -74,7 +74,6 @@ def write_report(
     Write a self-contained page.
 
     Args:
-        path: the HTML file.
         subtitle: below the heading: what was evaluated on which data.
         metrics: what :func:`miram.metrics.evaluation.evaluate_predictions` returns.
         facts: by heading, names and values: the data, the model, the versions.
@@ -113,34 +112,33 @@ def write_page(
 
 
 def estimate_table(
-    columns: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, Any]]], notes: Sequence[str] = ()
+    columns: Sequence[str], rows: Mapping[str, Sequence[Mapping[str, Any]]], notes: Sequence[str] = (), first: str = ""
 ) -> str:
     """
     A table of values with intervals as HTML.
 
     Args:
-        columns: their headings.
-        rows: by heading, an estimate for each column (:meth:`miram.metrics.bootstrap.Estimate.as_dict`).
+        rows: by heading, for each column an estimate (:class:`miram.metrics.bootstrap.Estimate`) as a dictionary.
         notes: listed below.
+        first: a row before these, as HTML.
     """
     reasons = Reasons()
     lines = [f"<tr><th>{escape(name)}</th>{''.join(map(reasons.cell, cells))}</tr>" for name, cells in rows.items()]
     head = "<th></th>" + "".join(f"<th>{escape(name)}</th>" for name in columns)
-    return _table(head, lines) + reasons.text() + _note_list(notes)
+    return _table(head, [first, *lines]) + reasons.text() + _note_list(notes)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """Overall metrics (rows) at each level (columns), each with its interval or the reason why it has none."""
     levels = metrics["levels"]
-    head = "".join(f"<th>per {escape(level)}</th>" for level in levels)
     counts = "".join(f"<td>{_count_text(level, report)}</td>" for level, report in levels.items())
-    rows = [f"<tr><th>evaluated</th>{counts}</tr>"]
-    reasons = Reasons()
-    for name in METRIC_NAMES:
-        cells = [report["metrics"][name]["overall"] for report in levels.values() if name in report["metrics"]]
-        if cells:
-            rows.append(f"<tr><th>{_metric_name(name, metrics)}</th>{''.join(map(reasons.cell, cells))}</tr>")
-    return _table(f"<th></th>{head}", rows) + reasons.text()
+    rows = {
+        _metric_name(name, metrics): [report["metrics"][name]["overall"] for report in levels.values()]
+        for name in METRIC_NAMES
+        if all(name in report["metrics"] for report in levels.values())
+    }
+    columns = [f"per {level}" for level in levels]
+    return estimate_table(columns, rows, first=f"<tr><th>evaluated</th>{counts}</tr>")
 
 
 def _class_tables(metrics: Mapping[str, Any]) -> str:
@@ -152,7 +150,7 @@ def _class_tables(metrics: Mapping[str, Any]) -> str:
         per_class = {name: entry["per_class"] for name, entry in report["metrics"].items() if entry["per_class"]}
         shown = [name for name in ("auc", "average_precision", "sensitivity", "specificity") if name in per_class]
         head = "<th>class</th><th>positive / negative / unknown</th>" + "".join(
-            f"<th>{_metric_name(name, metrics)}</th>" for name in shown
+            f"<th>{escape(_metric_name(name, metrics))}</th>" for name in shown
         )
         few = (
             f"too small for an interval: fewer than {metrics['bootstrap']['min_patients']} patients with or without it"
@@ -193,7 +191,7 @@ def _count_text(level: str, report: Mapping[str, Any]) -> str:
 
 
 def _metric_name(name: str, metrics: Mapping[str, Any]) -> str:
-    return escape(METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"]))
+    return METRIC_NAMES[name].format(specificity=metrics["settings"]["specificity"])
 
 
 @dataclass

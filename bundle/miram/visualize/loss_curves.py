@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from miram.visualize.figures import save_figure
+from miram.visualize.figures import grid, save_figure
 
-_COLUMNS = 3  # more panels go into further rows
 _NO_SCORES = ("val_loss", "val_mean", "val_interpolation")
 
 
@@ -28,21 +25,15 @@ def plot_history(history: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     losses = [name.removeprefix("train_loss") for name in history.columns if name.startswith("train_loss_")] or [""]
     scores = [name for name in history.columns if name.startswith("val_") and not name.startswith(_NO_SCORES)]
-    panels = len(losses) + bool(scores) + 1
-    columns = min(panels, _COLUMNS)
-    rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, axes = grid(len(losses) + bool(scores) + 1, 3, (5, 4))
     for axis, loss in zip(axes, losses, strict=False):
         _plot_loss(axis, history, loss)
     if scores:
         _plot_scores(axes[len(losses)], history, scores)
-    rate = axes[panels - 1]
+    rate = axes[-1]
     rate.plot(history["epoch"], history["learning_rate"], color="tab:gray")
     rate.set(xlabel="epoch", title="learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for axis in axes[panels:]:
-        axis.set_axis_off()
     save_figure(figure, path)
 
 

@@ -54,11 +54,9 @@ def reconstruction_columns(
     return columns
 
 
-def hide(
-    image: torch.Tensor, mask: torch.Tensor, patch_size: Sequence[int], value: float = float("nan")
-) -> torch.Tensor:
-    """Put `value` where the patches of an image (B, C, *spatial) are hidden by a mask (B, N)."""
-    patches = patchify(image, patch_size).masked_fill(mask[..., None], value)
+def hide(image: torch.Tensor, mask: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
+    """Put NaN where the patches of an image (B, C, *spatial) are hidden by a mask (B, N)."""
+    patches = patchify(image, patch_size).masked_fill(mask[..., None], float("nan"))
     return unpatchify(patches, patch_size, patch_grid(image.shape[2:], patch_size))
 
 
