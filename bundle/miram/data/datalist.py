@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from miram.errors import InputError
-from miram.files import path_inside, write_text
+from miram.files import file_sha256, path_inside, write_text
 
 Item = dict[str, Any]
 
@@ -116,7 +115,7 @@ def describe(dataset_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
     datalist = read_datalist(dataset_dir)
     facts = {key: datalist.get(key) for key in ("name", "source", "modality", "licence")}
-    digest = hashlib.sha256((Path(dataset_dir) / FILE_NAME).read_bytes()).hexdigest()
+    digest = file_sha256(Path(dataset_dir) / FILE_NAME)
     return {**facts, "generated": says_generated(datalist), "sha256": digest}
 
 

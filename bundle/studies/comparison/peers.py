@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from miram.errors import InputError
+from miram.files import file_sha256
 
 KINDS = ("cnn", "timm", "hf")
 _FORM = re.compile(rf"({'|'.join(KINDS)}):([^=]+)(?:=(.+))?")
@@ -78,4 +79,4 @@ def parse_peer(text: str) -> Peer | None:
 @functools.cache
 def _sha256(path: Path, changed: int) -> str:
     """Of a file that was last changed at that time."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 import miram
 from miram.data.datalist import FILE_NAME
 from miram.errors import InputError
+from miram.files import file_sha256
 from studies.comparison.folds import dataset_dir_of, fold_names
 from studies.comparison.peers import Peer
 from studies.comparison.settings import BASELINES, FLOORS, Settings
@@ -106,7 +107,7 @@ def identity(step: Step, settings: Settings) -> dict[str, Any]:
     config = json.dumps(effective_config(step), sort_keys=True, default=str) if step.configs else ""
     given = {"fold": f"{step.fold} by {settings.tasks[0]}"} if step.fold else {}
     if step.stage == "finetune" and step.method in settings.backbones:
-        given["backbone_sha256"] = hashlib.sha256(settings.backbones[step.method].read_bytes()).hexdigest()
+        given["backbone_sha256"] = file_sha256(settings.backbones[step.method])
     peer = _peer(settings, step.method)
     if step.stage == "finetune" and peer is not None and peer.sha256 is not None:
         given["weights_sha256"] = peer.sha256
@@ -114,7 +115,7 @@ def identity(step: Step, settings: Settings) -> dict[str, Any]:
         "step": step.name,
         "overrides": json.loads(json.dumps(dict(step.overrides), default=str)),
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
-        "datalist_sha256": hashlib.sha256((settings.dataset_dir / FILE_NAME).read_bytes()).hexdigest(),
+        "datalist_sha256": file_sha256(settings.dataset_dir / FILE_NAME),
         **given,
         "after": identity(step.after, settings) if step.after else None,
     }
