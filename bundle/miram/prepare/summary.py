@@ -72,7 +72,7 @@ def summarise(
         patients={split: len({item["patient"] for item in splits[split]}) for split in SPLITS},
         origins=dict(origins),
         kinds=dict(Counter(item["crop"] for item in items)),
-        lesions=_count_lesions(items),
+        lesions=count_lesions(items),
         boxes=len(box_rows) + len(labels.repeated),
         box_reasons=_reasons([*labels.repeated, *box_rows], "error"),
         reasons=_reasons(image_rows, "could not be read"),
@@ -92,8 +92,8 @@ def summarise(
     )
 
 
-def _count_lesions(items: Sequence[Item]) -> int:
-    """A lesion without a name in a list of a whole image is one of its own."""
+def count_lesions(items: Sequence[Item]) -> int:
+    """How many different lesions the items show; one without a name in a whole image's list is one of its own."""
     listed = (
         (item["patient"], lesion.get("lesion") or (item["image"], number))
         for item in items

@@ -28,6 +28,7 @@ from miram.prepare.image_crops import CropSettings
 from miram.prepare.image_jobs import ImageJob, prepare_images
 from miram.prepare.prepared import is_generated, write_report
 from miram.prepare.records import Record, Records
+from miram.prepare.summary import count_lesions
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Summary:
     kinds: Counter[str]  # those skipped or failed, by the kind of reason
     crops: dict[str, int]  # by split
     patients: dict[str, int]  # who have a crop, by split
-    lesions: int  # that have a crop
+    lesions: int  # that have a crop, or are in a whole mammogram
     seconds: float  # that it took
 
     def __str__(self) -> str:
@@ -233,6 +234,6 @@ def _summary(output: Path, outcomes: Sequence[Outcome], datalist: dict[str, Any]
         kinds=Counter(one.kind for one in outcomes if one.kind),
         crops={split: len(datalist[split]) for split in SPLITS},
         patients={split: len({item["patient"] for item in datalist[split]}) for split in SPLITS},
-        lesions=len({item["lesion"] for split in SPLITS for item in datalist[split]} - {None}),
+        lesions=count_lesions([item for split in SPLITS for item in datalist[split]]),
         seconds=seconds,
     )
