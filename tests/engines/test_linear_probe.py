@@ -75,12 +75,14 @@ def test_the_head_is_scikit_learns_regression_on_standardised_features(balanced,
     assert rest["network_def"]["feature_norm"] is False  # a stock ViT without further ado
 
 
-def test_it_can_learn_from_mirror_images_too(tmp_path):
+def test_it_can_learn_from_mirror_images_and_quarter_turns_too(tmp_path):
     network, training, validation = make_classifier(), batches(40, 0), batches(20, 1)
     loaded, _ = fit(network, tmp_path, training, validation, mirrored=True, strengths=[0.1])
     image = torch.cat([batch["image"] for batch in training])
-    versions = torch.cat([image, image.flip(2), image.flip(3), image.flip(2, 3)])
-    labels = torch.cat([batch["label"] for batch in training])[:, 0].repeat(4).numpy()
+    versions = torch.cat(
+        [turned for one in (image, image.flip(3)) for turned in (one.rot90(k, (2, 3)) for k in range(4))]
+    )
+    labels = torch.cat([batch["label"] for batch in training])[:, 0].repeat(8).numpy()
     with torch.no_grad():
         features = network.features(versions).double().numpy()
         logits = loaded(image)[:, 0]

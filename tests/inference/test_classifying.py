@@ -53,10 +53,10 @@ def test_items_are_those_of_the_task_and_must_have_labels(trained, tmp_path):
         items_of_task(load_trained(other), folder, "validation")
 
 
-def test_flips_average_the_logits_of_all_mirror_images(trained):
+def test_flips_average_the_logits_of_mirror_images_and_quarter_turns(trained):
     image = torch.randn(2, 1, 16, 16)
-    flips = [image, image.flip(2), image.flip(3), image.flip(2, 3)]
-    expected = sum(trained.network(flip) for flip in flips) / 4
+    versions = [turned for one in (image, image.flip(3)) for turned in (one.rot90(k, (2, 3)) for k in range(4))]
+    expected = sum(trained.network(version) for version in versions) / 8
     torch.testing.assert_close(FlipInferer()(image, trained.network), expected)
     torch.testing.assert_close(FlipInferer(False)(image, trained.network), trained.network(image))
 

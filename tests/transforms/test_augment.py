@@ -1,9 +1,10 @@
 import itertools
+import math
 
 import pytest
 import torch
 
-from miram.transforms.augment import RandomFlipRotate90, RandomView, enlarge_corners, mirror_images
+from miram.transforms.augment import RandomFlipRotate90, RandomView, enlarge_corners, symmetries
 
 
 def test_every_image_is_flipped_and_turned_for_itself():
@@ -48,12 +49,13 @@ def test_images_whose_sides_differ_are_flipped_and_not_turned():
     assert found == set(range(4))
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_every_mirror_image_comes_once_and_the_image_first(dims):
-    image = torch.arange(2 * 3**dims, dtype=torch.float32).reshape(2, 1, *[3] * dims)
-    versions = list(mirror_images(image))
+@pytest.mark.parametrize(("size", "count"), [((3, 3), 8), ((3, 2), 4), ((3, 3, 3), 8)])
+def test_every_symmetry_comes_once_and_the_image_first(size, count):
+    image = torch.arange(2 * math.prod(size), dtype=torch.float32).reshape(2, 1, *size)
+    versions = list(symmetries(image))
     assert torch.equal(versions[0], image)
-    assert len({tuple(version.flatten().tolist()) for version in versions}) == len(versions) == 2**dims
+    assert {version.shape for version in versions} == {image.shape}
+    assert len({tuple(version.flatten().tolist()) for version in versions}) == len(versions) == count
     for version in versions:
         torch.testing.assert_close(version.flatten(1).sort().values, image.flatten(1))
 

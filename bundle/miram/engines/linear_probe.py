@@ -32,7 +32,7 @@ from miram.files import write_table
 from miram.losses.classification import ClassificationLoss
 from miram.metrics.classification import average_precision, better_sign, mean_over_classes, roc_auc
 from miram.networks.classifier import ViTClassifier
-from miram.transforms.augment import mirror_images
+from miram.transforms.augment import symmetries
 from miram.weights.backbone import save_weights_file
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ class LinearProbe:
         balanced: weight the classes equally.
         strengths: candidate values of scikit-learn's C, the inverse strength of the penalty.
         key_metric: chooses between them: "val_loss", "val_auc" or "val_ap".
-        mirrored: also learn from the mirror images. An encoder's features of them differ, and a head that has seen
-            both relies less on the differences.
+        mirrored: also learn from mirror images and quarter turns (:func:`miram.transforms.augment.symmetries`). An
+            encoder's features of them differ, and a head that has seen all relies less on the differences.
 
     Raises:
         InputError: if the metric is unknown, or there are no positive strengths.
@@ -161,7 +161,7 @@ def extract_features(
     """
     The pooled features and targets of all processes' images, in float64, with the network in evaluation mode.
 
-    With `mirrored`, an image has one row for itself and one for each of its mirror images.
+    With `mirrored`, an image has a row for itself and one for each of its mirror images and quarter turns.
     """
     started = time.perf_counter()
     network.eval()
@@ -169,7 +169,7 @@ def extract_features(
     values, targets = [], []
     for batch in batches:
         image, label, *_ = prepare_batch(batch, device)
-        for version in mirror_images(image) if mirrored else [image]:
+        for version in symmetries(image) if mirrored else [image]:
             values.append(network.features(version).double().cpu().numpy())
             targets.append(label.double().cpu().numpy())
     shares = gather_objects((values, targets))

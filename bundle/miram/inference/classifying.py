@@ -22,7 +22,7 @@ from miram.errors import InputError
 from miram.files import file_sha256
 from miram.inference.calibrated import Calibration, calibration_of_model, load_calibration
 from miram.networks.classifier import ViTClassifier
-from miram.transforms.augment import mirror_images
+from miram.transforms.augment import symmetries
 from miram.transforms.windows import center_windows, load_windows, scale_windows
 from miram.weights.classifier import load_classifier
 
@@ -137,7 +137,7 @@ def find_calibration(trained: TrainedClassifier, path: str | os.PathLike[str] | 
 
 @dataclass(eq=False)
 class FlipInferer(Inferer):
-    """Average the logits of an image and its mirror images, along each spatial axis alone and all of them together."""
+    """Average the logits of an image, its mirror images and, if it is a square, its quarter turns."""
 
     flips: bool = True  # False uses the plain network
     precision: str = "float32"  # in which the network computes, see `engines.steps.autocast`; logits are float32
@@ -147,7 +147,7 @@ class FlipInferer(Inferer):
     ) -> torch.Tensor:
         """Map images (B, C, *spatial) to logits (B, K)."""
         network = in_precision(network, self.precision)
-        versions = mirror_images(inputs) if self.flips else [inputs]
+        versions = symmetries(inputs) if self.flips else [inputs]
         logits = [network(version, *args, **kwargs) for version in versions]
         return torch.stack(logits).mean(dim=0)
 

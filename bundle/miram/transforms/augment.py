@@ -78,12 +78,17 @@ def enlarge_corners(image: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(image, torch.stack(axes[::-1], dim=-1), align_corners=False)  # it takes the last axis first
 
 
-def mirror_images(image: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Give images (B, C, *spatial) as they are, and mirrored along one or more axes: 4 versions in 2D, 8 in 3D."""
+def symmetries(image: torch.Tensor) -> Iterator[torch.Tensor]:
+    """
+    Give images (B, C, *spatial) as they are, mirrored along one or more axes, and with each of these turned by a
+    quarter if they are squares: 8 versions of a square, 4 of another image in 2D, 8 in 3D.
+    """
+    square = image.ndim == 4 and image.shape[2] == image.shape[3]
     axes = range(2, image.ndim)
-    for count in range(len(axes) + 1):
-        for axis in combinations(axes, count):
-            yield image.flip(axis)
+    for version in (image, image.transpose(2, 3)) if square else (image,):
+        for count in range(len(axes) + 1):
+            for axis in combinations(axes, count):
+                yield version.flip(axis)
 
 
 @dataclass(eq=False)
